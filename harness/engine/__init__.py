@@ -1,0 +1,1 @@
+"""Acts: evaluate, climb the ladder, tune, release. No printing, SQL or argv."""

@@ -1,0 +1,60 @@
+"""The hooks of the harness: this file is their manual. Knows nothing of who answers them.
+
+A plugin is a module (or object) named by an entry point of the group `harness`; a hook is a
+function of a name below, marked with `harness.hookimpl`. Every name begins with `harness_`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import pluggy
+
+if TYPE_CHECKING:
+    from harness.ports.protocols import BackendFactory, CheckFunction, Optimizer, TunerFactory
+    from harness.records import ReleaseVerdict, Trial, WallVerdict
+
+hookspec = pluggy.HookspecMarker("harness")
+hookimpl = pluggy.HookimplMarker("harness")
+
+
+@hookspec
+def harness_backends() -> Mapping[str, BackendFactory]:  # type: ignore[empty-body]
+    """Return backends by scheme, as `{"local": make_backend}`.
+
+    Called once, when the first candidate is resolved. The factory is called with a
+    `BackendConfig` for each model in use, and may raise UsageError or MissingExtra.
+    Two plugins with one scheme are an error that names both distributions.
+    """
+
+
+@hookspec
+def harness_tuners() -> Mapping[str, TunerFactory]:  # type: ignore[empty-body]
+    """Return tuners by name, as `{"torch-lora": TorchLora}`.
+
+    Called once, by `harness tune`. The factory takes no argument and returns a `Tuner`.
+    """
+
+
+@hookspec
+def harness_checks() -> Mapping[str, CheckFunction]:  # type: ignore[empty-body]
+    """Return checks by name; each becomes `harness.checks.NAME`.
+
+    Called once, when an unknown name of `harness.checks` is asked for. A check takes the reply
+    first and raises `harness.Miss` where the reply is not good.
+    """
+
+
+@hookspec
+def harness_optimizers() -> Mapping[str, Optimizer]:  # type: ignore[empty-body]
+    """Return prompt optimisers by name. They see train and dev, never the test split."""
+
+
+@hookspec
+def harness_recorded(record: Trial | WallVerdict | ReleaseVerdict) -> None:
+    """Be told of a trial or a verdict, after it was stored.
+
+    Called in the controller process, once a record. The return value is ignored; an error is
+    reported as a warning that names the plugin, and stops nothing.
+    """

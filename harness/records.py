@@ -1,0 +1,506 @@
+"""The nouns of the house, each frozen. Knows nothing of disks, clocks, networks or libraries.
+
+A record's identity is the sha256 of its canonical JSON: keys sorted, fields at `None` or empty
+left out (so that a field added later changes no identity recorded before it).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from functools import cache
+from typing import Any, Literal
+
+Json = Any
+"""A value that JSON can hold."""
+
+Split = Literal["train", "dev", "test"]
+SPLITS: tuple[Split, ...] = ("train", "dev", "test")
+
+FAMILIES = (
+    "zero-shot",
+    "instructions",
+    "few-shot",
+    "dynamic-few-shot",
+    "chain-of-thought",
+    "rag",
+    "constrained",
+    "optimised",
+)
+
+# ---------------------------------------------------------------- identity and plain form
+
+
+def to_plain(value: object) -> Json:
+    """Return `value` as JSON values; fields of records at `None` or empty are left out."""
+    if is_dataclass(value) and not isinstance(value, type):
+        plain = {f.name: getattr(value, f.name) for f in fields(value)}
+        return {k: to_plain(v) for k, v in plain.items() if v is not None and v not in ((), {})}
+    if isinstance(value, Mapping):
+        return {str(k): to_plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_plain(v) for v in value]
+    return value
+
+
+def canonical_json(value: object) -> str:
+    """Return the one JSON text of `value`. Raises ValueError on NaN and infinities."""
+    plain = to_plain(value)
+    return json.dumps(
+        plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
+
+
+def digest(value: object) -> str:
+    """Return the sha256 (64 hex digits) of the canonical JSON of `value`."""
+    return hashlib.sha256(canonical_json(value).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+T = typing.TypeVar("T")
+
+
+@cache
+def _field_types(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
+def from_plain(kind: type[T], plain: Json) -> T:
+    """Return a record of `kind` made from what `to_plain` gave. Unknown keys are an error."""
+    if not isinstance(plain, Mapping):
+        raise TypeError(f"{kind.__name__}: expected an object, got {type(plain).__name__}")
+    hints = _field_types(kind)
+    unknown = set(plain) - set(hints)
+    if unknown:
+        raise TypeError(f"{kind.__name__}: unknown fields {sorted(unknown)}")
+    return kind(**{name: _revive(hints[name], value) for name, value in plain.items()})
+
+
+def _revive(hint: Any, value: Json) -> Any:
+    if value is None:
+        return None
+    origin = typing.get_origin(hint)
+    if origin in (typing.Union, types.UnionType):
+        options = [a for a in typing.get_args(hint) if a is not types.NoneType]
+        return _revive(options[0], value) if len(options) == 1 else value
+    if origin is tuple:
+        return tuple(_revive(typing.get_args(hint)[0], v) for v in value)
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        inner = typing.get_args(hint)[1]
+        return {k: _revive(inner, v) for k, v in value.items()}
+    if isinstance(hint, type) and is_dataclass(hint):
+        return from_plain(hint, value)
+    return value
+
+
+# ---------------------------------------------------------------- what is asked
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """One turn. `content` is text; `tool_calls` holds what an assistant turn asked to run."""
+
+    role: Literal["system", "user", "assistant", "tool"]
+    content: str
+    tool_calls: tuple[Json, ...] = ()
+    tool_call_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decoding:
+    """How a reply is drawn. `temperature` 0 is greedy; `max_tokens` counts output tokens."""
+
+    temperature: float = 0.0
+    max_tokens: int = 256
+    top_p: float | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """All that a backend is given. `schema` asks for constrained decoding to a JSON schema."""
+
+    messages: tuple[Message, ...]
+    decoding: Decoding = field(default_factory=Decoding)
+    schema: Json = None
+    tools: tuple[Json, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One input with, where known, a reference answer.
+
+    `reference` is text or a JSON value; `cluster` names the source that the case shares with
+    others (the statistics draw clusters, not cases). `line` is where it stands, as `file:line`.
+    """
+
+    id: str
+    inputs: Mapping[str, Json]
+    split: Split
+    reference: Json = None
+    cluster: str = ""
+    tags: tuple[str, ...] = ()
+    line: str = ""
+
+    @property
+    def inputs_digest(self) -> str:
+        """Identity of what the model is asked about: the inputs alone."""
+        return digest(dict(self.inputs))
+
+    @property
+    def reference_text(self) -> str | None:
+        """The reference as a reply would say it: text as it is, any other value as compact JSON."""
+        if self.reference is None or isinstance(self.reference, str):
+            return self.reference
+        return json.dumps(self.reference, separators=(",", ":"), ensure_ascii=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """A template with a family. `sections` are (role, Jinja source); role `examples` marks where
+    example cases are laid out, each as the user section and its reference.
+
+    `shots` examples are drawn from train: by `seed` for every case alike, or, where `retrieve`
+    is true, the nearest to the case that is asked. `schema` constrains the reply.
+    """
+
+    name: str
+    family: str
+    sections: tuple[tuple[str, str], ...]
+    shots: int = 0
+    retrieve: bool = False
+    seed: int = 0
+    schema: Json = None
+    path: str = ""
+
+    @property
+    def digest(self) -> str:
+        """Identity of the template: everything but its name, family and place."""
+        return digest([self.sections, self.shots, self.retrieve, self.seed, self.schema])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A backend, a prompt and a decoding, perhaps with an artifact: what is measured.
+
+    `backend` is `scheme:model`; `artifact` is a digest. `reference` and `replay:FILE` candidates
+    have no prompt. Identity leaves out `name`, which is only what people call it.
+    """
+
+    name: str
+    backend: str
+    prompt: str | None = None
+    prompt_digest: str | None = None
+    family: str | None = None
+    decoding: Decoding = field(default_factory=Decoding)
+    artifact: str | None = None
+    base_url: str | None = None
+
+    @property
+    def digest(self) -> str:
+        """Identity of what answers, whatever it is called."""
+        return digest(
+            [self.backend, self.prompt_digest, self.decoding, self.artifact, self.base_url]
+        )
+
+
+# ---------------------------------------------------------------- what came back
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """What a backend returned. Times in seconds; unknown is `None`.
+
+    `latency_s` is the time of this reply alone where the backend can tell, else its share of the
+    batch that it was answered in.
+    """
+
+    text: str
+    finish_reason: str | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    latency_s: float | None = None
+    cost_usd: float | None = None
+    model: str | None = None
+    tool_calls: tuple[Json, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """An error of backend, eval or harness, never a measurement.
+
+    `is_missing` tells infrastructure trouble (no answer to judge) from a failure of the system
+    under test (no answer is its answer, so the case is failed).
+    """
+
+    origin: Literal["backend", "eval", "harness"]
+    message: str
+    is_missing: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """One number in [0, 1], or `None` = unscored; `reason` says why where it is not 1."""
+
+    name: str
+    value: float | None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """Case x candidate x repeat, with its reply, scores and fault. `reply_key` finds the reply."""
+
+    case_id: str
+    repeat: int = 0
+    reply_key: str | None = None
+    scores: tuple[Score, ...] = ()
+    fault: Fault | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One candidate's trials on one case set.
+
+    `inputs_digest` covers case ids, inputs and clusters; `labels_digest` the references;
+    `evals_digest` the eval files. `is_complete` is true where every case and every eval ran.
+    """
+
+    task: str
+    split: Split
+    candidate: Candidate
+    inputs_digest: str
+    labels_digest: str
+    evals_digest: str
+    is_complete: bool
+    trials: tuple[Trial, ...]
+    repeats: int = 1
+    aggregates: tuple[Score, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """Identity by content: 16 hex digits."""
+        return digest(self)[:16]
+
+
+# ---------------------------------------------------------------- what it means
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """A mean with one-sided bounds, each at level `alpha`, from `n` cases in `clusters`."""
+
+    mean: float
+    lower: float
+    upper: float
+    n: int
+    clusters: int
+    alpha: float = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Condition:
+    """One condition of a verdict. `holds` is `None` where it was not checked."""
+
+    name: str
+    holds: bool | None
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Try:
+    """One rung of the ladder: a complete run over dev, with its estimate.
+
+    `wins` and `losses` are cases against the best try. `input_tokens`, `output_tokens` and
+    `latency_s` are means a case, `cost_usd` the sum over the run; `missing` cases had no answer.
+    """
+
+    candidate: str
+    family: str
+    run_id: str
+    estimate: Estimate
+    wins: int = 0
+    losses: int = 0
+    missing: int = 0
+    faults: int = 0
+    unscored: int = 0
+    latency_s: float | None = None
+    input_tokens: float | None = None
+    output_tokens: float | None = None
+    cost_usd: float | None = None
+    is_counted: bool = True
+    note: str = ""
+
+
+WallAnswer = Literal["SHIP_PROMPT", "KEEP_PROMPTING", "WALL", "INSUFFICIENT_EVIDENCE", "FIX_DATA"]
+ReleaseAnswer = Literal["SHIP", "BLOCK", "INSUFFICIENT_EVIDENCE"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WallVerdict:
+    """Has prompting hit a wall? `reason` is one plain sentence, `conditions` the evidence.
+
+    `reach` is the chance that one of the next `horizon` tries reaches the target; `resolution`
+    the paired difference that this eval could have seen with 80 % power; `need_cases` how many
+    cases would settle it, where more would. `id` is the digest of all of it.
+    """
+
+    task: str
+    answer: WallAnswer
+    reason: str
+    conditions: tuple[Condition, ...]
+    tries: tuple[Try, ...]
+    target: float
+    mid: float
+    profile: str
+    best: str | None = None
+    horizon: int = 0
+    reach: float | None = None
+    resolution: float | None = None
+    is_climbing: bool = False
+    need_cases: int | None = None
+    next_step: str = ""
+    alpha: float = 0.05
+    inputs_digest: str = ""
+    labels_digest: str = ""
+    evals_digest: str = ""
+    policy_digest: str = ""
+    waivers: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """Identity by content: 16 hex digits."""
+        return digest(self)[:16]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """Candidate minus baseline on the same cases. `delta` is of the primary score."""
+
+    task: str
+    split: Split
+    baseline: str
+    candidate: str
+    baseline_run: str
+    candidate_run: str
+    baseline_estimate: Estimate
+    candidate_estimate: Estimate
+    delta: Estimate
+    wins: int
+    losses: int
+    ties: int
+    newly_missed: tuple[str, ...] = ()
+    newly_passed: tuple[str, ...] = ()
+    missing: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One check of a release. `threshold` is what the lower bound of `delta` must exceed."""
+
+    name: str
+    kind: Literal["primary", "guardrail", "slice", "budget", "condition"]
+    answer: ReleaseAnswer
+    text: str
+    delta: Estimate | None = None
+    threshold: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseVerdict:
+    """Does the candidate ship? `look` counts the looks at the sealed cases, `alpha` what this
+    one spent, `alpha_left` what remains for later ones.
+    """
+
+    task: str
+    answer: ReleaseAnswer
+    reason: str
+    checks: tuple[Check, ...]
+    comparison: Comparison
+    goal: str
+    min_gain: float
+    look: int
+    alpha: float
+    alpha_left: float
+    need_cases: int | None = None
+    overrides: tuple[str, ...] = ()
+    policy_digest: str = ""
+
+    @property
+    def id(self) -> str:
+        """Identity by content: 16 hex digits."""
+        return digest(self)[:16]
+
+
+# ---------------------------------------------------------------- tuning
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingRow:
+    """What is trained: the messages that inference will send, and the reply to learn."""
+
+    case_id: str
+    messages: tuple[Message, ...]
+    completion: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedRow:
+    """A training row as token ids. `labels` equals `input_ids` where supervised, else -100."""
+
+    case_id: str
+    input_ids: tuple[int, ...]
+    labels: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParityFinding:
+    """One difference between what is trained and what is served. `detail` shows the tokens."""
+
+    severity: Literal["fail", "warn"]
+    name: str
+    case_id: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Artifact:
+    """A tuned model with its lineage. `digest` covers its files; `license` is the wall verdict or
+    the override that allowed it; `template_digest` is of the chat template it was trained with.
+    """
+
+    digest: str
+    name: str
+    task: str
+    tuner: str
+    base: str
+    base_digest: str
+    template_digest: str
+    prompt: str
+    prompt_digest: str
+    data_digest: str
+    rows: int
+    recipe: Mapping[str, Json]
+    seed: int
+    wall_verdict: str | None = None
+    override: str | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    parity: tuple[ParityFinding, ...] = ()
+    folder: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerEntry:
+    """One line of the append-only record. `at` is UTC, ISO 8601; `payload` is the record told."""
+
+    kind: Literal["wall", "release", "look", "override", "waiver", "label-edit", "pilot", "tune"]
+    task: str
+    at: str
+    payload: Json
+    text: str = ""

@@ -1,0 +1,1 @@
+"""Remembers: replies, runs, artifacts and the ledger, in one SQLite file."""
