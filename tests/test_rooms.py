@@ -22,11 +22,11 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "harness.store": ({"records", "errors", "store"}, {"sqlite_utils", "filelock"}),
     "harness.engine": (
         {"records", "errors", "core", "checks", "ports", "store", "engine"},
-        {"pydantic", "numpy", "filelock"},
+        {"pydantic", "numpy"},
     ),
     "harness.surface": (
         {"records", "errors", "core", "store", "ports", "engine", "surface", "checks"},
-        {"click", "rich", "tabulate", "pytest", "_pytest", "jinja2", "pluggy", "numpy"},
+        {"click", "tabulate", "pytest", "jinja2", "filelock"},
     ),
     "harness.testing": ({"records", "errors", "ports", "store", "testing"}, {"pytest"}),
 }

@@ -1,0 +1,174 @@
+"""From a template and a case to a request. Knows nothing of files, backends or tokens.
+
+The same `render` makes what is sent at inference and what a tuner trains on: there is no second
+renderer to disagree with it. Section marks are found in the template's own text before anything
+is filled in, so no case can open a turn of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import jinja2
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from harness.errors import TaskError
+from harness.records import (
+    FAMILIES,
+    Case,
+    Decoding,
+    Json,
+    Message,
+    Prompt,
+    Request,
+    TrainingRow,
+)
+
+_SECTION = re.compile(r"^@(system|user|assistant|examples)[ \t]*$", re.MULTILINE)
+_KEYS = {"family", "shots", "retrieve", "seed", "schema", "note"}
+
+
+def front_matter(text: str, *, path: str) -> tuple[dict[str, Any], str, int]:
+    """Split a prompt file into its settings, its body, and the line where the body begins.
+
+    Raises TaskError where the settings are not TOML or hold an unknown key.
+    """
+    if not text.startswith("+++\n"):
+        return {}, text, 1
+    head, mark, body = text[4:].partition("\n+++\n")
+    if not mark:
+        raise TaskError(f"{path}:1: the settings opened by +++ are never closed by a line +++")
+    try:
+        settings = tomllib.loads(head)
+    except tomllib.TOMLDecodeError as exc:
+        raise TaskError(f"{path}:1: the settings are not TOML: {exc}") from exc
+    unknown = sorted(set(settings) - _KEYS)
+    if unknown:
+        raise TaskError(f"{path}:1: unknown settings {unknown}. Known: {sorted(_KEYS)}.")
+    return settings, body, head.count("\n") + 4
+
+
+def parse_prompt(text: str, *, name: str, path: str, schema: Json = None) -> Prompt:
+    """Return the prompt that a file's `text` describes. `schema` is the parsed schema, if any.
+
+    Raises TaskError with `path:line` for an unknown family, a missing user section, text before
+    the first section, or a template that Jinja cannot read.
+    """
+    settings, body, first_line = front_matter(text.replace("\r\n", "\n"), path=path)
+    family = settings.get("family", "zero-shot")
+    if family not in FAMILIES:
+        raise TaskError(f"{path}:1: unknown family {family!r}. Families: {', '.join(FAMILIES)}.")
+    marks = list(_SECTION.finditer(body))
+    if not marks or body[: marks[0].start()].strip():
+        raise TaskError(f"{path}:{first_line}: a prompt begins with @system, @user or @assistant")
+    sections = []
+    for mark, following in zip(marks, [*marks[1:], None], strict=True):
+        source = body[mark.end() : following.start() if following else None].strip("\n")
+        line = first_line + body[: mark.start()].count("\n")
+        role = mark.group(1)
+        if role == "examples" and source.strip():
+            raise TaskError(f"{path}:{line + 1}: @examples has no text of its own")
+        try:
+            _compiled(source)
+        except jinja2.TemplateSyntaxError as exc:
+            raise TaskError(f"{path}:{line + exc.lineno}: {exc.message}") from exc
+        sections.append((role, source.rstrip()))
+    roles = [role for role, _ in sections]
+    if roles.count("user") < 1:
+        raise TaskError(f"{path}:{first_line}: no @user section")
+    shots = int(settings.get("shots", 0))
+    if bool(shots) != ("examples" in roles):
+        raise TaskError(f"{path}:1: `shots = N` and an @examples section go together")
+    return Prompt(
+        name=name,
+        family=family,
+        sections=tuple(sections),
+        shots=shots,
+        retrieve=bool(settings.get("retrieve", False)),
+        seed=int(settings.get("seed", 0)),
+        schema=schema,
+        path=path,
+    )
+
+
+def render(
+    prompt: Prompt, case: Case, *, examples: Sequence[Case] = (), decoding: Decoding
+) -> Request:
+    """Return the request for `case`. Raises TaskError where the template needs an absent field."""
+    messages: list[Message] = []
+    for role, source in prompt.sections:
+        if role == "examples":
+            for example in examples:
+                messages += _turns(prompt, example)
+        else:
+            content = _fill(source, case, prompt)
+            messages.append(Message(role=role, content=content))  # type: ignore[arg-type]
+    return Request(messages=tuple(messages), decoding=decoding, schema=prompt.schema)
+
+
+def training_row(prompt: Prompt, case: Case, *, examples: Sequence[Case] = ()) -> TrainingRow:
+    """Return what is trained for `case`: the messages of `render`, and the reference as reply.
+
+    Raises TaskError where the case has no reference.
+    """
+    if case.reference_text is None:
+        raise TaskError(f"{case.line or case.id}: case {case.id!r} has no reference to learn from")
+    request = render(prompt, case, examples=examples, decoding=Decoding())
+    return TrainingRow(case_id=case.id, messages=request.messages, completion=case.reference_text)
+
+
+def query_text(case: Case) -> str:
+    """Return what a retriever compares: the text of the inputs that are plain strings."""
+    texts = [v for v in case.inputs.values() if isinstance(v, str)]
+    return "\n".join(texts) or json.dumps(dict(case.inputs), ensure_ascii=False)
+
+
+def _turns(prompt: Prompt, example: Case) -> list[Message]:
+    user = next(source for role, source in reversed(prompt.sections) if role == "user")
+    if example.reference_text is None:
+        raise TaskError(f"{example.line or example.id}: an example needs a reference")
+    return [
+        Message(role="user", content=_fill(user, example, prompt)),
+        Message(role="assistant", content=example.reference_text),
+    ]
+
+
+def _fill(source: str, case: Case, prompt: Prompt) -> str:
+    try:
+        return str(_compiled(source).render(**dict(case.inputs)))
+    except jinja2.UndefinedError as exc:
+        fields = ", ".join(sorted(case.inputs)) or "none"
+        raise TaskError(
+            f"{prompt.path or prompt.name}: case {case.id!r}"
+            f"{f' ({case.line})' if case.line else ''}: {exc.message}. Its fields: {fields}."
+        ) from exc
+    except jinja2.TemplateError as exc:
+        raise TaskError(f"{prompt.path or prompt.name}: case {case.id!r}: {exc}") from exc
+    except (TypeError, ValueError, ArithmeticError) as exc:
+        # an expression of the template that does not suit the case's value
+        raise TaskError(f"{prompt.path or prompt.name}: case {case.id!r}: {exc}") from exc
+
+
+@cache
+def _environment() -> ImmutableSandboxedEnvironment:
+    environment = ImmutableSandboxedEnvironment(
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=False,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=False,  # prompts are plain text for a model, not a page
+    )
+    environment.filters["tojson"] = lambda value: json.dumps(
+        value, ensure_ascii=False, separators=(",", ":")
+    )
+    return environment
+
+
+@cache
+def _compiled(source: str) -> jinja2.Template:
+    return _environment().from_string(source)

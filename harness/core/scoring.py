@@ -1,0 +1,69 @@
+"""From scores to the one number of a case. Knows nothing of who scored.
+
+Misses, faults and unscored cases are three things: a miss is 0; a fault of the system under test
+is 0 and counted as a fault; infrastructure trouble is missing (NaN); unscored is left out, said.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean
+
+from harness.records import Run, Trial
+
+ALL = "all"
+
+
+def trial_value(trial: Trial, primary: str) -> float | None:
+    """Return the primary score of a trial: NaN where missing, None where unscored.
+
+    `primary` names one score, or is `all`: 1 if every scored one is 1. An eval that crashed makes
+    the scores missing that depend on it, and no other.
+    """
+    if trial.fault is not None and trial.fault.origin != "eval":
+        return math.nan if trial.fault.is_missing else 0.0
+    values = [s.value for s in trial.scores if primary in (ALL, s.name) and s.value is not None]
+    if trial.fault is not None and (primary == ALL or not values):
+        return math.nan
+    if not values:
+        return None
+    return float(all(v >= 1 for v in values)) if primary == ALL else fmean(values)
+
+
+def case_values(run: Run, primary: str) -> dict[str, float | None]:
+    """Return one value a case, repeats averaged: NaN where no repeat has an answer."""
+    by_case: dict[str, list[float | None]] = {}
+    for trial in run.trials:
+        by_case.setdefault(trial.case_id, []).append(trial_value(trial, primary))
+    return {case: _mean(values) for case, values in by_case.items()}
+
+
+def score_names(runs: Iterable[Run]) -> list[str]:
+    """Return the names of the case scores of `runs`, sorted."""
+    return sorted({s.name for run in runs for t in run.trials for s in t.scores})
+
+
+def table_values(
+    runs: Sequence[Run], primary: str, *, cases: Sequence[str]
+) -> tuple[list[str], list[list[float]]]:
+    """Return the cases that every run scored, and their values: shape (cases, runs), NaN missing.
+
+    A case that some run left unscored (no reference) is left out for all, so that rows align.
+    """
+    columns: list[Mapping[str, float | None]] = [case_values(run, primary) for run in runs]
+    kept = [c for c in cases if all(col.get(c, math.nan) is not None for col in columns)]
+    table = [[_number(col.get(c, math.nan)) for col in columns] for c in kept]
+    return kept, table
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    scored = [v for v in values if v is not None]
+    if not scored:
+        return None
+    present = [v for v in scored if not math.isnan(v)]
+    return fmean(present) if present else math.nan

@@ -1,0 +1,113 @@
+"""Builds each backend once, and asks it only for what it honours. Knows nothing of tasks."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.errors import BackendError, HarnessError, UsageError
+from harness.ports.manager import Plugins
+from harness.ports.protocols import Backend, BackendConfig
+from harness.records import Candidate, Reply, Request, digest
+
+CONCURRENCY = 16
+TIMEOUT_S = 600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveBackend:
+    """A backend with what it declares, defaults filled in. `name` is `scheme:model`."""
+
+    name: str
+    backend: Backend
+    honours: frozenset[str]
+    identity: Mapping[str, str]
+    concurrency: int
+    timeout_s: float
+
+    def key(self, request: Request, *, base_url: str | None, repeat: int) -> str:
+        """Return the cache key: everything that can change the answer."""
+        return digest([self.name, base_url, dict(self.identity), request, repeat])
+
+    def refuse(self, request: Request) -> str | None:
+        """Return why the backend would not honour `request`, or None."""
+        needs = {
+            "schema": request.schema is not None,
+            "tools": bool(request.tools),
+            "seed": request.decoding.seed is not None and request.decoding.temperature > 0,
+            "stop": bool(request.decoding.stop),
+        }
+        lacking = [n for n, needed in needs.items() if needed and n not in self.honours]
+        if not lacking:
+            return None
+        return f"{self.name} does not honour {', '.join(lacking)}; it would be ignored in silence"
+
+    async def answer(self, request: Request) -> Reply:
+        """Return the reply, from an async or a plain `answer`. Raises BackendError."""
+        function: Callable[[Request], Any] = self.backend.answer
+        if inspect.iscoroutinefunction(function):
+            waiting = function(request)
+        else:
+            waiting = asyncio.to_thread(function, request)
+        try:
+            reply = await asyncio.wait_for(waiting, self.timeout_s)
+        except TimeoutError as exc:
+            raise BackendError(
+                f"{self.name}: no reply within {self.timeout_s:g} s", is_systemic=True
+            ) from exc
+        except HarnessError:
+            raise
+        except Exception as exc:  # border: a stranger's backend can raise anything
+            raise BackendError(f"{self.name}: {type(exc).__name__}: {exc}") from exc
+        if not isinstance(reply, Reply):
+            raise BackendError(f"{self.name}: answered a {type(reply).__name__}, not a Reply")
+        return reply
+
+
+class BackendPool:
+    """The backends of one process, made when first asked for."""
+
+    def __init__(self, plugins: Plugins, *, artifact_folder: Callable[[str], Path]) -> None:
+        self._plugins = plugins
+        self._artifact_folder = artifact_folder
+        self._live: dict[tuple[str, str | None, str | None], LiveBackend] = {}
+
+    def get(self, candidate: Candidate) -> LiveBackend:
+        """Return the backend of `candidate`. Raises UsageError, MissingExtra or BackendError."""
+        place = (candidate.backend, candidate.base_url, candidate.artifact)
+        if place not in self._live:
+            scheme, _, model = candidate.backend.partition(":")
+            if not model:
+                raise UsageError(f"candidate {candidate.name!r}: no model after {scheme!r}:")
+            factory = self._plugins.owner("harness_backends", scheme)
+            folder = self._artifact_folder(candidate.artifact) if candidate.artifact else None
+            config = BackendConfig(model=model, base_url=candidate.base_url, artifact=folder)
+            self._live[place] = describe(factory(config), name=candidate.backend)
+        return self._live[place]
+
+    def close(self) -> None:
+        """Close every backend that was made."""
+        for live in self._live.values():
+            close = getattr(live.backend, "close", None)
+            if callable(close):
+                close()
+        self._live.clear()
+
+
+def describe(backend: Backend, *, name: str) -> LiveBackend:
+    """Return `backend` with its declarations. Raises BackendError where one is malformed."""
+    concurrency = getattr(backend, "concurrency", CONCURRENCY)
+    if not isinstance(concurrency, int) or concurrency < 1:
+        raise BackendError(f"{name}: `concurrency` is {concurrency!r}, not a positive number")
+    return LiveBackend(
+        name=name,
+        backend=backend,
+        honours=frozenset(getattr(backend, "honours", ())),
+        identity=dict(getattr(backend, "identity", {})),
+        concurrency=concurrency,
+        timeout_s=float(getattr(backend, "timeout_s", TIMEOUT_S)),
+    )

@@ -1,0 +1,232 @@
+"""One task's evaluation: what is asked, what came back, and the runs that come of it.
+
+Knows nothing of pytest: whoever runs the eval functions gives the scores back through `record`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.core.prompts import query_text, render
+from harness.engine.backends import BackendPool
+from harness.engine.fetch import Ask, Outcome, Progress, fetch
+from harness.engine.taskfile import read_text
+from harness.engine.tasks import REFERENCE, Task
+from harness.errors import TaskError, UsageError
+from harness.records import Candidate, Case, Fault, Reply, Request, Run, Score, Split, Trial, digest
+from harness.store.retrieval import ShotIndex
+from harness.store.store import Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialId:
+    """Which trial: a candidate's name, a case's id, and the repeat (0, 1, ...)."""
+
+    candidate: str
+    case_id: str
+    repeat: int = 0
+
+
+class Evaluation:
+    """The candidates of one task over one split, and their outcomes as they become known."""
+
+    def __init__(
+        self,
+        task: Task,
+        candidates: Sequence[Candidate],
+        *,
+        split: Split,
+        pool: BackendPool,
+        case_ids: Iterable[str] | None = None,
+    ) -> None:
+        self.task = task
+        self.split: Split = split
+        self.candidates = {c.name: c for c in candidates}
+        chosen = None if case_ids is None else set(case_ids)
+        self.cases = {c.id: c for c in task.split(split) if chosen is None or c.id in chosen}
+        self.outcomes: dict[TrialId, Outcome] = {}
+        self._pool = pool
+        self._requests = Requests(task)
+        if not self.cases:
+            counts = {s: len(task.split(s)) for s in ("train", "dev", "test")}
+            raise UsageError(f"task {task.name!r} has no cases in split {split!r}: {counts}")
+
+    def trial_ids(self) -> list[TrialId]:
+        """Return every trial of the evaluation, candidate by candidate."""
+        return [
+            TrialId(candidate=name, case_id=case_id, repeat=repeat)
+            for name in self.candidates
+            for case_id in self.cases
+            for repeat in range(self.repeats(name))
+        ]
+
+    def repeats(self, candidate: str) -> int:
+        """Return how often each case is asked: once where the reply is already known."""
+        return 1 if _is_recorded(self.candidates[candidate]) else self.task.settings.repeats
+
+    def request(self, trial: TrialId) -> Request:
+        """Return the request of a trial, exactly as it is sent."""
+        candidate = self.candidates[trial.candidate]
+        return self._requests.of(candidate, self.cases[trial.case_id])
+
+    def asks(self, trials: Iterable[TrialId]) -> dict[TrialId, Ask]:
+        """Return what must be asked for `trials`; those with recorded replies need nothing."""
+        asks = {}
+        for trial in trials:
+            candidate = self.candidates[trial.candidate]
+            if trial in self.outcomes:
+                continue
+            if _is_recorded(candidate):
+                self.outcomes[trial] = self._recorded(candidate, self.cases[trial.case_id])
+                continue
+            live = self._pool.get(candidate)
+            request = self.request(trial)
+            key = live.key(request, base_url=candidate.base_url, repeat=trial.repeat)
+            asks[trial] = Ask(key=key, request=request, live=live)
+        return asks
+
+    def take(self, asks: Mapping[TrialId, Ask], outcomes: Mapping[str, Outcome]) -> None:
+        """Keep the outcomes of `asks`."""
+        for trial, ask in asks.items():
+            self.outcomes[trial] = outcomes[ask.key]
+
+    def runs(
+        self,
+        scores: Mapping[TrialId, Sequence[Score]],
+        *,
+        faults: Mapping[TrialId, Fault],
+        aggregates: Mapping[str, Sequence[Score]],
+        is_complete: Callable[[str], bool],
+    ) -> list[Run]:
+        """Return one run a candidate, from the `scores` that the evals gave."""
+        runs = []
+        for name, candidate in self.candidates.items():
+            trials = [t for t in self.trial_ids() if t.candidate == name and t in scores]
+            if not trials:
+                continue
+            runs.append(
+                Run(
+                    task=self.task.name,
+                    split=self.split,
+                    candidate=candidate,
+                    inputs_digest=self.task.inputs_digest(self.split),
+                    labels_digest=self.task.labels_digest(self.split),
+                    evals_digest=self.task.evals_digest,
+                    is_complete=is_complete(name),
+                    repeats=self.repeats(name),
+                    trials=tuple(self._trial(t, scores[t], faults.get(t)) for t in trials),
+                    aggregates=tuple(aggregates.get(name, ())),
+                )
+            )
+        return runs
+
+    def _trial(self, trial: TrialId, scores: Sequence[Score], fault: Fault | None) -> Trial:
+        outcome = self.outcomes.get(trial)
+        known = outcome.fault if outcome and outcome.fault else fault
+        return Trial(
+            case_id=trial.case_id,
+            repeat=trial.repeat,
+            reply_key=outcome.key if outcome and outcome.reply else None,
+            scores=tuple(sorted(scores, key=lambda s: s.name)),
+            fault=known,
+        )
+
+    def _recorded(self, candidate: Candidate, case: Case) -> Outcome:
+        """A reply that needs no backend: the reference, or a line of a replay file."""
+        if candidate.backend == REFERENCE:
+            text = case.reference_text
+            where = "the case has no reference"
+        else:
+            path = Path(candidate.backend.removeprefix("replay:"))
+            text = _replies(path, self.task.folder).get(case.id)
+            where = f"{path} has no reply for it"
+        key = digest([candidate.backend, case.id, text])
+        if text is None:
+            fault = Fault(origin="harness", message=f"{case.id}: {where}", is_missing=True)
+            return Outcome(key=key, fault=fault)
+        return Outcome(key=key, reply=Reply(text=text), is_cached=True)
+
+
+class Requests:
+    """Renders the requests of a task, with the examples that each prompt asks for."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._index: ShotIndex | None = None
+        self._fixed: dict[tuple[int, int], list[Case]] = {}
+
+    def of(self, candidate: Candidate, case: Case) -> Request:
+        """Return the request of `candidate` for `case`."""
+        assert candidate.prompt is not None
+        prompt = self._task.prompts[candidate.prompt]
+        return render(
+            prompt,
+            case,
+            examples=self.examples(candidate.prompt, case),
+            decoding=candidate.decoding,
+        )
+
+    def examples(self, prompt_name: str, case: Case) -> list[Case]:
+        """Return the examples for `case`: never of its own cluster, nearest last."""
+        prompt = self._task.prompts[prompt_name]
+        if not prompt.shots:
+            return []
+        pool = [c for c in self._task.split("train") if c.reference is not None]
+        if len(pool) < prompt.shots:
+            raise TaskError(
+                f"{prompt.path}:1: asks for {prompt.shots} examples, and the train split has "
+                f"{len(pool)} rows with a reference. Mark some cases as train."
+            )
+        if prompt.retrieve:
+            if self._index is None:
+                self._index = ShotIndex(pool, query_text)
+            near = self._index.nearest(
+                query_text(case),
+                prompt.shots,
+                exclude_clusters=frozenset({case.cluster}),
+                exclude_ids=frozenset({case.id}),
+            )
+            return near[::-1]
+        place = (prompt.seed, prompt.shots)
+        if place not in self._fixed:
+            # by digest, so that adding a row moves few of the others
+            ranked = sorted(pool, key=lambda c: digest([prompt.seed, c.id]))
+            self._fixed[place] = ranked[: prompt.shots]
+        return [c for c in self._fixed[place] if c.id != case.id]
+
+
+def fetch_all(
+    evaluations: Sequence[tuple[Evaluation, Sequence[TrialId]]],
+    *,
+    store: Store,
+    progress: Progress,
+    is_offline: bool = False,
+) -> None:
+    """Fetch what several evaluations need, all candidates at once, and give it to them."""
+    wanted = [(evaluation, evaluation.asks(trials)) for evaluation, trials in evaluations]
+    asks = [ask for _, some in wanted for ask in some.values()]
+    outcomes = fetch(asks, store=store, progress=progress, is_offline=is_offline)
+    for evaluation, some in wanted:
+        evaluation.take(some, outcomes)
+
+
+def _is_recorded(candidate: Candidate) -> bool:
+    return candidate.backend == REFERENCE or candidate.backend.startswith("replay:")
+
+
+def _replies(path: Path, folder: Path) -> dict[str, str]:
+    """Read `{"id", "reply"}` lines. Raises TaskError with file and line."""
+    found = path if path.is_file() else folder / path
+    replies = {}
+    for number, line in enumerate(read_text(found).splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            replies[str(row["id"])] = str(row["reply"])
+        except (json.JSONDecodeError, KeyError, TypeError) as exc:
+            raise TaskError(f'{found}:{number}: a line is {{"id", "reply"}}: {exc}') from exc
+    return replies

@@ -1,0 +1,208 @@
+"""The recorded tries of a task, read from the store as evidence. Knows no verdict.
+
+A try is a complete run over dev of a prompt on the task's own model. Partial runs, other models
+and tuned candidates are read too and shown, and never counted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from harness.core.scoring import case_values
+from harness.core.tries import TryScores
+from harness.core.usage import Usage, usage
+from harness.core.wall import WallInput
+from harness.engine.tasks import REFERENCE, Task
+from harness.errors import NotEnoughEvidence
+from harness.records import LedgerEntry, Run, digest, from_plain
+from harness.records import WallVerdict as Verdict
+from harness.store.store import RunRow, Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ladder:
+    """Runs in time order of their candidates, what each cost, and those that must be scored anew.
+
+    `runs` are current: same inputs, labels and evals as the task has now. `stale` names the
+    candidates whose replies are recorded, but whose scores are of older labels or evals.
+    """
+
+    runs: tuple[Run, ...]
+    usages: tuple[Usage, ...]
+    replies_digests: tuple[str, ...]
+    stale: tuple[str, ...]
+    versions: int
+
+
+def read_ladder(task: Task, store: Store, *, split: str = "dev") -> Ladder:
+    """Return the recorded runs of `task`, the newest of each candidate."""
+    rows = [r for r in store.runs(task=task.name) if r.split == split]
+    asked = [r for r in rows if r.inputs_digest == task.inputs_digest(r.split)]
+    newest: dict[str, RunRow] = {}
+    for row in sorted(asked, key=lambda r: (_is_current(r, task), r.is_complete, r.at)):
+        newest[row.candidate_digest] = row
+    ordered = sorted(newest.values(), key=lambda r: r.first_at)
+    runs = [store.run(r.id) for r in ordered if _is_current(r, task)]
+    replies = [
+        store.known_replies([t.reply_key for t in run.trials if t.reply_key]) for run in runs
+    ]
+    texts = [
+        digest([[t.case_id, t.repeat, k[t.reply_key].text] for t in run.trials if t.reply_key in k])
+        for run, k in zip(runs, replies, strict=True)
+    ]
+    return Ladder(
+        runs=tuple(runs),
+        usages=tuple(usage(known.values()) for known in replies),
+        replies_digests=tuple(texts),
+        stale=tuple(r.candidate for r in ordered if not _is_current(r, task) and r.is_complete),
+        versions=len({(r.labels_digest, r.evals_digest) for r in asked}),
+    )
+
+
+def _is_current(row: RunRow, task: Task) -> bool:
+    labels, evals = task.labels_digest(row.split), task.evals_digest
+    return (row.labels_digest, row.evals_digest) == (labels, evals)
+
+
+def why_not_counted(run: Run, task: Task) -> str:
+    """Return why a run is no try, or an empty text."""
+    if run.candidate.artifact:
+        return f"tuned ({run.candidate.artifact[:8]})"
+    if run.candidate.prompt is None:
+        return "recorded replies" if run.candidate.backend != REFERENCE else "positive control"
+    if run.candidate.backend != task.settings.model:
+        return f"other model: {run.candidate.backend}"
+    return "" if run.is_complete else "partial run"
+
+
+def try_scores(task: Task, ladder: Ladder) -> list[TryScores]:
+    """Return the runs of prompts and tuned models as rungs, aligned on the dev cases."""
+    cases = [c.id for c in task.split("dev")]
+    rungs = []
+    for run, spent, replies in zip(ladder.runs, ladder.usages, ladder.replies_digests, strict=True):
+        if run.candidate.prompt is None:
+            continue
+        values = case_values(run, task.settings.primary)
+        note = why_not_counted(run, task)
+        unscored = sum(values.get(c, 0.0) is None for c in cases)
+        rungs.append(
+            TryScores(
+                name=run.candidate.name,
+                family=run.candidate.family or "zero-shot",
+                scores=[_known(values.get(c)) for c in cases],
+                run_id=run.id,
+                prompt_digest=run.candidate.prompt_digest or "",
+                decoding_digest=digest(run.candidate.decoding),
+                # a partial run or another model may share replies without being the same try
+                replies_digest=replies if run.is_complete else "",
+                is_countable=not note,
+                is_within_budget=_is_within_budget(task, spent, n=len(cases)),
+                note=note,
+                faults=sum(t.fault is not None for t in run.trials),
+                unscored=unscored,
+                latency_s=spent.latency_s,
+                input_tokens=spent.input_tokens,
+                output_tokens=spent.output_tokens,
+                cost_usd=spent.cost_usd,
+            )
+        )
+    return rungs
+
+
+def wall_input(task: Task, ladder: Ladder) -> WallInput:
+    """Return what the wall gate reads. Raises NotEnoughEvidence where nothing was tried."""
+    rungs = try_scores(task, ladder)
+    if not any(r.is_countable for r in rungs):
+        raise NotEnoughEvidence(
+            f"task {task.name!r} has no complete try over dev on {task.settings.model}. "
+            f"Make some: `harness ladder {task.name}`."
+        )
+    control = next((r for r in ladder.runs if r.candidate.backend == REFERENCE), None)
+    cases = task.split("dev")
+    values = case_values(control, task.settings.primary) if control else {}
+    others = [r for r in rungs if r.note.startswith("other model") and _is_whole(r.scores)]
+    s = task.settings
+    notes = []
+    if ladder.versions > 1:
+        notes.append(
+            f"labels or evals were edited {ladder.versions - 1} time(s) after scores were seen; "
+            "every try was scored anew"
+        )
+    return WallInput(
+        task=task.name,
+        tries=[r for r in rungs if not r.note.startswith(("tuned", "other model"))],
+        stronger=others,
+        target=s.target,
+        clusters=[c.cluster for c in cases],
+        mid=s.mid,
+        profile=s.profile,
+        reference_scores=[_known(values.get(c.id)) for c in cases] if control else None,
+        waivers=s.waivers,
+        needs_knowledge=s.needs_knowledge,
+        sealed_clusters=len({c.cluster for c in task.split("test")}),
+        model=s.model,
+        inputs_digest=task.inputs_digest("dev"),
+        labels_digest=task.labels_digest("dev"),
+        evals_digest=task.evals_digest,
+        policy_digest=task.policy_digest,
+        notes=notes,
+    )
+
+
+def last_wall(task: Task, store: Store) -> Verdict | None:
+    """Return the newest recorded wall verdict of `task`, whatever it says."""
+    entries = store.ledger(task=task.name, kind="wall")
+    return from_plain(Verdict, entries[-1].payload) if entries else None
+
+
+def why_not_licensed(task: Task, verdict: Verdict | None) -> str | None:
+    """Return why tuning may not start under `verdict`, or None where it may."""
+    if verdict is None:
+        return f"there is no wall verdict. Ask for one: `harness wall {task.name}`."
+    if verdict.answer != "WALL":
+        return f"the last verdict is {verdict.answer}: {verdict.reason}"
+    now = {
+        "cases": (verdict.inputs_digest, task.inputs_digest("dev")),
+        "references": (verdict.labels_digest, task.labels_digest("dev")),
+        "evals": (verdict.evals_digest, task.evals_digest),
+        "goal, target or margins": (verdict.policy_digest, task.policy_digest),
+    }
+    changed = [what for what, (then, here) in now.items() if then != here]
+    if not changed:
+        return None
+    return (
+        f"the {', '.join(changed)} changed since the wall verdict {verdict.id}. "
+        f"Ask again: `harness wall {task.name}`."
+    )
+
+
+def wall_entry(verdict: Verdict, *, at: str) -> LedgerEntry:
+    """Return the line of the ledger that records `verdict`."""
+    return LedgerEntry(
+        kind="wall",
+        task=verdict.task,
+        at=at,
+        payload=verdict,
+        text=f"{verdict.answer}: {verdict.reason}",
+    )
+
+
+def _is_within_budget(task: Task, spent: Usage, *, n: int) -> bool:
+    budget = task.settings.budgets
+    too_slow = budget.p95_latency_s is not None and (
+        spent.latency_p95_s is not None and spent.latency_p95_s > budget.p95_latency_s
+    )
+    too_dear = budget.mean_cost_usd is not None and (
+        spent.cost_usd is not None and spent.cost_usd / max(n, 1) > budget.mean_cost_usd
+    )
+    return not too_slow and not too_dear
+
+
+def _known(value: float | None) -> float | None:
+    return None if value is None or math.isnan(value) else value
+
+
+def _is_whole(scores: Sequence[float | None] | object) -> bool:
+    return isinstance(scores, list) and all(s is not None for s in scores)

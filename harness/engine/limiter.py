@@ -1,0 +1,55 @@
+"""How many requests a backend gets at once: additive increase, multiplicative decrease.
+
+Knows nothing of requests. Source of the rule: Chiu & Jain (1989), Computer Networks 17:1-14.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+
+
+class Limiter:
+    """An async context manager that holds at most `limit` bodies open; `limit` adapts.
+
+    A success adds 1/limit (so one more for each round of replies), a rate limit halves it, once
+    a round of replies at most. It starts at `ceiling`, and stays between 1 and `ceiling`.
+    """
+
+    def __init__(self, ceiling: int) -> None:
+        self.ceiling = ceiling
+        self.limit = float(ceiling)
+        self.in_flight = 0
+        self.peak = 0
+        self._since_shrink = ceiling
+        self._open: asyncio.Condition = asyncio.Condition()
+
+    async def __aenter__(self) -> None:
+        async with self._open:
+            await self._open.wait_for(lambda: self.in_flight < max(1, int(self.limit)))
+            self.in_flight += 1
+            self.peak = max(self.peak, self.in_flight)
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        async with self._open:
+            self.in_flight -= 1
+            self._since_shrink += 1
+            self._open.notify()
+
+    async def grow(self) -> None:
+        """A reply came back."""
+        async with self._open:
+            self.limit = min(float(self.ceiling), self.limit + 1 / max(1.0, self.limit))
+            self._open.notify()
+
+    async def shrink(self) -> None:
+        """The backend said that it is too much."""
+        async with self._open:
+            if self._since_shrink >= int(self.limit):
+                self.limit = max(1.0, self.limit / 2)
+                self._since_shrink = 0

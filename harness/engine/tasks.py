@@ -1,0 +1,211 @@
+"""A task, loaded: its settings, prompts, cases and candidates. Knows nothing of replies."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from harness.core.prompts import front_matter, parse_prompt
+from harness.engine.taskfile import (
+    CandidateTable,
+    DecodingTable,
+    TaskFile,
+    read_cases,
+    read_task_file,
+    read_text,
+)
+from harness.errors import TaskError, UsageError
+from harness.records import Candidate, Case, Decoding, Prompt, Split, digest
+
+REFERENCE = "reference"
+
+
+@dataclass(frozen=True)
+class Task:
+    """A folder with `task.toml`, prompts and `eval_*.py`, read and checked."""
+
+    name: str
+    folder: Path
+    settings: TaskFile
+    prompts: Mapping[str, Prompt]
+    cases: tuple[Case, ...]
+
+    def split(self, split: Split) -> tuple[Case, ...]:
+        """Return the cases of `split`, in file order."""
+        return tuple(c for c in self.cases if c.split == split)
+
+    @cached_property
+    def evals_digest(self) -> str:
+        """Identity of what scores: the Python files of the task's folder."""
+        files = sorted(self.folder.glob("*.py"))
+        return digest([[f.name, hashlib.sha256(f.read_bytes()).hexdigest()] for f in files])
+
+    @cached_property
+    def policy_digest(self) -> str:
+        """Identity of what was promised before looking: goal, target, margins, profile."""
+        s = self.settings
+        promised = [s.goal, s.target, s.margin, s.better_in, s.mid, s.min_gain, s.primary]
+        kept = [s.profile, s.guardrails, s.must_hold_slices, s.budgets.model_dump()]
+        return digest(promised + kept)
+
+    @cached_property
+    def train_digest(self) -> str:
+        """Identity of the rows that examples are drawn from."""
+        return digest([[c.id, c.inputs_digest, c.reference] for c in self.split("train")])
+
+    def inputs_digest(self, split: Split) -> str:
+        """Identity of what is asked: ids, inputs and clusters of a split."""
+        return digest([[c.id, c.inputs_digest, c.cluster] for c in self.split(split)])
+
+    def labels_digest(self, split: Split) -> str:
+        """Identity of the references of a split."""
+        return digest([[c.id, c.reference] for c in self.split(split)])
+
+    @cached_property
+    def eval_names(self) -> tuple[str, ...]:
+        """The scores of the task: names of eval functions without `test_`."""
+        return tuple(sorted(set(eval_functions(self.folder))))
+
+
+def load_task(folder: Path) -> Task:
+    """Return the task in `folder`. Raises TaskError naming file and line."""
+    settings = read_task_file(folder / "task.toml")
+    prompts = {p.stem: _prompt(p) for p in sorted((folder / "prompts").glob("*.md"))}
+    paths = [settings.cases] if isinstance(settings.cases, str) else list(settings.cases)
+    cases = [case for path in paths for case in read_cases((folder / path).resolve())]
+    _no_duplicate_ids(cases)
+    task = Task(folder.name, folder.resolve(), settings, prompts, tuple(cases))
+    _check_names(task)
+    return task
+
+
+def eval_functions(folder: Path) -> list[str]:
+    """Return the names of a task's eval functions without `test_`, read from the source.
+
+    Raises TaskError where a file is not Python.
+    """
+    names = []
+    for path in sorted(folder.glob("eval_*.py")):
+        try:
+            tree = ast.parse(read_text(path), filename=str(path))
+        except SyntaxError as exc:
+            raise TaskError(f"{path}:{exc.lineno}: {exc.msg}") from exc
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                continue
+            if node.name.startswith("test_"):
+                names.append(node.name.removeprefix("test_"))
+    return names
+
+
+ArtifactFinder = Callable[[str], str]
+"""From a name or digest prefix to a full artifact digest; raises UsageError."""
+
+
+def candidate_names(task: Task) -> list[str]:
+    """Return the names that `--candidate` knows in `task`."""
+    return sorted({*task.prompts, *task.settings.candidates, REFERENCE})
+
+
+def resolve_candidate(
+    task: Task, text: str, *, base_url: str | None = None, artifact_digest: ArtifactFinder
+) -> Candidate:
+    """Return the candidate that `text` names: NAME, `PROMPT@SCHEME:MODEL[+ARTIFACT]`, `reference`
+    or `replay:FILE`. Raises UsageError naming what is known.
+    """
+    if text == REFERENCE or text.startswith("replay:"):
+        return Candidate(name=text, backend=text)
+    table = task.settings.candidates.get(text)
+    if table is None and "@" in text:
+        prompt_name, _, backend = text.partition("@")
+        backend, _, artifact = backend.partition("+")
+        table = CandidateTable(prompt=prompt_name, backend=backend, artifact=artifact or None)
+    elif table is None and text in task.prompts:
+        table = CandidateTable(prompt=text)
+    if table is None:
+        raise UsageError(
+            f"no candidate {text!r} in task {task.name!r}. Known: "
+            f"{', '.join(candidate_names(task))}; or write PROMPT@SCHEME:MODEL[+ARTIFACT]. "
+            f"`harness plugins` lists schemes."
+        )
+    prompt = _known_prompt(task, table.prompt or text)
+    backend = table.backend or task.settings.model
+    if ":" not in backend:
+        raise UsageError(
+            f"candidate {text!r}: backend {backend!r} is not SCHEME:MODEL, as in "
+            f"openai:gpt-x or local:smollm2-135m. `harness plugins` lists schemes."
+        )
+    return Candidate(
+        name=text,
+        backend=backend,
+        prompt=prompt.name,
+        prompt_digest=digest([prompt.digest, task.train_digest if prompt.shots else None]),
+        family=prompt.family,
+        decoding=_decoding(task.settings.decoding, table.decoding),
+        artifact=artifact_digest(table.artifact) if table.artifact else None,
+        base_url=base_url or table.base_url or task.settings.base_url,
+    )
+
+
+def _decoding(*tables: DecodingTable) -> Decoding:
+    merged: dict[str, object] = {}
+    for table in tables:
+        merged |= table.model_dump(exclude_none=True)
+    return dataclasses.replace(Decoding(), **merged)  # type: ignore[arg-type]
+
+
+def _known_prompt(task: Task, name: str) -> Prompt:
+    if name not in task.prompts:
+        known = ", ".join(task.prompts) or "none"
+        raise UsageError(
+            f"no prompt {name!r} in {task.folder / 'prompts'}. Known: {known}. "
+            f"A prompt is a file NAME.md there."
+        )
+    return task.prompts[name]
+
+
+def _prompt(path: Path) -> Prompt:
+    text = read_text(path)
+    settings, _, _ = front_matter(text, path=str(path))
+    schema = None
+    if settings.get("schema"):
+        schema_path = path.parent.parent / str(settings["schema"])
+        try:
+            schema = json.loads(read_text(schema_path))
+        except json.JSONDecodeError as exc:
+            raise TaskError(f"{schema_path}:{exc.lineno}: not JSON: {exc.msg}") from exc
+    return parse_prompt(text, name=path.stem, path=str(path), schema=schema)
+
+
+def _no_duplicate_ids(cases: Sequence[Case]) -> None:
+    seen: dict[str, Case] = {}
+    for case in cases:
+        if case.id in seen:
+            raise TaskError(
+                f"{case.line}: the id {case.id!r} stands already at {seen[case.id].line}"
+            )
+        seen[case.id] = case
+
+
+def _check_names(task: Task) -> None:
+    path, s = task.folder / "task.toml", task.settings
+    names = task.eval_names
+    if not names:
+        raise TaskError(f"{task.folder}: no eval: write `def test_NAME(case, reply)` in eval_*.py")
+    for what, name in [("primary", s.primary), *(("guardrails", g) for g in s.guardrails)]:
+        if name not in {*names, "all"}:
+            raise TaskError(
+                f"{path}: {what}: no eval named {name!r}. The evals: {', '.join(names)}, or all."
+            )
+    if s.tune and s.tune.prompt not in task.prompts:
+        raise TaskError(f"{path}: tune.prompt: no prompt {s.tune.prompt!r} in prompts/")
+    clash = sorted(set(s.candidates) & set(task.prompts))
+    for name in clash:
+        if s.candidates[name].prompt not in {None, name}:
+            raise TaskError(f"{path}: candidates.{name}: a prompt file has that name already")

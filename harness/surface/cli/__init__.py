@@ -1,0 +1,92 @@
+"""The command line: `harness VERB`. Each verb is imported when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from typing import Any
+
+import click
+
+from harness.errors import HarnessError
+from harness.surface.words import clean
+
+INTERRUPTED = 130
+
+VERBS = {
+    "init": "Make a working task in this repository.",
+    "data": "Look at a task's cases.",
+    "eval": "Run a task's evals for one or more candidates.",
+    "ladder": "Run every prompt of a task, and show the ladder of tries.",
+    "wall": "Tell whether prompting has hit a wall.",
+    "advise": "Answer: should we fine-tune?",
+    "tune": "Fine-tune; refuses without a wall.",
+    "compare": "Compare two candidates on dev, case by case; spends nothing.",
+    "gate": "Decide a release on the sealed test split; counts the look.",
+    "report": "Write the report of a task, one HTML file.",
+    "runs": "List the recorded runs, or show one.",
+    "plugins": "List plugins and what they offer.",
+    "doctor": "Check this installation, the store and every task.",
+}
+"""Every verb with its summary, in the order of the loop; a test holds them to the docstrings."""
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are called, not when help is shown."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the verbs in the order of the loop."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one verb."""
+        if cmd_name not in VERBS:
+            return None
+        module = importlib.import_module(f"harness.surface.cli.{cmd_name}_verb")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the verbs without importing them."""
+        with formatter.section("Verbs"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit codes: 0 yes, 1 no, 2 usage, 3 not enough evidence, 4 infrastructure, 130 Ctrl-C.",
+)
+@click.version_option(package_name="tuning-harness", prog_name="harness")
+@click.option("--store", metavar="PATH", help="The store (default: .harness/harness.db).")
+@click.pass_context
+def group(ctx: click.Context, store: str | None) -> None:
+    """Earn the fine-tune: evals, the prompt ladder, the wall, and the release gate."""
+    ctx.obj = store
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit with its code."""
+    sys.exit(run(arguments if arguments is not None else sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command line and return its exit code; no traceback reaches a user's mistake."""
+    try:
+        code: Any = group.main(args=arguments, prog_name="harness", standalone_mode=False)
+    except click.exceptions.Abort:
+        click.echo("interrupted; what was recorded is kept, and the same command goes on", err=True)
+        return INTERRUPTED
+    except KeyboardInterrupt:
+        click.echo("interrupted; what was recorded is kept, and the same command goes on", err=True)
+        return INTERRUPTED
+    except click.ClickException as exc:
+        exc.show()
+        return exc.exit_code
+    except HarnessError as exc:
+        if "--json" in arguments:
+            click.echo(json.dumps({"error": str(exc), "exit_code": exc.exit_code}))
+        click.echo(f"error: {clean(str(exc))}", err=True)
+        return exc.exit_code
+    return code if isinstance(code, int) else 0

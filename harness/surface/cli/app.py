@@ -1,0 +1,109 @@
+"""What every verb needs: the project, its store, plugins and backends, opened when asked for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from functools import cached_property, partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import click
+
+from harness.engine.backends import BackendPool
+from harness.engine.project import Project, artifact_folder, find_project, find_task_folder
+from harness.engine.tasks import Task, load_task, resolve_candidate
+from harness.ports.manager import Plugins
+from harness.records import Candidate, to_plain
+from harness.store.store import Store
+
+
+class App:
+    """A context manager around one command."""
+
+    def __init__(self, store: str | None = None, *, as_json: bool = False) -> None:
+        self.as_json = as_json
+        self._stack = ExitStack()
+        self._store_path = Path(store).absolute() if store else None
+
+    def __enter__(self) -> App:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+    @cached_property
+    def project(self) -> Project:
+        """The project that the current folder lies in."""
+        return find_project(Path.cwd(), store=self._store_path)
+
+    @cached_property
+    def store(self) -> Store:
+        """The project's store."""
+        return self._stack.enter_context(Store.open(self.project.store))
+
+    @cached_property
+    def plugins(self) -> Plugins:
+        """The installed plugins."""
+        return Plugins(disabled=self.project.disabled_plugins).load()
+
+    @cached_property
+    def pool(self) -> BackendPool:
+        """The backends in use."""
+        pool = BackendPool(self.plugins, artifact_folder=partial(artifact_folder, self.project))
+        self._stack.callback(pool.close)
+        return pool
+
+    def task(self, name: str) -> Task:
+        """Return a task by name or path. Raises UsageError or TaskError."""
+        return load_task(find_task_folder(self.project, name, cwd=Path.cwd()))
+
+    def candidate(self, task: Task, text: str, *, base_url: str | None = None) -> Candidate:
+        """Return the candidate that `text` names in `task`. Raises UsageError."""
+        finder: Callable[[str], str] = lambda a: self.store.artifact(a, task=task.name).digest  # noqa: E731
+        return resolve_candidate(task, text, base_url=base_url, artifact_digest=finder)
+
+    def say(self, *lines: str) -> None:
+        """Print lines for people; nothing where JSON was asked for."""
+        if not self.as_json:
+            for line in lines:
+                click.echo(line)
+
+    def answer(self, plain: Any) -> None:
+        """Print the one JSON value, where it was asked for."""
+        if self.as_json:
+            click.echo(json.dumps(to_plain(plain), ensure_ascii=False, indent=1))
+
+
+def now() -> str:
+    """Return the time as UTC, ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+def options(*, candidates: bool = False) -> Callable[[Any], Any]:
+    """Add the options that many verbs share."""
+
+    def add(command: Any) -> Any:
+        command = click.option("--json", "as_json", is_flag=True, help="Print one JSON value.")(
+            command
+        )
+        if candidates:
+            command = click.option(
+                "--base-url", metavar="URL", help="Base URL of an OpenAI-compatible server."
+            )(command)
+        return command
+
+    return add
+
+
+def bullet(lines: Sequence[str]) -> list[str]:
+    """Return lines as a list."""
+    return [f"  - {line}" for line in lines]

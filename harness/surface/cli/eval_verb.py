@@ -1,0 +1,51 @@
+"""`harness eval`: the same run as `pytest TASK_FOLDER`, with the house's exit codes."""
+
+from __future__ import annotations
+
+import click
+
+from harness.surface.cli.app import App, options
+
+
+@click.command("eval")
+@click.argument("task")
+@click.argument("pytest_options", nargs=-1, type=click.UNPROCESSED)
+@click.option("--candidate", multiple=True, metavar="NAME", help="Repeatable; see the README.")
+@click.option("--split", type=click.Choice(["train", "dev", "test"]), default="dev")
+@click.option("--floor", multiple=True, metavar="SCORE=VALUE", help="Fail below it; repeatable.")
+@click.option("--offline", is_flag=True, help="Use recorded replies alone.")
+@options(candidates=True)
+@click.pass_obj
+def command(
+    store: str | None,
+    task: str,
+    pytest_options: tuple[str, ...],
+    candidate: tuple[str, ...],
+    split: str,
+    floor: tuple[str, ...],
+    offline: bool,
+    base_url: str | None,
+    as_json: bool,
+) -> int:
+    """Run a task's evals for one or more candidates.
+
+    Exit 0: no fault, floors held. Options for pytest stand after `--`, as in
+    `harness eval TASK -- -k parses --lf`.
+    """
+    from harness.surface.run_evals import completed, run_evals
+
+    with App(store, as_json=as_json) as app:
+        loaded = app.task(task)
+        outcome = run_evals(
+            loaded,
+            candidate,
+            store=app.project.store,
+            split=split,
+            base_url=base_url,
+            is_offline=offline,
+            is_quiet=as_json,
+            extra=[*(f"--floor={f}" for f in floor), *pytest_options],
+        )
+        app.answer({"runs": [{"id": run.id, "run": run} for run in outcome.runs]})
+        completed(outcome)
+        return 1 if outcome.exit_code == 1 else 0 if outcome.exit_code == 0 else 2

@@ -1,0 +1,47 @@
+"""`harness ladder`: every prompt of a task as a try, and the table of tries."""
+
+from __future__ import annotations
+
+import click
+
+from harness.surface.cli.app import App, options
+
+
+@click.command("ladder")
+@click.argument("task")
+@click.option("--candidate", multiple=True, help="Also this candidate; repeatable.")
+@click.option("--show", is_flag=True, help="Show what was recorded; ask nothing.")
+@options(candidates=True)
+@click.pass_obj
+def command(
+    store: str | None,
+    task: str,
+    candidate: tuple[str, ...],
+    show: bool,
+    base_url: str | None,
+    as_json: bool,
+) -> int:
+    """Run every prompt of a task, and show the ladder of tries."""
+    from harness.core.forecast import forecast_lines
+    from harness.core.tries import build_tries
+    from harness.engine.ladder import read_ladder, try_scores
+    from harness.surface.run_evals import completed, run_evals
+    from harness.surface.tables import ladder_table
+
+    with App(store, as_json=as_json) as app:
+        loaded = app.task(task)
+        clusters = [c.cluster for c in loaded.split("dev")]
+        app.say(*forecast_lines(clusters, profile=loaded.settings.profile))
+        if not show:
+            names = ["reference", *loaded.prompts, *candidate]
+            run = run_evals(
+                loaded, list(dict.fromkeys(names)), store=app.project.store, base_url=base_url
+            )
+            completed(run)
+        rungs = try_scores(loaded, read_ladder(loaded, app.store))
+        tries = build_tries(rungs, clusters)
+        app.answer({"tries": tries, "target": loaded.settings.target})
+        app.say("", *ladder_table(tries, target=loaded.settings.target), "")
+        counted = sum(t.is_counted for t in tries)
+        app.say(f"{counted} tries count. Ask for the verdict: harness wall {task}")
+    return 0

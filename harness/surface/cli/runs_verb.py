@@ -1,0 +1,56 @@
+"""`harness runs`: what was recorded."""
+
+from __future__ import annotations
+
+import click
+from tabulate import tabulate
+
+from harness.surface.cli.app import App, options
+from harness.surface.words import clean, one_line
+
+
+@click.command("runs")
+@click.argument("run_id", required=False)
+@click.option("--task", help="Runs of this task alone.")
+@options()
+@click.pass_obj
+def command(store: str | None, run_id: str | None, task: str | None, as_json: bool) -> int:
+    """List the recorded runs, or show one."""
+    with App(store, as_json=as_json) as app:
+        if run_id:
+            run = app.store.run(run_id)
+            app.answer({"id": run.id, "run": run})
+            app.say(f"{run.id}: {clean(run.candidate.name)} on {run.task}, {run.split} split")
+            rows = [
+                [
+                    t.case_id,
+                    *(f"{s.name} {'–' if s.value is None else f'{s.value:g}'}" for s in t.scores),
+                    one_line(t.fault.message if t.fault else _first_reason(t.scores), width=80),
+                ]
+                for t in run.trials
+            ]
+            app.say(tabulate(rows, tablefmt="plain", disable_numparse=True))
+            return 0
+        found = app.store.runs(task=task)
+        app.answer(found)
+        rows = [
+            [
+                r.id[:8],
+                r.task,
+                r.split,
+                clean(r.candidate),
+                r.backend,
+                (r.artifact or "")[:8],
+                str(r.cases),
+                "" if r.is_complete else "partial",
+                r.at[:19],
+            ]
+            for r in found
+        ]
+        heads = ["run", "task", "split", "candidate", "backend", "artifact", "cases", "", "at"]
+        app.say(tabulate(rows, headers=heads, disable_numparse=True) if rows else "no runs yet")
+    return 0
+
+
+def _first_reason(scores: object) -> str:
+    return next((s.reason for s in scores if s.reason), "")  # type: ignore[attr-defined]

@@ -1,0 +1,109 @@
+"""From the end of a pytest item to a score. Knows nothing of stores or tables."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.engine.evaluate import TrialId
+from harness.engine.project import task_folder_of
+from harness.engine.views import NoReference
+from harness.errors import Miss
+
+ASSERTION_LIBRARIES = ("numpy.testing", "numpy.testing._private", "unittest", "pandas._testing")
+REASON_LENGTH = 2000
+
+
+def score_name(item: pytest.Item) -> str:
+    """Return the name of the score that an item gives: its function's, without `test_`."""
+    name: str = getattr(item, "originalname", None) or item.name
+    return name.removeprefix("test_")
+
+
+def judged(
+    item: pytest.Item, call: pytest.CallInfo[None], trial: TrialId, *, given: float | None
+) -> pytest.TestReport | None:
+    """Return the report of an eval item: scored, missed, unscored or, as pytest has it, failed."""
+    error = call.excinfo.value if call.excinfo else None
+    if call.when == "setup" and error is None:
+        return None
+    said: dict[str, Any] = {}
+    mark = ""
+    if error is None:
+        said["score"] = 1.0 if given is None else given
+    elif is_miss(error, call.excinfo, folder=task_folder_of(item.path)):
+        said["score"] = getattr(error, "value", 0.0)
+        said["miss"] = _text(error)
+        mark = "missed"
+    elif isinstance(error, NoReference | pytest.skip.Exception):
+        said["unscored"] = _text(error)
+        mark = "unscored"
+    else:
+        said["fault"] = _text(error)
+    item.user_properties += _properties(item, trial, said)
+    if mark:  # pytest renders no traceback for a measurement, and a debugger still sees the error
+        call = copy.copy(call)
+        call.excinfo = None
+    report = pytest.TestReport.from_item_and_call(item, call)
+    if mark:
+        vars(report)["harness_mark"] = mark  # a plain attribute, so that xdist carries it over
+        if mark == "missed":
+            report.sections.append(("miss", said["miss"]))
+    return report
+
+
+def is_miss(
+    error: BaseException, excinfo: pytest.ExceptionInfo[Any] | None, *, folder: Path | None
+) -> bool:
+    """Tell a measurement from a broken eval: a Miss, or an AssertionError that the task's own
+    files or an assertion library raised.
+    """
+    if isinstance(error, Miss):
+        return True
+    if not isinstance(error, AssertionError) or excinfo is None:
+        return False
+    frame = list(excinfo.traceback)[-1]
+    module = str(frame.frame.f_globals.get("__name__", ""))
+    if any(module == m or module.startswith(f"{m}.") for m in ASSERTION_LIBRARIES):
+        return True
+    return folder is not None and Path(str(frame.path)).is_relative_to(folder)
+
+
+def mark_of(
+    report: pytest.CollectReport | pytest.TestReport,
+) -> tuple[str, str, str] | None:
+    """Return pytest's category, letter and word for a marked report."""
+    mark = getattr(report, "harness_mark", None)
+    if mark is None or getattr(report, "when", "") == "teardown":
+        return None
+    return (mark, {"missed": "m", "unscored": "u"}[mark], mark.upper())
+
+
+def said_by(properties: Iterable[tuple[str, object]]) -> dict[str, Any] | None:
+    """Return what `judged` wrote into the properties of a report, or None."""
+    found = dict(properties)
+    return found if "eval" in found and "task" in found else None
+
+
+def _properties(
+    item: pytest.Item, trial: TrialId, said: dict[str, Any]
+) -> list[tuple[str, object]]:
+    where = {
+        "task": str(task_folder_of(item.path)),
+        "eval": score_name(item),
+        "candidate": trial.candidate,
+        "case": trial.case_id,
+        "repeat": trial.repeat,
+    }
+    return list((where | said).items())
+
+
+def _text(error: BaseException) -> str:
+    text = str(error) or type(error).__name__
+    if not isinstance(error, AssertionError | NoReference | pytest.fail.Exception):
+        text = f"{type(error).__name__}: {text}"
+    return text if len(text) <= REASON_LENGTH else f"{text[:REASON_LENGTH]} …"

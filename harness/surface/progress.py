@@ -1,0 +1,65 @@
+"""Shows that replies are on their way: a live line on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import TextIO
+
+from harness.surface.words import one_line, seconds
+
+EVERY_S = 15.0
+
+
+class TextProgress:
+    """A Progress that writes to a stream; on a terminal it rewrites one line."""
+
+    def __init__(self, stream: TextIO | None = None, *, label: str = "replies") -> None:
+        self._stream = stream or sys.stderr
+        self._label = label
+        self._is_live = self._stream.isatty()
+        self._total = self._done = 0
+        self._since = self._shown = time.monotonic()
+
+    def __enter__(self) -> TextProgress:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._total:
+            self._show(is_last=True)
+
+    def begin(self, backend: str, total: int) -> None:
+        """Show how much is to come."""
+        self._total += total
+        self._show()
+
+    def advance(self, backend: str) -> None:
+        """Count one reply."""
+        self._done += 1
+        wait = 0.1 if self._is_live else EVERY_S
+        if time.monotonic() - self._shown >= wait:
+            self._show()
+
+    def note(self, text: str) -> None:
+        """Write a line of its own."""
+        erase = "\r\x1b[K" if self._is_live else ""
+        self._stream.write(f"{erase}{one_line(text, width=160)}\n")
+        self._stream.flush()
+
+    def _show(self, *, is_last: bool = False) -> None:
+        self._shown = time.monotonic()
+        spent = self._shown - self._since
+        line = f"{self._label}: {self._done} of {self._total}, {seconds(spent)}"
+        if self._done and self._done < self._total:
+            line += f", about {seconds(spent / self._done * (self._total - self._done))} to go"
+        if self._is_live:
+            self._stream.write(f"\r\x1b[K{line}" + ("\n" if is_last else ""))
+        else:
+            self._stream.write(f"{line}\n")
+        self._stream.flush()

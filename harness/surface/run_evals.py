@@ -1,0 +1,109 @@
+"""Runs a task's evals in this process, as `pytest TASK_FOLDER` would. One way to score.
+
+Knows nothing of what the scores are for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from harness.engine.tasks import Task
+from harness.errors import BackendError, HarnessError, TaskError
+from harness.records import Run
+from harness.surface.eval_session import SESSION, EvalSession
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvalRun:
+    """What an in-process run gave: pytest's exit code, one run a candidate, and what broke."""
+
+    exit_code: int
+    runs: tuple[Run, ...]
+    broken_files: tuple[str, ...] = ()
+    error: HarnessError | None = None
+    was_interrupted: bool = False
+    has_broken_floors: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class _Watcher:
+    """A pytest plugin that keeps the session, and what could not be collected."""
+
+    session: EvalSession | None = None
+    broken: list[str] = field(default_factory=list)
+    was_interrupted: bool = False
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_configure(self, config: pytest.Config) -> None:
+        """Keep the session."""
+        self.session = config.stash[SESSION]
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Keep what a broken eval file said."""
+        if report.failed:
+            self.broken.append(report.longreprtext)
+
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Remember that a person stopped it (pytest's own Interrupted is a subclass)."""
+        self.was_interrupted = excinfo.type is KeyboardInterrupt
+
+
+def run_evals(
+    task: Task,
+    candidates: Sequence[str],
+    *,
+    store: Path,
+    split: str = "dev",
+    base_url: str | None = None,
+    is_offline: bool = False,
+    is_quiet: bool = True,
+    extra: Sequence[str] = (),
+) -> EvalRun:
+    """Run the evals of `task` for `candidates`; `is_quiet` shows progress alone."""
+    arguments = [str(task.folder), f"--split={split}", f"--store={store}"]
+    arguments += [f"--candidate={name}" for name in candidates]
+    arguments += [f"--base-url={base_url}"] if base_url else []
+    arguments += ["--offline"] if is_offline else []
+    quiet = ["-p", "no:terminal", "-p", "no:cacheprovider"]
+    arguments += quiet if is_quiet else ["--no-header", "--tb=short", "-q"]
+    arguments += extra
+    watcher = _Watcher()
+    code = pytest.main(arguments, plugins=[watcher])
+    session = watcher.session
+    return EvalRun(
+        exit_code=int(code),
+        runs=tuple(session.runs) if session else (),
+        broken_files=tuple(watcher.broken),
+        error=session.error if session else None,
+        was_interrupted=watcher.was_interrupted,
+        has_broken_floors=bool(session and session.broken_floors),
+    )
+
+
+def completed(run: EvalRun) -> EvalRun:
+    """Return `run` if it went through; misses and floors are no trouble.
+
+    Raises KeyboardInterrupt, the error that stopped it, TaskError for a broken eval file, or
+    BackendError where a backend did not answer. What was answered is stored in every case.
+    """
+    if run.was_interrupted:
+        raise KeyboardInterrupt
+    if run.error is not None:
+        raise run.error
+    if run.broken_files:
+        raise TaskError(run.broken_files[0].strip())
+    if not run.runs:
+        raise TaskError("no eval ran: see `pytest --collect-only` on the task's folder")
+    for one in run.runs:
+        lost = [t.fault for t in one.trials if t.fault and t.fault.origin == "backend"]
+        missing = [f for f in lost if f.is_missing]
+        if missing:
+            raise BackendError(
+                f"{one.candidate.name}: {len(missing)} of {len(one.trials)} trials have no reply: "
+                f"{missing[0].message}. The others are kept; the same command asks for the rest."
+            )
+    return run

@@ -1,0 +1,176 @@
+"""Runs and ladders as tables of text. Knows nothing of where they were stored."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+
+from tabulate import tabulate
+
+from harness.core.bounds import mean_bounds
+from harness.core.scoring import case_values, score_names
+from harness.core.usage import Usage
+from harness.errors import UsageError
+from harness.records import Comparison, Estimate, Run, Try
+from harness.surface.words import clean, interval, number, one_line, points, seconds
+
+MISSES_SHOWN = 3
+
+
+def estimate_of(run: Run, name: str, *, clusters: Mapping[str, str]) -> Estimate | None:
+    """Return the mean of a score with its bounds; a case without an answer counts as failed.
+
+    None where no case was scored.
+    """
+    values = {c: v for c, v in case_values(run, name).items() if v is not None}
+    if not values:
+        return None
+    filled = [0.0 if math.isnan(v) else v for v in values.values()]
+    return mean_bounds(filled, [clusters.get(c, c) for c in values])
+
+
+def run_table(
+    runs: Sequence[Run],
+    *,
+    clusters: Mapping[str, Mapping[str, str]],
+    primaries: Mapping[str, str],
+    usages: Mapping[str, Usage],
+) -> list[str]:
+    """Return the lines that end an eval run: one table a task, then the first misses."""
+    lines: list[str] = []
+    for task, some in groupby(sorted(runs, key=lambda r: r.task), key=lambda r: r.task):
+        group = list(some)
+        names = score_names(group)
+        primary = primaries.get(task, "all")
+        columns = ["all", *names] if len(names) > 1 else names
+        rows = []
+        for run in group:
+            estimates = {n: estimate_of(run, n, clusters=clusters[task]) for n in columns}
+            spent = usages.get(run.id, Usage(replies=0))
+            rows.append(
+                [clean(run.candidate.name), len({t.case_id for t in run.trials})]
+                + [interval(e) if (e := estimates[n]) else "unscored" for n in columns]
+                + [*counts(run), number(spent.input_tokens), number(spent.output_tokens)]
+                + [seconds(spent.latency_s)]
+                + ([number(spent.cost_usd, unit=" $", digits=4)] if _has_cost(usages) else [])
+                + [run.id[:8] + ("" if run.is_complete else " partial")]
+            )
+        heads = ["candidate", "cases", *(f"{n}*" if n == primary else n for n in columns)]
+        heads += ["faults", "unscored", "tokens in", "out", "median"]
+        heads += (["cost"] if _has_cost(usages) else []) + ["run"]
+        lines += ["", f"{task}, {group[0].split} split", ""]
+        lines += tabulate(rows, headers=heads, tablefmt="simple", disable_numparse=True).split("\n")
+        lines += ["", "* primary; intervals are 95 % one-sided bounds over clusters of cases"]
+        lines += [*aggregate_lines(group), *miss_lines(group), ""]
+    return lines
+
+
+def counts(run: Run) -> list[int]:
+    """Return the faults and the unscored scores of a run."""
+    unscored = sum(s.value is None for t in run.trials for s in t.scores if t.fault is None)
+    return [sum(t.fault is not None for t in run.trials), unscored]
+
+
+def aggregate_lines(runs: Sequence[Run]) -> list[str]:
+    """Return the scores that evals gave to all trials of a candidate together."""
+    return [
+        f"{clean(run.candidate.name)}: {score.name} over all: {number(score.value, digits=3)}"
+        + (f" ({one_line(score.reason)})" if score.reason else "")
+        for run in runs
+        for score in run.aggregates
+    ]
+
+
+def miss_lines(runs: Sequence[Run]) -> list[str]:
+    """Return the first misses of each run, with their reasons on one line."""
+    lines = []
+    for run in runs:
+        missed = [
+            (t.case_id, s)
+            for t in run.trials
+            for s in t.scores
+            if s.value is not None and s.value < 1 and s.reason
+        ]
+        for case_id, score in missed[:MISSES_SHOWN]:
+            reason = one_line(score.reason.partition("\n")[0], width=110)
+            lines.append(f"m {clean(run.candidate.name)} {clean(case_id)} {score.name}: {reason}")
+        if len(missed) > MISSES_SHOWN:
+            lines.append(f"  … and {len(missed) - MISSES_SHOWN} more of {run.candidate.name}")
+    return lines
+
+
+def ladder_table(tries: Sequence[Try], *, target: float) -> list[str]:
+    """Return the ladder as a table, in the order in which the tries were made."""
+    rows = [
+        [
+            clean(t.candidate),
+            t.family,
+            interval(t.estimate),
+            _bar(t.estimate, target),
+            f"{t.wins}/{t.losses}",
+            number(t.input_tokens),
+            number(t.output_tokens),
+            seconds(t.latency_s),
+            t.missing + t.faults or "",
+            t.run_id[:8],
+            "" if t.is_counted else t.note or "not counted",
+        ]
+        for t in tries
+    ]
+    heads = ["try", "family", "score", f"0 {' ' * 14}100", "won/lost", "tokens in", "out"]
+    heads += ["median", "faults", "run", "note"]
+    return tabulate(rows, headers=heads, tablefmt="simple", disable_numparse=True).split("\n")
+
+
+def comparison_lines(comparison: Comparison) -> list[str]:
+    """Return a paired comparison in a few lines."""
+    c = comparison
+    rows = [
+        [f"baseline {clean(c.baseline)}", interval(c.baseline_estimate), c.baseline_run[:8]],
+        [f"candidate {clean(c.candidate)}", interval(c.candidate_estimate), c.candidate_run[:8]],
+        ["difference, points", points(c.delta), f"{c.wins} won, {c.losses} lost, {c.ties} tied"],
+    ]
+    return tabulate(rows, tablefmt="plain", disable_numparse=True).split("\n")
+
+
+def floor_lines(
+    runs: Sequence[Run], floors: Sequence[str], *, clusters: Mapping[str, Mapping[str, str]]
+) -> list[str]:
+    """Return a line for each floor that a run is below. Raises UsageError for a bad floor."""
+    broken = []
+    for floor in floors:
+        name, _, text = floor.partition("=")
+        try:
+            least = float(text)
+        except ValueError as exc:
+            raise UsageError(f"--floor {floor!r} is not SCORE=VALUE, as in valid=0.9") from exc
+        for run in runs:
+            estimate = estimate_of(run, name, clusters=clusters.get(run.task, {}))
+            if estimate is None:
+                known = ", ".join(score_names([run])) or "none"
+                raise UsageError(f"--floor: no score {name!r}. Scores: {known}.")
+            if estimate.mean < least:
+                broken.append(
+                    f"floor: {name} of {clean(run.candidate.name)} is {interval(estimate)}, "
+                    f"below {100 * least:g} %"
+                )
+    return broken
+
+
+def _has_cost(usages: Mapping[str, Usage]) -> bool:
+    return any(u.cost_usd is not None for u in usages.values())
+
+
+def _bar(estimate: Estimate, target: float, *, width: int = 20) -> str:
+    """Draw an interval on a line from 0 to 100 %, the target as a bar, in `width` characters."""
+    cells = ["·"] * width
+    for place in range(_cell(estimate.lower, width), _cell(estimate.upper, width) + 1):
+        cells[place] = "─"
+    cells[_cell(target, width)] = "│"
+    cells[_cell(estimate.mean, width)] = "●"
+    return "".join(cells)
+
+
+def _cell(share: float, width: int) -> int:
+    return min(width - 1, max(0, int(share * width)))

@@ -1,0 +1,34 @@
+"""Verdicts in plain words for a terminal. Knows nothing of how they were reached."""
+
+from __future__ import annotations
+
+from harness.records import ReleaseVerdict, WallVerdict
+from harness.surface.tables import comparison_lines, ladder_table
+from harness.surface.words import clean, percent
+
+MARKS = {True: "✓", False: "✗", None: "–"}
+ANSWERS = {"SHIP": "✓", "BLOCK": "✗", "INSUFFICIENT_EVIDENCE": "?"}
+
+
+def wall_lines(verdict: WallVerdict) -> list[str]:
+    """Return a wall verdict: the answer, the evidence, each condition, and what to do next."""
+    lines = ["", *ladder_table(verdict.tries, target=verdict.target), ""]
+    lines += [f"{verdict.answer}  ({verdict.profile} profile, target {percent(verdict.target)})"]
+    lines += [clean(verdict.reason), ""]
+    lines += [f"  {MARKS[c.holds]} {c.name}: {clean(c.text)}" for c in verdict.conditions]
+    lines += [f"  waived: {name}: {clean(why)}" for name, why in sorted(verdict.waivers.items())]
+    lines += [f"  note: {clean(note)}" for note in verdict.notes]
+    if verdict.next_step:
+        lines += ["", f"next: {clean(verdict.next_step)}"]
+    return [*lines, f"verdict {verdict.id}, recorded in the ledger"]
+
+
+def release_lines(verdict: ReleaseVerdict) -> list[str]:
+    """Return a release verdict: the comparison, each check, the look that it spent."""
+    lines = ["", *comparison_lines(verdict.comparison), ""]
+    lines += [verdict.answer, clean(verdict.reason), ""]
+    lines += [f"  {ANSWERS[c.answer]} {c.kind} {c.name}: {clean(c.text)}" for c in verdict.checks]
+    lines += [f"  override on record: {clean(text)}" for text in verdict.overrides]
+    spent, left = percent(verdict.alpha, digits=2), percent(verdict.alpha_left, digits=2)
+    lines += [f"  look {verdict.look} at the sealed cases, judged at {spent}; {left} remains", ""]
+    return [*lines, f"verdict {verdict.id}, recorded in the ledger"]

@@ -1,0 +1,57 @@
+"""Numbers and foreign text as a terminal shows them. Knows nothing of what they mean."""
+
+from __future__ import annotations
+
+import re
+
+from harness.records import Estimate
+
+# C0 and C1 controls, and the marks that reorder or hide text: data may not drive a terminal
+_UNSAFE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+
+
+def clean(text: str) -> str:
+    """Return `text` with control and direction characters shown as `�`, new lines kept."""
+    text = _UNSAFE.sub("�", text)
+    # a CI runner takes a line that starts with two colons for a command
+    return re.sub(r"^(\s*)::", r"\1: :", text, flags=re.MULTILINE)
+
+
+def one_line(text: str, *, width: int = 100) -> str:
+    """Return `text` on one line of at most `width` characters, its middle left out."""
+    text = re.sub(r"\s+", " ", clean(text)).strip()
+    if len(text) <= width:
+        return text
+    head = (width - 3) * 2 // 3
+    return f"{text[:head]} … {text[-(width - 3 - head) :]}"
+
+
+def percent(share: float, *, digits: int = 0) -> str:
+    """Return a share of 1 as per cent."""
+    return f"{100 * share:.{digits}f} %"
+
+
+def interval(estimate: Estimate) -> str:
+    """Return `52 % (40–64)`: the mean and its two one-sided bounds."""
+    return f"{100 * estimate.mean:.0f} % ({100 * estimate.lower:.0f}–{100 * estimate.upper:.0f})"
+
+
+def points(estimate: Estimate) -> str:
+    """Return `+4.1 (+1.2 to +7.0)`: a difference in points of a hundred, with its bounds."""
+    return (
+        f"{100 * estimate.mean:+.1f} ({100 * estimate.lower:+.1f} to {100 * estimate.upper:+.1f})"
+    )
+
+
+def number(value: float | None, *, unit: str = "", digits: int = 0) -> str:
+    """Return a number with its unit, or a dash where it is unknown."""
+    return "–" if value is None else f"{value:.{digits}f}{unit}"
+
+
+def seconds(value: float | None) -> str:
+    """Return a duration: milliseconds below a tenth of a second."""
+    if value is None:
+        return "–"
+    return f"{1000 * value:.0f} ms" if value < 0.1 else f"{value:.2f} s"
