@@ -12,7 +12,9 @@ ROOT = Path(__file__).resolve().parents[1]
 STDLIB = sys.stdlib_module_names
 
 # Which of our rooms, and which libraries, each room may import. Lazily or not: it is the same arrow.
-PARSERS = {"jsonschema", "sqlglot", "referencing"}
+PARSERS = {
+    "jsonschema", "py3langid", "rapidfuzz", "referencing", "regex", "sacrebleu", "sqlglot",
+}  # fmt: skip
 ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "harness.errors": (set(), set()),
     "harness.records": ({"errors"}, set()),

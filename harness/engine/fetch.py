@@ -112,7 +112,7 @@ def _first(group: BaseExceptionGroup[HarnessError]) -> HarnessError:
 
 def _backoff(attempt: int) -> float:
     # jitter: many clients that were refused together must not come back together
-    return min(LONGEST_WAIT_S, FIRST_WAIT_S * 2.0 ** (attempt - 2)) * random.uniform(0.5, 1.5)  # noqa: S311
+    return min(LONGEST_WAIT_S, FIRST_WAIT_S * 2.0 ** (attempt - 2)) * random.uniform(0.5, 1.5)
 
 
 @dataclass(slots=True, kw_only=True)

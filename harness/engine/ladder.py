@@ -16,7 +16,7 @@ from harness.core.usage import Usage, usage
 from harness.core.wall import WallInput
 from harness.engine.tasks import REFERENCE, Task
 from harness.errors import NotEnoughEvidence
-from harness.records import LedgerEntry, Run, digest, from_plain
+from harness.records import Case, LedgerEntry, Run, digest, from_plain
 from harness.records import WallVerdict as Verdict
 from harness.store.store import RunRow, Store
 
@@ -77,16 +77,31 @@ def why_not_counted(run: Run, task: Task) -> str:
     return "" if run.is_complete else "partial run"
 
 
+def scored_cases(task: Task, ladder: Ladder) -> list[Case]:
+    """Return the dev cases that every run could score; one without a reference may be none.
+
+    Unscored is not missing: such a case says nothing of any candidate, and is left out for all.
+    """
+    unscored = {
+        case
+        for run in ladder.runs
+        for case, value in case_values(run, task.settings.primary).items()
+        if value is None
+    }
+    return [c for c in task.split("dev") if c.id not in unscored]
+
+
 def try_scores(task: Task, ladder: Ladder) -> list[TryScores]:
-    """Return the runs of prompts and tuned models as rungs, aligned on the dev cases."""
-    cases = [c.id for c in task.split("dev")]
+    """Return the runs of prompts and tuned models as rungs, aligned on the scored dev cases."""
+    every = task.split("dev")
+    cases = [c.id for c in scored_cases(task, ladder)]
     rungs = []
     for run, spent, replies in zip(ladder.runs, ladder.usages, ladder.replies_digests, strict=True):
         if run.candidate.prompt is None:
             continue
         values = case_values(run, task.settings.primary)
         note = why_not_counted(run, task)
-        unscored = sum(values.get(c, 0.0) is None for c in cases)
+        unscored = sum(values.get(c.id, 0.0) is None for c in every)
         rungs.append(
             TryScores(
                 name=run.candidate.name,
@@ -120,7 +135,7 @@ def wall_input(task: Task, ladder: Ladder) -> WallInput:
             f"Make some: `harness ladder {task.name}`."
         )
     control = next((r for r in ladder.runs if r.candidate.backend == REFERENCE), None)
-    cases = task.split("dev")
+    cases = scored_cases(task, ladder)
     values = case_values(control, task.settings.primary) if control else {}
     others = [r for r in rungs if r.note.startswith("other model") and _is_whole(r.scores)]
     s = task.settings

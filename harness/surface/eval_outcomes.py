@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
+from harness.checks.base import Unmeasured
 from harness.engine.evaluate import TrialId
 from harness.engine.project import task_folder_of
 from harness.engine.views import NoReference
-from harness.errors import Miss
+from harness.errors import HarnessError, Miss
 
 ASSERTION_LIBRARIES = ("numpy.testing", "numpy.testing._private", "unittest", "pandas._testing")
 REASON_LENGTH = 2000
@@ -39,7 +40,7 @@ def judged(
         said["score"] = getattr(error, "value", 0.0)
         said["miss"] = _text(error)
         mark = "missed"
-    elif isinstance(error, NoReference | pytest.skip.Exception):
+    elif isinstance(error, NoReference | Unmeasured | pytest.skip.Exception):
         said["unscored"] = _text(error)
         mark = "unscored"
     else:
@@ -104,6 +105,6 @@ def _properties(
 
 def _text(error: BaseException) -> str:
     text = str(error) or type(error).__name__
-    if not isinstance(error, AssertionError | NoReference | pytest.fail.Exception):
+    if not isinstance(error, AssertionError | HarnessError | pytest.fail.Exception):
         text = f"{type(error).__name__}: {text}"
     return text if len(text) <= REASON_LENGTH else f"{text[:REASON_LENGTH]} …"

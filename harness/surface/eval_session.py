@@ -19,11 +19,12 @@ from harness.engine.backends import BackendPool
 from harness.engine.evaluate import Evaluation, TrialId, fetch_all
 from harness.engine.fetch import Outcome, Silence
 from harness.engine.project import artifact_folder, find_project, task_folder_of
-from harness.engine.tasks import load_task, resolve_candidate
+from harness.engine.release import look_entry, looks_spent, pair_key
+from harness.engine.tasks import REFERENCE, load_task, resolve_candidate
 from harness.engine.views import TrialView
 from harness.errors import HarnessError, UsageError
 from harness.ports.manager import Plugins
-from harness.records import Fault, LedgerEntry, Run, Score
+from harness.records import Fault, Run, Score
 from harness.store.store import Store
 from harness.surface.eval_outcomes import said_by
 from harness.surface.progress import TextProgress
@@ -199,23 +200,19 @@ class EvalSession:
 
     def _count_look(self, evaluation: Evaluation, runs: Sequence[Run], *, at: str) -> None:
         """Looking at the sealed split is never free: it goes to the ledger, whoever looks."""
-        looked = [r for r in runs if r.candidate.backend != "reference"]
-        if evaluation.split != "test" or not looked or self._opened is None:
+        if evaluation.split != "test" or self.config.option.look_is_counted:
             return
-        names = ", ".join(r.candidate.name for r in looked)
-        self._opened[0].record(
-            LedgerEntry(
-                kind="look",
-                task=evaluation.task.name,
-                at=at,
-                payload={
-                    "candidates": sorted(r.candidate.digest for r in looked),
-                    "inputs_digest": evaluation.task.inputs_digest("test"),
-                    "runs": [r.id for r in looked],
-                },
-                text=f"looked at the sealed split with {names}",
-            )
-        )
+        assert self._opened is not None
+        looks = self._opened[0].ledger(task=evaluation.task.name, kind="look")
+        known = looks_spent(evaluation.task, looks, purposes=("eval",))
+        for run in runs:
+            candidate = run.candidate
+            if candidate.backend != REFERENCE and pair_key(None, candidate) not in known:
+                self._opened[0].record(
+                    look_entry(
+                        evaluation.task, purpose="eval", baseline=None, candidate=candidate, at=at
+                    )
+                )
 
     # ------------------------------------------------------------ showing
 

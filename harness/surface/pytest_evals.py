@@ -41,6 +41,11 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption("--store", default=None, help="the store (default: .harness/harness.db)")
     group.addoption("--offline", action="store_true", help="recorded replies alone")
     group.addoption(
+        "--look-is-counted",
+        action="store_true",
+        help="the look at the sealed split is in the ledger already (harness gate says so)",
+    )
+    group.addoption(
         "--floor",
         action="append",
         default=[],
@@ -103,7 +108,9 @@ def pytest_runtestloop(session: pytest.Session) -> Iterator[None]:
             session.config.stash[SESSION].prefetch(session.items)
         except HarnessError as exc:
             session.config.stash[SESSION].error = exc
-            raise pytest.UsageError(str(exc)) from exc
+            if session.config.pluginmanager.has_plugin("terminalreporter"):
+                raise pytest.UsageError(str(exc)) from exc
+            pytest.exit(str(exc), returncode=2)  # the caller shows the error in its own way
     return (yield)
 
 

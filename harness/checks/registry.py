@@ -1,0 +1,183 @@
+"""Finds checks by name, negates them, and asks plugins for theirs. Knows what none of them does."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from harness.checks.base import CheckResult, Undecided, held, miss, show
+from harness.errors import Miss, PluginError, UsageError
+from harness.records import Json
+
+if TYPE_CHECKING:
+    from harness.ports.manager import Plugins
+
+FAMILIES: dict[str, tuple[str, ...]] = {
+    "budget": ("cost", "finish_reason", "latency", "tokens"),
+    "code": ("code_block", "python", "sql", "sql_equal", "toml", "xml"),
+    "json_": ("contains_json", "json", "json_equal", "json_overlap", "json_schema"),
+    "numbers": ("between", "close_to", "number"),
+    "prose": ("language", "length", "reading_grade"),
+    "safety": ("pii", "refusal", "secrets", "words"),
+    "sets": ("one_of", "set_f1", "set_precision", "set_recall", "token_f1"),
+    "similarity": ("bleu", "chrf", "edit_distance", "edit_similarity", "rouge_l", "rouge_n"),
+    "text": (
+        "contains",
+        "contains_all",
+        "contains_any",
+        "ends_with",
+        "equals",
+        "regex",
+        "starts_with",
+    ),
+    "tools": ("tool_call", "tool_f1", "tool_sequence", "valid_tool_calls"),
+}
+HOMES = {name: family for family, names in FAMILIES.items() for name in names}
+TOOLS = ("named", "names", "negate", "run", "use_plugins")
+_PREFIX = "no."
+Check = Callable[..., Any]
+
+_plugins: list[Plugins] = []  # the one that is in use; empty until a stranger's name is asked for
+
+
+class UnknownCheck(UsageError, AttributeError):
+    """No check has this name: an AttributeError too, so that `hasattr(checks, name)` works."""
+
+
+def use_plugins(plugins: Plugins | None) -> None:
+    """Take third-party checks from `plugins`; None goes back to what is installed."""
+    _plugins[:] = [] if plugins is None else [plugins]
+    _strangers.cache_clear()
+
+
+@functools.cache
+def _strangers() -> Mapping[str, Check]:
+    """Return the checks of plugins by name, loaded once.
+
+    Raises PluginError where one takes a name of ours.
+    """
+    if not _plugins:
+        from harness.ports.manager import Plugins
+
+        _plugins.append(Plugins().load())
+    found = {}
+    for name, check in _plugins[0].table("harness_checks").items():
+        if name in HOMES or name in (*TOOLS, "no") or is_module(name) or name.startswith(_PREFIX):
+            raise PluginError(
+                f"harness_checks: {name!r} (of {getattr(check, '__module__', check)}) is a name of "
+                "harness.checks itself. Rename it there, or refuse the plugin in [tool.harness] "
+                "disabled_plugins."
+            )
+        found[name] = _bordered(name, check)
+    return found
+
+
+def is_module(name: str) -> bool:
+    """Tell whether `harness.checks.NAME` is a file of ours."""
+    return name.isidentifier() and find_spec(f"harness.checks.{name}") is not None
+
+
+def _bordered(name: str, check: Check) -> Check:
+    """Return a stranger's check, in which `False` and a bare assert are misses too."""
+
+    @functools.wraps(check)
+    def bordered(*args: Any, **arguments: Any) -> Any:
+        try:
+            result = check(*args, **arguments)
+        except Miss:
+            raise
+        except AssertionError as exc:
+            raise miss(name, str(exc) or "its assertion failed") from exc
+        except Exception as exc:  # border: a stranger's check can raise anything
+            exc.add_note(f"raised by the check {name!r} of {check.__module__}")
+            raise
+        if result is False:
+            raise miss(name, "it does not hold")
+        return result
+
+    return bordered
+
+
+def named(name: str) -> Check:
+    """Return the check called `name`; `no.NAME` is that check negated.
+
+    Raises UnknownCheck with the likeliest names.
+    """
+    if name.startswith(_PREFIX):
+        return negate(named(name.removeprefix(_PREFIX)), name=name.removeprefix(_PREFIX))
+    if name in HOMES:
+        check: Check = getattr(importlib.import_module(f"harness.checks.{HOMES[name]}"), name)
+        return check
+    strangers = _strangers()
+    if name in strangers:
+        return strangers[name]
+    known = names()
+    likely = difflib.get_close_matches(name, known, n=3, cutoff=0.5) or known
+    raise UnknownCheck(f"no check {show(name)}. Did you mean {', '.join(likely)}?")
+
+
+def names() -> list[str]:
+    """Return the name of every check, those of plugins too."""
+    return sorted({*HOMES, *_strangers()})
+
+
+def negate(check: Check, *, name: str = "") -> Callable[..., CheckResult]:
+    """Return the check that holds where `check` misses, with its reason, and the other way round.
+
+    What came to no decision (a pattern out of time) and what is no measurement (a wrong argument)
+    stays what it is. The score is what is left to 1.
+    """
+    called = name or getattr(check, "__name__", type(check).__name__)
+
+    @functools.wraps(check)
+    def negated(*args: Any, **arguments: Any) -> CheckResult:
+        try:
+            result = check(*args, **arguments)
+        except Undecided:
+            raise
+        except Miss as exc:
+            return held(_PREFIX + called, str(exc), value=1.0 - exc.value)
+        is_result = isinstance(result, CheckResult)
+        reason = result.reason if is_result else show(result)
+        raise miss(_PREFIX + called, reason, value=1.0 - result.value if is_result else 0.0)
+
+    return negated
+
+
+class Negations:
+    """Every check negated: `checks.no.contains(reply, "x")`."""
+
+    __slots__ = ()
+
+    def __getattr__(self, name: str) -> Callable[..., CheckResult]:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return negate(named(name), name=name)
+
+    def __dir__(self) -> list[str]:
+        return names()
+
+
+no = Negations()
+
+
+def run(name: str, reply: Any, arguments: Mapping[str, Json] | None = None) -> CheckResult:
+    """Run the check called `name` with arguments from a file; raises Miss as the check does.
+
+    Raises UsageError where the check takes no such argument, or lacks one.
+    """
+    check = named(name)
+    given = dict(arguments or {})
+    signature = inspect.signature(check)
+    try:
+        signature.bind(reply, **given)
+    except TypeError as exc:
+        takes = ", ".join(list(signature.parameters)[1:]) or "nothing"
+        raise UsageError(f"check {name!r}: {exc}. It takes {takes}.") from exc
+    result = check(reply, **given)
+    return result if isinstance(result, CheckResult) else held(name, show(result))

@@ -1,0 +1,130 @@
+"""Were enough kinds of prompt tried? Knows families, waivers and profiles; no scores.
+
+A wall speaks only of the families that were tried, so some must be. A waived family is excused,
+with its reason printed; it does not count among the five.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from harness.core.words import count, listed
+from harness.errors import UsageError
+from harness.records import FAMILIES
+
+LABELS = "labels"
+"""The waiver that stands in for an audit of the labels."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """How much a wall must rest on, and how far it speaks: `horizon` tries ahead."""
+
+    name: str
+    tries: int
+    families: int
+    tries_each: int
+
+    def horizon(self, tries: int) -> int:
+        """Return R. Rule of seven: K failed tries speak for the next K//7 at a joint 4.91 %."""
+        return 1 if self.name == "quick" else max(1, tries // 7)
+
+
+PROFILES = {
+    "quick": Profile(name="quick", tries=7, families=5, tries_each=1),
+    "standard": Profile(name="standard", tries=14, families=5, tries_each=2),
+}
+
+
+def profile_named(name: str) -> Profile:
+    """Return a profile. Raises UsageError that names the known ones."""
+    if name not in PROFILES:
+        raise UsageError(f"profile {name!r} is not one of {', '.join(PROFILES)}")
+    return PROFILES[name]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coverage:
+    """What was tried and what is owed. `owed` names families with the tries that each lacks."""
+
+    tried: Mapping[str, int]
+    owed: tuple[str, ...]
+    waived: Mapping[str, str]
+    families_short: int
+    tries_short: int
+    text: str
+
+    @property
+    def is_complete(self) -> bool:
+        """Nothing is owed."""
+        return not self.owed and self.families_short == 0 and self.tries_short == 0
+
+
+def check_waivers(waivers: Mapping[str, str]) -> None:
+    """Raise UsageError for a waiver of something unknown, or one without a reason."""
+    known = (*FAMILIES, LABELS)
+    for name, reason in waivers.items():
+        if name not in known:
+            raise UsageError(f"[waivers] {name!r} is not one of {', '.join(known)}")
+        if not reason.strip():
+            raise UsageError(f"[waivers] {name} needs a written reason: the verdict prints it")
+
+
+def judge_coverage(
+    families: Sequence[str],
+    profile: Profile,
+    *,
+    waivers: Mapping[str, str] | None = None,
+    needs_knowledge: bool = False,
+) -> Coverage:
+    """Return what the counted tries (one family each) cover, and what is still owed."""
+    waivers = waivers or {}
+    check_waivers(waivers)
+    tried = Counter(families)
+    required = [("instructions",), ("few-shot", "dynamic-few-shot"), ("chain-of-thought",)]
+    required += [("optimised",)] + ([("rag",)] if needs_knowledge else [])
+    owed = []
+    waived = {}
+    for group in required:
+        made = sum(tried[family] for family in group)
+        excuse = next((family for family in group if family in waivers), None)
+        if made >= profile.tries_each:
+            continue
+        if excuse is not None:
+            waived[excuse] = waivers[excuse]
+            continue
+        lacking = count(profile.tries_each - made, "more try") if made else ""
+        owed.append(" or ".join(group) + (f" ({lacking})" if lacking else ""))
+    short = max(profile.families - sum(n >= profile.tries_each for n in tried.values()), 0)
+    return Coverage(
+        tried={f: tried[f] for f in FAMILIES if tried[f]},
+        owed=tuple(owed),
+        waived=waived,
+        families_short=short,
+        tries_short=max(profile.tries - len(families), 0),
+        text=_sentence(tried, owed, waived, profile=profile, families_short=short),
+    )
+
+
+def _sentence(
+    tried: Mapping[str, int],
+    owed: Sequence[str],
+    waived: Mapping[str, str],
+    *,
+    profile: Profile,
+    families_short: int,
+) -> str:
+    each = "" if profile.tries_each == 1 else f", {profile.tries_each} tries each"
+    made = listed([f"{family} {tried[family]}" for family in FAMILIES if tried[family]])
+    parts = [
+        f"{count(sum(tried.values()), 'distinct try')} ({profile.tries} needed)",
+        f"families: {made or 'none'} ({profile.families} needed{each})",
+    ]
+    if families_short:
+        parts.append(f"{families_short} more needed")
+    if owed:
+        parts.append(f"not tried: {listed(owed)}")
+    parts += [f"{name} waived: {reason}" for name, reason in waived.items()]
+    return "; ".join(parts)

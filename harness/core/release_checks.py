@@ -1,0 +1,308 @@
+"""The checks of a release, each judged alone. Knows thresholds and bounds; not the other checks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from harness.core.bounds import (
+    Array,
+    Clusters,
+    log_ratio_bounds,
+    mean_t_bounds,
+    paired_error,
+    quantile_lower,
+    quantile_upper,
+)
+from harness.core.needs import cases_for_difference
+from harness.core.pairs import MISSING_LIMIT, Pair, arms, delta_bounds
+from harness.core.words import count, percent, points
+from harness.errors import UsageError
+from harness.records import Check, Condition, Estimate, ReleaseAnswer
+
+CLUSTERS_FOR_ANY = 10
+CASES_FOR_MUST_HOLD = 20
+
+Values = Sequence[float | None] | Array
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guard:
+    """A score, or a slice of the cases, that may not lose more than `margin` (in score).
+
+    A watch check (`is_must_hold` false, or a slice below 20 cases) can only BLOCK.
+    """
+
+    pair: Pair
+    margin: float
+    kind: Literal["guardrail", "slice"] = "guardrail"
+    is_must_hold: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """A limit on what the candidate takes, one value a case (seconds or USD; None = unknown).
+
+    `quantile` .95 reads p95; None reads the mean.
+    """
+
+    name: str
+    values: Values
+    limit: float
+    quantile: float | None = 0.95
+    clusters: Clusters = None
+    unit: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advantage:
+    """What the candidate must be lower in, as cost or latency: one value a case and arm."""
+
+    name: str
+    candidate: Values
+    baseline: Values
+    clusters: Clusters = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """A check with what the whole verdict needs of it."""
+
+    check: Check
+    is_must_hold: bool = True
+    need_cases: int | None = None
+
+
+def judge_primary(
+    pair: Pair,
+    *,
+    alpha: float,
+    block_alpha: float,
+    min_gain: float,
+    margin: float | None = None,
+) -> Judged:
+    """Return the check of the primary score: superior, or with `margin` not worse by more.
+
+    Superior: SHIP where the lower bound is above 0, BLOCK where the upper bound is below
+    `min_gain` (shown to gain too little to matter).
+    """
+    if margin is None:
+        return _judge_pair(
+            pair, kind="primary", threshold=0.0, floor=min_gain, alpha=alpha,
+            block_alpha=block_alpha,
+        )  # fmt: skip
+    return _judge_pair(
+        pair, kind="primary", threshold=-margin, floor=-margin, alpha=alpha,
+        block_alpha=block_alpha,
+    )  # fmt: skip
+
+
+def judge_guard(guard: Guard, *, alpha: float, block_alpha: float) -> Judged:
+    """Return the non-inferiority check of a guardrail or slice."""
+    is_small = guard.kind == "slice" and len(guard.pair.candidate) < CASES_FOR_MUST_HOLD
+    return _judge_pair(
+        guard.pair,
+        kind=guard.kind,
+        threshold=-guard.margin,
+        floor=-guard.margin,
+        alpha=alpha,
+        block_alpha=block_alpha,
+        is_must_hold=guard.is_must_hold and not is_small,
+    )
+
+
+def _judge_pair(
+    pair: Pair,
+    *,
+    kind: Literal["primary", "guardrail", "slice"],
+    threshold: float,
+    floor: float,
+    alpha: float,
+    block_alpha: float,
+    is_must_hold: bool = True,
+) -> Judged:
+    shown = delta_bounds(pair, alpha=alpha)
+    blocking = delta_bounds(pair, alpha=block_alpha)
+    name = f"slice {pair.name}" if kind == "slice" else pair.name
+    need: int | None = None
+    answer: ReleaseAnswer = "INSUFFICIENT_EVIDENCE"
+    if pair.missing > MISSING_LIMIT:
+        text = f"{name}: {percent(pair.missing)} of the cases have no answer in one arm: re-run it"
+    elif shown.clusters < CLUSTERS_FOR_ANY:
+        few = count(shown.clusters, "cluster")
+        text = f"{name}: {few}, and below {CLUSTERS_FOR_ANY} nothing can be said: add cases"
+    elif blocking.upper < floor:
+        answer, text = "BLOCK", _blocked(name, shown, blocking, floor=floor)
+    elif shown.lower > threshold:
+        answer, text = "SHIP", _shown(name, shown, threshold=threshold)
+    else:
+        need = _need(pair, shown, threshold=threshold, floor=floor, alphas=(alpha, block_alpha))
+        text = _open(name, shown, threshold=threshold, need=need)
+    if not is_must_hold:
+        text += "; watched only: a loss above "
+        text += f"{points(max(-shown.lower, 0.0))} can be excluded, no less"
+    return Judged(
+        check=Check(
+            name=name, kind=kind, answer=answer, text=text, delta=shown, threshold=threshold
+        ),
+        is_must_hold=is_must_hold,
+        need_cases=need,
+    )
+
+
+def _span(shown: Estimate) -> str:
+    low, high = (points(bound, is_signed=True).split()[0] for bound in (shown.lower, shown.upper))
+    return f"{points(shown.mean, is_signed=True)} ({low} to {high})"
+
+
+def _shown(name: str, shown: Estimate, *, threshold: float) -> str:
+    if threshold >= 0:
+        return f"{name} better by {points(shown.mean)} (at least {points(shown.lower)})"
+    at_most = points(max(-shown.lower, 0.0))
+    return f"{name} {_span(shown)}: loses at most {at_most} (margin {points(-threshold)})"
+
+
+def _blocked(name: str, shown: Estimate, blocking: Estimate, *, floor: float) -> str:
+    if blocking.upper < 0:
+        return f"{name} lost {points(-shown.mean)} (at least {points(-blocking.upper)})"
+    return (
+        f"{name} gains too little to matter: {points(shown.mean, is_signed=True)}, at most "
+        f"{points(blocking.upper)} (least gain {points(floor)})"
+    )
+
+
+def _open(name: str, shown: Estimate, *, threshold: float, need: int | None) -> str:
+    wanted = "better" if threshold >= 0 else f"within {points(-threshold)}"
+    text = f"{name} {_span(shown)}: not shown to be {wanted}"
+    if need is not None:
+        return f"{text}; about {count(need, 'case')} would settle it"
+    return f"{text}, and more cases would hardly settle it"
+
+
+def _need(
+    pair: Pair,
+    shown: Estimate,
+    *,
+    threshold: float,
+    floor: float,
+    alphas: tuple[float, float],
+) -> int | None:
+    """Return about how many cases show the side on which the mean now lies."""
+    table = arms(pair)
+    both = ~np.isnan(table).any(axis=1)
+    clusters = pair.clusters
+    if clusters is not None:
+        clusters = [clusters[row] for row in np.flatnonzero(both).tolist()]
+    n = int(both.sum())
+    error = max(paired_error(table[both, 0] - table[both, 1], clusters), 1 / n)
+    up, down = shown.mean - threshold, floor - shown.mean
+    needs = [
+        cases_for_difference(up, error=error, n=n, alpha=alphas[0]),
+        cases_for_difference(down, error=error, n=n, alpha=alphas[1]),
+    ]
+    known = [need for need in needs if need is not None]
+    return min(known) if known else None
+
+
+def _known(name: str, values: Values, *, filler: float | None) -> tuple[Array, float]:
+    """Return values with unknown ones at `filler` (None: the largest seen), and their share."""
+    found = np.asarray(values, dtype=np.float64)
+    if found.size == 0:
+        raise UsageError(f"{name}: no values to judge")
+    gone = np.isnan(found)
+    share = float(gone.mean())
+    if gone.all():
+        return found, share
+    return np.where(gone, np.nanmax(found) if filler is None else filler, found), share
+
+
+def judge_budget(budget: Budget, *, alpha: float, block_alpha: float) -> Judged:
+    """Return the check of a limit: SHIP where the upper bound keeps it, BLOCK where the lower
+    bound breaks it. Too few cases for a quantile's bound is INSUFFICIENT_EVIDENCE.
+    """
+    unit = f" {budget.unit}" if budget.unit else ""
+    what = "mean" if budget.quantile is None else f"p{100 * budget.quantile:g}"
+    name = f"{budget.name} ({what})"
+    limit = f"limit {budget.limit:g}{unit}"
+    filler = None if budget.quantile is None else np.inf
+    values, unknown = _known(name, budget.values, filler=filler)
+    if unknown > MISSING_LIMIT:
+        text = f"{name}: unknown for {percent(unknown)} of the cases ({limit})"
+        return _fact(name, "INSUFFICIENT_EVIDENCE", text)
+    if budget.quantile is None:
+        upper_bound = mean_t_bounds(values, budget.clusters, alpha=alpha)
+        lower_bound = mean_t_bounds(values, budget.clusters, alpha=block_alpha)
+        upper = None if upper_bound is None else upper_bound.upper
+        lower = None if lower_bound is None else lower_bound.lower
+    else:
+        upper = quantile_upper(values, q=budget.quantile, alpha=alpha)
+        lower = quantile_lower(values, q=budget.quantile, alpha=block_alpha)
+    if lower is not None and lower > budget.limit:
+        return _fact(name, "BLOCK", f"{name} at least {lower:.3g}{unit} ({limit})")
+    if upper is None or np.isinf(upper):
+        text = f"{name}: {count(len(values), 'case')} are too few for an upper bound ({limit})"
+        return _fact(name, "INSUFFICIENT_EVIDENCE", text)
+    answer: ReleaseAnswer = "SHIP" if upper <= budget.limit else "INSUFFICIENT_EVIDENCE"
+    return _fact(name, answer, f"{name} at most {upper:.3g}{unit} ({limit})")
+
+
+def judge_advantage(advantage: Advantage, *, alpha: float, block_alpha: float) -> Judged:
+    """Return the check that the candidate takes less, by the mean log-ratio a case.
+
+    Where a value is 0 (a free arm) there is no ratio, and the mean difference is read.
+    """
+    name = advantage.name
+    mine, unknown_mine = _known(name, advantage.candidate, filler=None)
+    theirs, unknown_theirs = _known(name, advantage.baseline, filler=None)
+    unknown = max(unknown_mine, unknown_theirs)
+    if unknown > MISSING_LIMIT:
+        text = f"{name}: unknown for {percent(unknown)} of the cases in one arm"
+        return _fact(name, "INSUFFICIENT_EVIDENCE", text)
+    if len(mine) != len(theirs):
+        raise UsageError(f"{name}: {len(mine)} values against {len(theirs)}: align them first")
+    shown = log_ratio_bounds(mine, theirs, advantage.clusters, alpha=alpha)
+    blocking = log_ratio_bounds(mine, theirs, advantage.clusters, alpha=block_alpha)
+    is_ratio = shown is not None
+    if not is_ratio:
+        shown = mean_t_bounds(mine - theirs, advantage.clusters, alpha=alpha)
+        blocking = mean_t_bounds(mine - theirs, advantage.clusters, alpha=block_alpha)
+    if shown is None or blocking is None or shown.clusters < CLUSTERS_FOR_ANY:
+        text = f"{name}: below {CLUSTERS_FOR_ANY} clusters nothing can be said"
+        return _fact(name, "INSUFFICIENT_EVIDENCE", text)
+    answer: ReleaseAnswer = "INSUFFICIENT_EVIDENCE"
+    if blocking.lower > 0:
+        answer = "BLOCK"
+    elif shown.upper < 0:
+        answer = "SHIP"
+    return _fact(name, answer, f"{name} {_change(shown, is_ratio=is_ratio)}")
+
+
+def _change(shown: Estimate, *, is_ratio: bool) -> str:
+    if not is_ratio:
+        return f"{shown.mean:+.3g} a case ({shown.lower:+.3g} to {shown.upper:+.3g})"
+    mean, low, high = np.exp([shown.mean, shown.lower, shown.upper])
+    return f"{mean:.2f} times the baseline's ({low:.2f} to {high:.2f})"
+
+
+def _fact(name: str, answer: ReleaseAnswer, text: str) -> Judged:
+    return Judged(check=Check(name=name, kind="budget", answer=answer, text=text))
+
+
+def judge_condition(condition: Condition) -> Judged:
+    """Return a fact that must hold (parity, positive control): unknown is not held."""
+    answers: dict[bool | None, ReleaseAnswer] = {
+        True: "SHIP",
+        False: "BLOCK",
+        None: "INSUFFICIENT_EVIDENCE",
+    }
+    return Judged(
+        check=Check(
+            name=condition.name,
+            kind="condition",
+            answer=answers[condition.holds],
+            text=f"{condition.name}: {condition.text}",
+        )
+    )

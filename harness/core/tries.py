@@ -1,0 +1,171 @@
+"""The tries of a ladder as arrays, and which of them count. Knows no store and no verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.core.bounds import Array, Clusters, as_scores, at_worst, means_bounds
+from harness.errors import UsageError
+from harness.records import FAMILIES, Estimate, Try
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TryScores:
+    """One run over dev as the gate reads it: a score a case, None or NaN = missing.
+
+    A case that the system under test failed to answer scores 0; only infrastructure trouble is
+    missing. Digests say what is the same try. `is_countable` is false for partial runs and other
+    models (cases that were not run are None); `note` says why. The rest is passed on to `Try`.
+    """
+
+    name: str
+    family: str
+    scores: Sequence[float | None] | Array
+    run_id: str = ""
+    prompt_digest: str = ""
+    decoding_digest: str = ""
+    replies_digest: str = ""
+    is_countable: bool = True
+    is_within_budget: bool = True
+    note: str = ""
+    faults: int = 0
+    unscored: int = 0
+    latency_s: float | None = None
+    input_tokens: float | None = None
+    output_tokens: float | None = None
+    cost_usd: float | None = None
+
+
+Identity = tuple[str, str, str]
+"""Digests of prompt, decoding (with grammar and tools) and all replies; empty = unknown."""
+
+
+def identity_of(rung: TryScores) -> Identity:
+    """Return the three digests that tell whether two tries are one."""
+    return rung.prompt_digest, rung.decoding_digest, rung.replies_digest
+
+
+def is_same_try(one: Identity, other: Identity) -> bool:
+    """Tell whether two tries are one: same prompt and decoding, or all replies the same.
+
+    Equal scores are not enough: ten different prompts that all score 0 are ten tries.
+    """
+    is_same_question = bool(one[0]) and one[:2] == other[:2]
+    return is_same_question or (bool(one[2]) and one[2] == other[2])
+
+
+def repeats_of(identities: Sequence[Identity]) -> tuple[int | None, ...]:
+    """Return for each try the first try that it repeats, or None: those at None count once."""
+    first: list[int | None] = []
+    for k, identity in enumerate(identities):
+        earlier = next((j for j in range(k) if is_same_try(identities[j], identity)), None)
+        root = earlier if earlier is None else first[earlier]
+        first.append(earlier if root is None else root)
+    return tuple(first)
+
+
+def score_table(tries: Sequence[TryScores], n: int) -> Array:
+    """Return N x K scores in time order, missing as NaN. Raises UsageError on a wrong length."""
+    table = np.empty((n, len(tries)))
+    for k, rung in enumerate(tries):
+        if rung.family not in FAMILIES:
+            raise UsageError(
+                f"try {rung.name!r}: family {rung.family!r} is not one of {', '.join(FAMILIES)}"
+            )
+        if len(rung.scores) != n:
+            raise UsageError(
+                f"try {rung.name!r} has {len(rung.scores)} scores for {n} cases: align every try "
+                "on the same cases, with None where one is missing"
+            )
+        table[:, k] = np.asarray(rung.scores, dtype=np.float64)
+    return as_scores(table, name="tries")
+
+
+def mean_or_none(scores: Array) -> float | None:
+    """Return the mean of the scores that are there."""
+    seen = scores[~np.isnan(scores)]
+    return float(seen.mean()) if seen.size else None
+
+
+def try_estimates(table: Array, clusters: Clusters, *, alpha: float = 0.05) -> tuple[Estimate, ...]:
+    """Return an estimate a column that survives the worst case of what is missing. Shape: N x K.
+
+    The mean is over the scores that are there; the lower bound takes missing as 0, the upper as 1.
+    """
+    low = means_bounds(at_worst(table, missing=0.0), clusters, alpha=alpha)
+    if not np.isnan(table).any():
+        return low
+    high = means_bounds(at_worst(table, missing=1.0), clusters, alpha=alpha)
+    found = []
+    for column, under, over in zip(table.T, low, high, strict=True):
+        mean = mean_or_none(column)
+        found.append(
+            Estimate(
+                mean=under.mean if mean is None else mean,
+                lower=under.lower,
+                upper=over.upper,
+                n=int((~np.isnan(column)).sum()),
+                clusters=under.clusters,
+                alpha=alpha,
+            )
+        )
+    return tuple(found)
+
+
+def build_tries(
+    tries: Sequence[TryScores],
+    clusters: Clusters,
+    *,
+    best: int | None = None,
+    alpha: float = 0.05,
+) -> tuple[Try, ...]:
+    """Return the ladder's rungs with estimates, and wins and losses against try number `best`.
+
+    Without `best` it is the counted try with the highest mean. Repeats keep their place, uncounted.
+    """
+    if not tries:
+        return ()
+    table = score_table(tries, len(tries[0].scores))
+    repeats = repeats_of([identity_of(rung) for rung in tries])
+    counted = [r.is_countable and again is None for r, again in zip(tries, repeats, strict=True)]
+    if best is None:
+        means = [mean_or_none(table[:, k]) if counted[k] else None for k in range(len(tries))]
+        known = [(m, -k) for k, m in enumerate(means) if m is not None]
+        best = -max(known)[1] if known else None
+    estimates = try_estimates(table, clusters, alpha=alpha)
+    rungs = []
+    for k, rung in enumerate(tries):
+        again = repeats[k]
+        note = rung.note or (f"repeats {tries[again].name}" if again is not None else "")
+        rungs.append(
+            Try(
+                candidate=rung.name,
+                family=rung.family,
+                run_id=rung.run_id,
+                estimate=estimates[k],
+                # NaN compares false both ways, so a missing case is neither win nor loss
+                wins=0 if best is None else int((table[:, k] > table[:, best]).sum()),
+                losses=0 if best is None else int((table[:, k] < table[:, best]).sum()),
+                missing=int(np.isnan(table[:, k]).sum()),
+                faults=rung.faults,
+                unscored=rung.unscored,
+                latency_s=rung.latency_s,
+                input_tokens=rung.input_tokens,
+                output_tokens=rung.output_tokens,
+                cost_usd=rung.cost_usd,
+                is_counted=counted[k],
+                note=note,
+            )
+        )
+    return tuple(rungs)
+
+
+def failed_by_all(table: Array) -> tuple[int, ...]:
+    """Return the rows that no try solved (every score 0): mislabelled, or beyond prompting.
+
+    Shape: N x K. A row with a missing score is not among them.
+    """
+    return tuple(int(row) for row in np.flatnonzero((table == 0).all(axis=1)))

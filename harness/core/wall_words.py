@@ -1,0 +1,347 @@
+"""What the wall says to people. Knows the numbers and the answer; decides nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from harness.core.bounds import at_worst, mean_bounds
+from harness.core.condition_words import more_tries, next_tries, sure
+from harness.core.coverage import Coverage
+from harness.core.measures import Measures, WallInput
+from harness.core.needs import CLUSTERS_FOR_WALL, MOST_TIMES
+from harness.core.tries import TryScores
+from harness.core.words import chance, count, listed, percent, points
+from harness.records import Estimate, Try, WallAnswer
+
+Said = tuple[str, str]
+"""A reason and the next step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Saying:
+    """An answer with its words."""
+
+    answer: WallAnswer
+    reason: str
+    next_step: str
+    need_cases: int | None = None
+    best: str | None = None
+
+
+# ---------------------------------------------------------------- answers
+
+
+def nothing_tried(task: str, coverage: Coverage) -> Said:
+    """No complete run yet."""
+    return (
+        "No wall yet: no complete run over dev is recorded. " + _owed(coverage),
+        f"Run the prompts of {task or 'the task'} over dev.",
+    )
+
+
+def rerun(names: Sequence[str], share: float) -> Said:
+    """Too much is missing."""
+    return (
+        (
+            f"Up to {percent(share)} of the cases have no answer in {listed(names)}, through "
+            "trouble of the infrastructure; at most 2 % may be missing."
+        ),
+        f"Re-run {listed(names)}: only the missing cases are asked again.",
+    )
+
+
+def too_few_clusters(seen: Measures) -> Said:
+    """Fewer than ten clusters tell nothing."""
+    return (
+        (
+            f"{count(seen.n, 'case')} in {count(seen.clusters, 'cluster')}: below 10 clusters "
+            f"nothing can be said, and a wall needs {CLUSTERS_FOR_WALL}."
+        ),
+        f"Add cases from at least {CLUSTERS_FOR_WALL - seen.clusters} more sources.",
+    )
+
+
+def confirmed(evidence: WallInput, name: str, shown: Estimate) -> Said:
+    """A look at sealed cases held."""
+    return (
+        (
+            f"Prompt {name} scores {percent(shown.mean)} on {count(shown.n, 'case')} that it was "
+            f"never tuned on; we are {sure(shown.alpha)} that its true score is at least "
+            f"{percent(shown.lower)} (target {percent(evidence.target)}). "
+            "Fine-tuning is not needed."
+        ),
+        f"Release {name}.",
+    )
+
+
+def unconfirmed(evidence: WallInput, name: str, shown: Estimate) -> Said:
+    """The dev scores are high enough for the best of all planned tries."""
+    return (
+        (
+            f"{name} scores {percent(shown.mean)} on {count(shown.n, 'case')}; allowing for "
+            f"{max(evidence.planned, len(evidence.tries))} tries we are {sure(evidence.alpha)} "
+            f"that its true score is at least {percent(shown.lower)} "
+            f"(target {percent(evidence.target)}). "
+            "Unconfirmed: these are the cases that prompts are written against. Fine-tuning is not "
+            "needed."
+        ),
+        f"Spend one look at the sealed cases to confirm {name}, then release it.",
+    )
+
+
+def fix_data(evidence: WallInput, seen: Measures, holds: Mapping[str, bool | None]) -> Said:
+    """Grader or labels stand in the way."""
+    target = percent(evidence.target)
+    if holds["positive control"] is False:
+        return (
+            (
+                f"The reference answers themselves score only {percent(seen.control or 0.0)} under "
+                f"this grader (target {target}): the grader or the references are broken, and no "
+                "prompt can be judged by them."
+            ),
+            "Look at the cases that the reference misses, and mend the check or the reference.",
+        )
+    ceiling = evidence.label_ceiling
+    at_most = percent(ceiling.upper) if ceiling is not None else "less"
+    return (
+        (
+            f"The audit finds too many wrong labels: at most {at_most} can be right, so the "
+            f"target of {target} is out of reach for any model."
+        ),
+        "Correct the labels; recorded replies are scored again and the tries are kept.",
+    )
+
+
+def _owed(coverage: Coverage) -> str:
+    parts = []
+    if coverage.owed:
+        parts.append(f"Not tried: {listed(coverage.owed)}.")
+    if coverage.families_short:
+        parts.append(f"{count(coverage.families_short, 'more family')} needed.")
+    if coverage.tries_short:
+        parts.append(f"{count(coverage.tries_short, 'more distinct try')} needed.")
+    return " ".join(parts)
+
+
+def _write_more(coverage: Coverage) -> str:
+    if coverage.owed:
+        return (
+            f"Write a prompt of {listed(coverage.owed)}, or waive it with a reason under [waivers] "
+            "in task.toml."
+        )
+    if coverage.families_short:
+        return "Write a prompt of a family that was not tried: a waived one does not count."
+    return "Write another prompt: repeats of a prompt, or of all its replies, count once."
+
+
+def uncovered(evidence: WallInput, seen: Measures, coverage: Coverage) -> Said:
+    """Too few tries, or families."""
+    parts = ["No wall yet.", _owed(coverage)]
+    if seen.climbing:
+        parts.append(_pace(evidence, seen))
+    if not seen.has_enough_clusters:
+        parts.append(
+            "On these cases no wall can be declared whatever is tried: "
+            f"{CLUSTERS_FOR_WALL} clusters are needed, none with over 20 % of the cases."
+        )
+    if seen.upper >= evidence.target:
+        parts.append(f"{seen.upper_name} may be at the target: up to {percent(seen.upper)}.")
+    return " ".join(parts), _write_more(coverage)
+
+
+def beyond_settling(evidence: WallInput, seen: Measures, need: int) -> Said:
+    """No further try can end it on these cases."""
+    why = (
+        f"{seen.upper_name} may already be at {percent(evidence.target)} (up to "
+        f"{percent(seen.upper)})"
+        if seen.has_enough_clusters
+        else f"{count(seen.clusters, 'cluster')} are too few for a wall"
+    )
+    return (
+        f"No number of further tries can settle it on these {count(seen.n, 'case')}: {why}, and "
+        f"even a perfect prompt could not be shown to reach {percent(evidence.target)}. "
+        + _settling(seen, need),
+        _add_cases(seen, need),
+    )
+
+
+def wall(
+    evidence: WallInput, seen: Measures, coverage: Coverage, counted: Sequence[TryScores]
+) -> Said:
+    """Every condition holds."""
+    target = percent(evidence.target)
+    best = counted[seen.best].name
+    parts = [
+        (
+            f"You tried {count(len(counted), 'prompt')} from "
+            f"{count(len(coverage.tried), 'family')} on {count(seen.n, 'case')}."
+        ),
+        (
+            f"The best is very likely below {target} (at most {percent(seen.upper)}, "
+            f"{sure(evidence.alpha)})."
+        ),
+        (
+            "Scores have stopped rising, and the chance that "
+            f"{next_tries(seen.horizon)} reaches {target} is {chance(seen.reach or 0.0)}."
+        ),
+        f"The eval could have seen a gain of {points(seen.resolution or 0.0)}.",
+    ]
+    parts += [f"Not tried, by waiver: {f} ({why})." for f, why in coverage.waived.items()]
+    costly = [
+        name
+        for name, is_in_budget, shown in _stronger(evidence, alpha=seen.each_alpha)
+        if not is_in_budget and shown.lower >= evidence.target
+    ]
+    if costly:
+        parts.append(f"The wall is one of cost: {listed(costly)} reaches it outside the budget.")
+    if evidence.profile == "quick":
+        parts.append("Profile quick: this speaks for the next try only.")
+    parts.append(
+        "This does not rule out a new idea or another model. Fine-tuning may start; it will be "
+        f"judged on the same eval against prompt {best}."
+    )
+    return " ".join(parts), f"Tune, then compare with {best} and gate."
+
+
+def unchecked(evidence: WallInput, holds: Mapping[str, bool | None]) -> Said:
+    """The scores say wall, but grader or labels were not looked at."""
+    missing = []
+    steps = []
+    if holds["positive control"] is None:
+        missing.append("the reference answers were not graded by the same grader")
+        steps.append(f"run the candidate `reference` on {evidence.task or 'the task'}")
+    if holds["labels"] is None:
+        missing.append("the labels were neither audited nor waived")
+        steps.append(
+            "audit 30 random cases and up to 25 that every try fails, or waive it with a reason "
+            "under [waivers] labels in task.toml"
+        )
+    step = listed(steps)
+    return (
+        f"The scores look like a wall, but {listed(missing)}: a broken grader looks the same.",
+        f"{step[0].upper()}{step[1:]}.",
+    )
+
+
+def _pace(evidence: WallInput, seen: Measures) -> str:
+    slope = seen.line.slope if seen.line is not None else 0.0
+    return (
+        f"Your last {seen.window} tries gain about {points(slope)} each; at that pace "
+        f"{more_tries(evidence, seen)} more may reach the target."
+    )
+
+
+def climbing(evidence: WallInput, seen: Measures) -> Said:
+    """Scores still rise."""
+    ahead = f"{next_tries(seen.horizon)} reaches {percent(evidence.target)}"
+    return (
+        f"No wall yet. {_pace(evidence, seen)} Chance that {ahead}: {chance(seen.reach or 0.0)}.",
+        "Go on in the direction of the last tries.",
+    )
+
+
+def searching(evidence: WallInput, seen: Measures) -> Said:
+    """A better prompt is likely enough; more cases would not rule it out."""
+    ahead = f"{next_tries(seen.horizon)} reaches {percent(evidence.target)}"
+    return (
+        (
+            f"No wall yet. The best try scores {percent(seen.best_mean)}. Chance that {ahead}: "
+            f"{chance(seen.reach or 0.0)}; with endless cases it would still be "
+            f"{chance(seen.endless_reach or 0.0)}, so the search is the limit, not the number of "
+            "cases."
+        ),
+        "Write more prompts.",
+    )
+
+
+def insufficient(evidence: WallInput, seen: Measures, best: str, need: int) -> Said:
+    """The cases cannot tell."""
+    solved = at_worst(evidence_scores(evidence, best), missing=0.0)
+    shown = mean_bounds(solved, evidence.clusters, alpha=evidence.alpha)
+    span = f"{percent(seen.best_mean)} ({percent(shown.lower)} to {percent(seen.upper)})"
+    if not seen.has_enough_clusters:
+        why = (
+            f"A wall needs {CLUSTERS_FOR_WALL} clusters, none with over 20 % of the cases; here "
+            f"are {seen.clusters}, the largest with {percent(seen.largest_share, digits=0)}."
+        )
+    elif seen.upper >= evidence.target:
+        why = "That is compatible with both a wall and success."
+    else:
+        why = (
+            f"That is below {percent(evidence.target)}, but these cases could only have seen a "
+            f"gain of {points(seen.resolution or 1.0)} ({points(seen.limit)} needed)."
+        )
+    return (f"Best prompt {best}: {span}. {why} {_settling(seen, need)}", _add_cases(seen, need))
+
+
+def evidence_scores(evidence: WallInput, name: str) -> object:
+    """Return the scores of the first try of that name."""
+    return next(rung.scores for rung in evidence.tries if rung.name == name)
+
+
+def _groups(seen: Measures, need: int) -> int:
+    return max(CLUSTERS_FOR_WALL, math.ceil(need * seen.clusters / seen.n))
+
+
+def _settling(seen: Measures, need: int) -> str:
+    if need >= MOST_TIMES * seen.n:
+        return f"Even {MOST_TIMES} times as many cases may not settle it: too close to the target."
+    return (
+        f"About {count(need, 'case')} from at least {count(_groups(seen, need), 'cluster')} would "
+        "settle it."
+    )
+
+
+def _add_cases(seen: Measures, need: int) -> str:
+    if need >= MOST_TIMES * seen.n:
+        return "Write better prompts, or move the target: more cases are not the way."
+    return f"Add about {count(max(need - seen.n, 1), 'case')} to dev."
+
+
+# ---------------------------------------------------------------- notes
+
+
+def _stronger(evidence: WallInput, *, alpha: float) -> list[tuple[str, bool, Estimate]]:
+    return [
+        (
+            rung.name,
+            rung.is_within_budget,
+            mean_bounds(at_worst(rung.scores, missing=0.0), evidence.clusters, alpha=alpha),
+        )
+        for rung in evidence.stronger
+    ]
+
+
+def notes(evidence: WallInput, seen: Measures | None, rungs: Sequence[Try]) -> tuple[str, ...]:
+    """Return what must be printed beside the verdict."""
+    found = []
+    families = listed(sorted({rung.family for rung in rungs if rung.is_counted}))
+    if seen is not None:
+        found.append(
+            f"Speaks for {next_tries(seen.horizon)} of the families {families}"
+            + (f" on {evidence.model}" if evidence.model else "")
+            + "; untried families, other models and cleverer writers are not covered."
+        )
+        found.append(
+            f"Picking the best prompt for each case would reach at most {percent(seen.ceiling)} "
+            "(biased up; never decisive)."
+        )
+    uncounted = [rung for rung in rungs if not rung.is_counted]
+    if uncounted:
+        shown = listed([f"{r.candidate} ({r.note or 'not counted'})" for r in uncounted])
+        found.append(f"Shown, never counted: {shown}.")
+    missing = sum(rung.missing for rung in rungs if rung.is_counted)
+    if missing:
+        found.append(
+            f"{count(missing, 'missing score')}: taken as solved for a wall, as failed for a ship."
+        )
+    if seen is not None:
+        for name, _, shown_bounds in _stronger(evidence, alpha=evidence.alpha):
+            if shown_bounds.upper < evidence.target:
+                found.append(
+                    f"The stronger model {name} stays below the target too (at most "
+                    f"{percent(shown_bounds.upper)}): look at labels, grader and knowledge."
+                )
+    return (*found, *evidence.notes)

@@ -1,0 +1,284 @@
+"""What a comparison or a release is judged on, read from runs. Knows no verdict of its own.
+
+A look is one pair of baseline and candidate, seen on sealed cases. The same pair on the same
+cases is one look however often it is judged; another candidate is another look. Labels and evals
+may be mended without renewing what was spent: only fresh cases renew it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from harness.core.pairs import Pair, align, compare, slice_pair
+from harness.core.release import Advantage, Budget, Guard, judge_release
+from harness.core.scoring import case_values
+from harness.engine.ladder import Ladder
+from harness.engine.tasks import REFERENCE, Task
+from harness.errors import NotEnoughEvidence, UsageError
+from harness.records import (
+    Candidate,
+    Comparison,
+    Condition,
+    LedgerEntry,
+    ReleaseVerdict,
+    Reply,
+    Run,
+    Split,
+)
+from harness.store.store import Store
+
+SMALLEST_SLICE = 20
+SLICE_MARGIN = 0.05
+SAME_EVAL = 0.5  # a set of cases that shares more than half with an earlier one is not fresh
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arms:
+    """The two runs that are compared, on the same split of the same task."""
+
+    task: Task
+    baseline: Run
+    candidate: Run
+
+    def pair(self, name: str) -> Pair:
+        """Return a score of both arms, aligned by case. Raises Refused, UsageError."""
+        split = self.baseline.split
+        columns = [
+            {c: v for c, v in case_values(run, name).items() if v is not None}
+            for run in (self.candidate, self.baseline)
+        ]
+        clusters = {c.id: c.cluster for c in self.task.split(split)}
+        return align(name, columns[0], baseline=columns[1], clusters=clusters)
+
+    def comparison(self, *, alpha: float = 0.05) -> Comparison:
+        """Return the paired comparison on the primary score."""
+        return compare(
+            self.pair(self.task.settings.primary),
+            task=self.task.name,
+            split=self.baseline.split,
+            baseline=self.baseline.candidate.name,
+            candidate=self.candidate.candidate.name,
+            baseline_run=self.baseline.id,
+            candidate_run=self.candidate.id,
+            alpha=alpha,
+        )
+
+
+def arms_of(task: Task, ladder: Ladder, *, baseline: Candidate, candidate: Candidate) -> Arms:
+    """Return the recorded runs of two candidates. Raises NotEnoughEvidence naming what to run."""
+    by_digest = {run.candidate.digest: run for run in ladder.runs if run.is_complete}
+    for one in (baseline, candidate):
+        if one.digest not in by_digest:
+            raise NotEnoughEvidence(
+                f"no complete, current run of {one.name!r}. "
+                f"Make one: harness eval {task.name} --candidate '{one.name}'"
+            )
+    return Arms(
+        task=task, baseline=by_digest[baseline.digest], candidate=by_digest[candidate.digest]
+    )
+
+
+def best_prompt(task: Task, ladder: Ladder) -> str:
+    """Return the candidate name of the best complete try on dev. Raises NotEnoughEvidence."""
+    means: dict[str, float] = {}
+    for run in ladder.runs:
+        is_try = run.candidate.prompt and not run.candidate.artifact and run.is_complete
+        if is_try and run.candidate.backend == task.settings.model:
+            values = [v for v in case_values(run, task.settings.primary).values() if v is not None]
+            known = [0.0 if math.isnan(v) else v for v in values]
+            means[run.candidate.name] = sum(known) / len(known) if known else 0.0
+    if not means:
+        raise NotEnoughEvidence(
+            f"no try to compare with: run `harness ladder {task.name}`, or name a --baseline"
+        )
+    return max(means, key=lambda name: means[name])
+
+
+# ---------------------------------------------------------------- looks
+
+
+def look_entry(
+    task: Task, *, purpose: str, baseline: Candidate | None, candidate: Candidate, at: str
+) -> LedgerEntry:
+    """Return the line of the ledger that counts a look at the sealed cases."""
+    against = f" against {baseline.name}" if baseline else ""
+    return LedgerEntry(
+        kind="look",
+        task=task.name,
+        at=at,
+        payload={
+            "purpose": purpose,
+            "pair": pair_key(baseline, candidate),
+            "cases": [c.inputs_digest[:12] for c in task.split("test")],
+        },
+        text=f"{purpose}: {candidate.name}{against} on the sealed split",
+    )
+
+
+def pair_key(baseline: Candidate | None, candidate: Candidate) -> str:
+    """Return the identity of a look: which two candidates are seen."""
+    return f"{baseline.digest[:16] if baseline else ''}|{candidate.digest[:16]}"
+
+
+def looks_spent(
+    task: Task, entries: Sequence[LedgerEntry], *, purposes: Sequence[str]
+) -> list[str]:
+    """Return the distinct looks, in order, that were recorded for the present sealed cases."""
+    here = {c.inputs_digest[:12] for c in task.split("test")}
+    seen: list[str] = []
+    for entry in entries:
+        payload = entry.payload
+        shared = len(here & set(payload["cases"]))
+        is_same_eval = shared > SAME_EVAL * max(len(here), 1)
+        if is_same_eval and payload["purpose"] in purposes and payload["pair"] not in seen:
+            seen.append(payload["pair"])
+    return seen
+
+
+def look_number(spent: Sequence[str], key: str) -> int:
+    """Return which look, from 1, the pair `key` is."""
+    return spent.index(key) + 1 if key in spent else len(spent) + 1
+
+
+# ---------------------------------------------------------------- the release
+
+
+def release_verdict(
+    arms: Arms,
+    *,
+    store: Store,
+    look: int,
+    conditions: Sequence[Condition],
+    overrides: Sequence[str],
+) -> ReleaseVerdict:
+    """Return the verdict on `arms` over the sealed cases. Raises Refused on unequal case sets."""
+    task, s = arms.task, arms.task.settings
+    pair = arms.pair(s.primary)
+    seconds = [_per_case(run, store, "latency_s") for run in (arms.candidate, arms.baseline)]
+    dollars = [_per_case(run, store, "cost_usd") for run in (arms.candidate, arms.baseline)]
+    clusters = pair.clusters
+    budgets = []
+    if s.budgets.p95_latency_s is not None:
+        budgets.append(
+            Budget(
+                name="p95 latency",
+                values=_column(seconds[0], pair),
+                limit=s.budgets.p95_latency_s,
+                unit="s",
+            )
+        )
+    if s.budgets.mean_cost_usd is not None:
+        budgets.append(
+            Budget(
+                name="mean cost",
+                values=_column(dollars[0], pair),
+                limit=s.budgets.mean_cost_usd,
+                quantile=None,
+                clusters=clusters,
+                unit="$",
+            )
+        )
+    advantages: list[Advantage | Condition] = []
+    if s.goal == "match":
+        if s.better_in == "boundary":
+            advantages.append(_stays_inside(arms))
+        else:
+            columns = dollars if s.better_in == "cost" else seconds
+            advantages.append(
+                Advantage(
+                    name=s.better_in or "",
+                    candidate=_column(columns[0], pair),
+                    baseline=_column(columns[1], pair),
+                    clusters=clusters,
+                )
+            )
+    return judge_release(
+        arms.comparison(),
+        primary=pair,
+        guards=[
+            *(Guard(pair=arms.pair(name), margin=m) for name, m in s.guardrails.items()),
+            *_slices(task, pair),
+        ],
+        budgets=budgets,
+        advantages=advantages,
+        conditions=conditions,
+        goal=s.goal,
+        min_gain=s.min_gain,
+        margin=s.margin,
+        look=look,
+        overrides=overrides,
+        policy_digest=task.policy_digest,
+    )
+
+
+def control_condition(task: Task, ladder: Ladder, *, split: Split) -> Condition:
+    """Return whether the reference answers, under the same evals, reach the target."""
+    run = next((r for r in ladder.runs if r.candidate.backend == REFERENCE), None)
+    values = case_values(run, task.settings.primary) if run else {}
+    scored = [0.0 if math.isnan(v) else v for v in values.values() if v is not None]
+    if not scored:
+        return Condition(
+            name="positive control",
+            holds=None,
+            text=f"no case of {split} has a reference, so the grader was not checked",
+        )
+    mean = sum(scored) / len(scored)
+    return Condition(
+        name="positive control",
+        holds=mean >= task.settings.target,
+        text=f"reference answers score {mean:.0%} under the same evals",
+    )
+
+
+def _slices(task: Task, pair: Pair) -> list[Guard]:
+    by_tag: dict[str, list[str]] = {}
+    for case in task.split("test"):
+        for tag in case.tags:
+            by_tag.setdefault(tag, []).append(case.id)
+    counts = Counter({tag: len(ids) for tag, ids in by_tag.items()})
+    unknown = [t for t in task.settings.must_hold_slices if t not in by_tag]
+    if unknown:
+        known = ", ".join(sorted(by_tag)) or "none"
+        raise UsageError(
+            f"{task.folder / 'task.toml'}: must_hold_slices: no case of the test split is tagged "
+            f"{unknown[0]!r}. Tags: {known}."
+        )
+    return [
+        Guard(
+            pair=slice_pair(pair, by_tag[tag], name=tag),
+            margin=SLICE_MARGIN,
+            kind="slice",
+            is_must_hold=tag in task.settings.must_hold_slices,
+        )
+        for tag in sorted(by_tag)
+        if counts[tag] >= SMALLEST_SLICE or tag in task.settings.must_hold_slices
+    ]
+
+
+def _stays_inside(arms: Arms) -> Condition:
+    is_local = arms.candidate.candidate.backend.startswith("local:")
+    return Condition(
+        name="boundary",
+        holds=is_local,
+        text=f"{arms.candidate.candidate.backend} {'stays' if is_local else 'leaves'} this machine",
+    )
+
+
+def _per_case(run: Run, store: Store, what: str) -> dict[str, float | None]:
+    """Return a figure of the replies a case, repeats averaged; None where it is unknown."""
+    known: Mapping[str, Reply] = store.known_replies(
+        [t.reply_key for t in run.trials if t.reply_key]
+    )
+    figures: dict[str, list[float]] = {}
+    for trial in run.trials:
+        reply = known.get(trial.reply_key or "")
+        value = getattr(reply, what) if reply is not None else None
+        figures.setdefault(trial.case_id, []).extend([] if value is None else [float(value)])
+    return {case: sum(v) / len(v) if v else None for case, v in figures.items()}
+
+
+def _column(values: Mapping[str, float | None], pair: Pair) -> list[float | None]:
+    return [values.get(case_id) for case_id in pair.case_ids]

@@ -1,0 +1,60 @@
+"""`harness compare`: two candidates on dev, for every pull request."""
+
+from __future__ import annotations
+
+import click
+
+from harness.surface.cli.app import App, options
+from harness.surface.tables import comparison_lines
+from harness.surface.words import clean
+
+
+@click.command("compare")
+@click.argument("task")
+@click.option("--candidate", required=True, metavar="NAME")
+@click.option("--baseline", metavar="NAME", help="Default: the best recorded prompt.")
+@options(candidates=True)
+@click.pass_obj
+def command(
+    store: str | None,
+    task: str,
+    candidate: str,
+    baseline: str | None,
+    base_url: str | None,
+    as_json: bool,
+) -> int:
+    """Compare two candidates on dev, case by case; spends nothing.
+
+    Exit 0: no shown regression (which is not to say that none is there). 1: shown to be worse.
+    """
+    from harness.engine.ladder import read_ladder
+    from harness.engine.release import arms_of, best_prompt
+
+    with App(store, as_json=as_json) as app:
+        loaded = app.task(task)
+        ladder = read_ladder(loaded, app.store)
+        name = baseline or best_prompt(loaded, ladder)
+        arms = arms_of(
+            loaded,
+            ladder,
+            baseline=app.candidate(loaded, name, base_url=base_url),
+            candidate=app.candidate(loaded, candidate, base_url=base_url),
+        )
+        found = arms.comparison()
+        is_worse = found.delta.upper < 0
+        app.answer({"comparison": found, "is_shown_regression": is_worse})
+        app.say(*comparison_lines(found))
+        for what, ids in [("newly missed", found.newly_missed), ("won", found.newly_passed)]:
+            if ids:
+                more = f" and {len(ids) - 12} more" if len(ids) > 12 else ""
+                app.say(f"{what}: {', '.join(map(clean, ids[:12]))}{more}")
+        if is_worse:
+            app.say("a regression is shown")
+        elif found.delta.lower > 0:
+            app.say("a gain is shown on dev; a release is decided on test: harness gate")
+        else:
+            app.say(
+                f"no regression is shown; a loss of up to {-100 * found.delta.lower:.1f} points "
+                "cannot be excluded with these cases"
+            )
+    return 1 if is_worse else 0

@@ -1,0 +1,99 @@
+"""`harness gate`: the release, decided once on sealed cases."""
+
+from __future__ import annotations
+
+import click
+
+from harness.surface.cli.app import App, now, options
+from harness.surface.verdicts import release_lines
+
+CODES = {"SHIP": 0, "BLOCK": 1, "INSUFFICIENT_EVIDENCE": 3}
+
+
+@click.command("gate")
+@click.argument("task")
+@click.option("--candidate", metavar="NAME", help="Default: the newest artifact of the task.")
+@click.option("--baseline", metavar="NAME", help="Default: the best recorded prompt on dev.")
+@options(candidates=True)
+@click.pass_obj
+def command(
+    store: str | None,
+    task: str,
+    candidate: str | None,
+    baseline: str | None,
+    base_url: str | None,
+    as_json: bool,
+) -> int:
+    """Decide a release on the sealed test split; counts the look.
+
+    Exit 0: SHIP. 1: BLOCK. 3: not enough evidence. The same pair judged again is the same look.
+    """
+    from harness.core.looks import alpha_of_look
+    from harness.engine.gate import candidate_conditions
+    from harness.engine.ladder import read_ladder
+    from harness.engine.release import (
+        arms_of,
+        best_prompt,
+        control_condition,
+        look_entry,
+        look_number,
+        looks_spent,
+        pair_key,
+        release_verdict,
+    )
+    from harness.errors import UsageError
+    from harness.records import LedgerEntry
+    from harness.surface.run_evals import completed, run_evals
+
+    with App(store, as_json=as_json) as app:
+        loaded = app.task(task)
+        table = loaded.settings.tune
+        name = candidate or (table.name if table else None)
+        if name is None:
+            raise UsageError("which candidate? --candidate NAME")
+        old_name = baseline or best_prompt(loaded, read_ladder(loaded, app.store))
+        new = app.candidate(loaded, name, base_url=base_url)
+        old = app.candidate(loaded, old_name, base_url=base_url)
+        conditions, overrides = candidate_conditions(
+            loaded, new, store=app.store, pool=app.pool, plugins=app.plugins, project=app.project
+        )
+        key = pair_key(old, new)
+        if not loaded.split("test"):
+            raise UsageError(f"task {task!r} has no test split: a release needs sealed cases")
+        entries = app.store.ledger(task=loaded.name, kind="look")
+        spent = looks_spent(loaded, entries, purposes=("release", "eval"))
+        look = look_number(spent, key)
+        app.say(
+            f"{name} against {old_name} on {len(loaded.split('test'))} sealed cases: "
+            f"look {look}, at {100 * alpha_of_look(look):.2f} %"
+        )
+        if key not in spent:
+            app.store.record(
+                look_entry(loaded, purpose="release", baseline=old, candidate=new, at=now())
+            )
+        completed(
+            run_evals(
+                loaded,
+                ["reference", old_name, name],
+                store=app.project.store,
+                split="test",
+                base_url=base_url,
+                extra=["--look-is-counted"],
+            )
+        )
+        sealed = read_ladder(loaded, app.store, split="test")
+        verdict = release_verdict(
+            arms_of(loaded, sealed, baseline=old, candidate=new),
+            store=app.store,
+            look=look,
+            conditions=[control_condition(loaded, sealed, split="test"), *conditions],
+            overrides=overrides,
+        )
+        text = f"{verdict.answer}: {verdict.reason}"
+        app.store.record(
+            LedgerEntry(kind="release", task=loaded.name, at=now(), payload=verdict, text=text)
+        )
+        app.plugins.tell(verdict)
+        app.answer({"id": verdict.id, "verdict": verdict})
+        app.say(*release_lines(verdict))
+    return CODES[verdict.answer]

@@ -1,0 +1,234 @@
+"""Reads what a report shows out of a task and its store. Knows nothing of HTML."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+from collections import Counter
+from importlib import metadata
+from pathlib import Path
+from statistics import median
+
+from harness.core.scoring import trial_value
+from harness.core.tries import build_tries
+from harness.core.usage import usage
+from harness.engine.advise import last_release
+from harness.engine.ladder import Ladder, last_wall, read_ladder, scored_cases, try_scores
+from harness.engine.project import Project
+from harness.engine.release import arms_of, best_prompt
+from harness.engine.tasks import REFERENCE, Task
+from harness.errors import HarnessError
+from harness.records import SPLITS, Artifact, Case, Comparison, Run, Split, Try
+from harness.store.store import Store
+from harness.surface.report.model import (
+    CaseView,
+    CostRow,
+    DataPage,
+    LengthBin,
+    ParityView,
+    ReplyView,
+    ReportData,
+    Rung,
+    SplitData,
+)
+from harness.surface.tables import estimate_of
+
+VERSIONS = ("tuning-harness", "torch", "transformers", "peft", "trl", "numpy", "scipy", "pytest")
+
+
+def gather(task: Task, store: Store, *, project: Project, at: str) -> ReportData:
+    """Return everything that is known of `task`: verdicts, rungs, cases, cost, lineage, data."""
+    dev, sealed = read_ladder(task, store), read_ladder(task, store, split="test")
+    wall, release = last_wall(task, store), last_release(task, store)
+    artifacts = tuple(store.artifacts(task.name))
+    s = task.settings
+    return ReportData(
+        task=task.name,
+        about=s.about,
+        generated_at=at,
+        harness_version=metadata.version("tuning-harness"),
+        primary=s.primary,
+        model=s.model,
+        git_sha=_git_sha(project.root),
+        versions={"python": platform.python_version(), **_versions()},
+        target=s.target,
+        target_reason=s.target_reason,
+        min_gain=s.min_gain,
+        wall=wall,
+        release=release,
+        comparisons=_comparisons(task, dev),
+        rungs=_rungs(task, dev),
+        cases=tuple(_case_views(task, store, dev, sealed)),
+        costs=tuple(_costs(store, dev, sealed)),
+        artifacts=artifacts,
+        parity=_parity(artifacts),
+        waivers=s.waivers,
+        ledger=tuple(store.ledger(task=task.name)),
+        data=_data(task),
+        commands=_commands(task, dev, release is not None),
+    )
+
+
+def _rungs(task: Task, ladder: Ladder) -> tuple[Rung, ...]:
+    scores = try_scores(task, ladder)
+    tries = build_tries(scores, [c.cluster for c in scored_cases(task, ladder)])
+    rungs = []
+    for one in tries:
+        kind = "tuned" if one.note.startswith("tuned") else "prompt"
+        kind = "other" if one.note.startswith("other model") else kind
+        rungs.append(Rung(result=one, kind=kind))  # type: ignore[arg-type]
+    rungs.sort(key=lambda r: r.kind == "tuned")
+    control = next((r for r in ladder.runs if r.candidate.backend == REFERENCE), None)
+    clusters = {c.id: c.cluster for c in task.split("dev")}
+    estimate = estimate_of(control, task.settings.primary, clusters=clusters) if control else None
+    if control and estimate:
+        result = Try(
+            candidate=REFERENCE,
+            family="",
+            run_id=control.id,
+            estimate=estimate,
+            is_counted=False,
+            note="positive control",
+        )
+        rungs.append(Rung(result=result, kind="reference"))
+    return tuple(rungs)
+
+
+def _comparisons(task: Task, dev: Ladder) -> tuple[Comparison, ...]:
+    """Every tuned candidate against the best prompt, on dev."""
+    found = []
+    for run in dev.runs:
+        if not run.candidate.artifact or not run.is_complete:
+            continue
+        try:
+            best = best_prompt(task, dev)
+            baseline = next(r.candidate for r in dev.runs if r.candidate.name == best)
+            arms = arms_of(task, dev, baseline=baseline, candidate=run.candidate)
+            found.append(arms.comparison())
+        except HarnessError:
+            continue  # nothing to compare with is no trouble of the report's
+    return tuple(found)
+
+
+def _case_views(task: Task, store: Store, *ladders: Ladder) -> list[CaseView]:
+    views = []
+    for ladder in ladders:
+        replies = {}
+        for run in ladder.runs:
+            replies[run.id] = store.known_replies([t.reply_key for t in run.trials if t.reply_key])
+        cases = {c.id: c for c in task.cases}
+        shown: dict[str, list[ReplyView]] = {}
+        for run in ladder.runs:
+            for trial in run.trials:
+                reply = replies[run.id].get(trial.reply_key or "")
+                shown.setdefault(trial.case_id, []).append(
+                    ReplyView(
+                        candidate=run.candidate.name,
+                        trial=trial,
+                        request=store.request_of(trial.reply_key or "") if reply else None,
+                        reply=reply,
+                        primary=_finite(trial_value(trial, task.settings.primary)),
+                    )
+                )
+        views += [CaseView(case=cases[c], replies=tuple(r)) for c, r in shown.items() if c in cases]
+    return views
+
+
+def _costs(store: Store, *ladders: Ladder) -> list[CostRow]:
+    return [
+        _cost(run, store)
+        for ladder in ladders
+        for run in ladder.runs
+        if run.candidate.prompt is not None
+    ]
+
+
+def _cost(run: Run, store: Store) -> CostRow:
+    spent = usage(store.known_replies([t.reply_key for t in run.trials if t.reply_key]).values())
+    return CostRow(
+        candidate=run.candidate.name,
+        split=run.split,
+        cases=len({t.case_id for t in run.trials}),
+        input_tokens=spent.input_tokens,
+        output_tokens=spent.output_tokens,
+        p50_latency_s=spent.latency_s,
+        p95_latency_s=spent.latency_p95_s,
+        cost_usd=spent.cost_usd,
+    )
+
+
+def _parity(artifacts: tuple[Artifact, ...]) -> ParityView | None:
+    if not artifacts:
+        return None
+    return ParityView(rows=artifacts[-1].rows, findings=artifacts[-1].parity)
+
+
+def _data(task: Task) -> DataPage:
+    return DataPage(
+        splits=tuple(_split(task.split(split), split) for split in SPLITS if task.split(split)),
+        tags=dict(Counter(tag for c in task.cases for tag in c.tags).most_common(30)),
+        lengths=_bins([_chars(c) for c in task.cases]),
+    )
+
+
+def _split(cases: tuple[Case, ...], split: Split) -> SplitData:
+    lengths = [_chars(c) for c in cases]
+    return SplitData(
+        split=split,
+        cases=len(cases),
+        clusters=len({c.cluster for c in cases}),
+        labelled=sum(c.reference is not None for c in cases),
+        median_chars=int(median(lengths)),
+        longest_chars=max(lengths),
+    )
+
+
+def _chars(case: Case) -> int:
+    return len(json.dumps(dict(case.inputs), ensure_ascii=False))
+
+
+def _bins(lengths: list[int], *, count: int = 12) -> tuple[LengthBin, ...]:
+    low, high = min(lengths), max(lengths) + 1
+    width = max(1, -(-(high - low) // count))
+    edges = range(low, high, width)
+    return tuple(
+        LengthBin(low=e, high=e + width, cases=sum(e <= n < e + width for n in lengths))
+        for e in edges
+    )
+
+
+def _commands(task: Task, dev: Ladder, is_released: bool) -> tuple[str, ...]:
+    commands = [f"harness ladder {task.name}", f"harness wall {task.name}"]
+    tuned = [r.candidate.name for r in dev.runs if r.candidate.artifact]
+    if tuned:
+        commands += [f"harness tune {task.name}"]
+        commands += [
+            f"harness eval {task.name} --candidate {name}" for name in dict.fromkeys(tuned)
+        ]
+    if is_released:
+        commands.append(f"harness gate {task.name}")
+    return (*commands, f"harness report {task.name}")
+
+
+def _finite(value: float | None) -> float | None:
+    return None if value is None or value != value else value  # noqa: PLR0124 - NaN alone differs
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in VERSIONS:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _git_sha(root: Path) -> str | None:
+    command = ["git", "-C", str(root), "rev-parse", "--short=12", "HEAD"]
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return result.stdout.strip() or None if result.returncode == 0 else None

@@ -1,0 +1,116 @@
+"""Messages to token ids, for inference and training alike: the one place where it is done.
+
+Knows nothing of models, trainers or files. What is trained and what is asked go through
+`prompt_ids`, so the two cannot drift apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from harness import Message, PreparedRow, TrainingRow, UsageError
+
+IGNORED = -100
+"""The label that a loss skips."""
+
+
+def prompt_ids(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
+    """Return the ids that the model is sent: `messages` and the opening of its turn.
+
+    Raises UsageError where the tokenizer has no chat template, or the template refuses.
+    """
+    return _template_ids(tokenizer, [_plain(m) for m in messages], opens_turn=True)
+
+
+def encode_row(tokenizer: Any, row: TrainingRow) -> PreparedRow:
+    """Return `row` as ids, supervised from where the completion begins.
+
+    The boundary is the longest common prefix of the prompt's ids and the whole row's, as in
+    TRL 1.16 for prompt/completion rows; a prompt that does not come through whole shows in the
+    labels, for the parity gate to find.
+    """
+    prompt = prompt_ids(tokenizer, row.messages)
+    answer = {"role": "assistant", "content": row.completion}
+    whole = _template_ids(
+        tokenizer, [*(_plain(m) for m in row.messages), answer], opens_turn=False
+    )
+    start = common_prefix_length(prompt, whole)
+    return PreparedRow(
+        case_id=row.case_id,
+        input_ids=tuple(whole),
+        labels=(*[IGNORED] * start, *whole[start:]),
+    )
+
+
+def stop_ids(tokenizer: Any, model: Any) -> frozenset[int]:
+    """Return the ids that end a reply. `model` is a model or a generation config.
+
+    The generation config's end-of-sequence ids and the tokenizer's, and the id that the chat
+    template closes an assistant turn with (Gemma's `<end_of_turn>` is neither of the others).
+    """
+    config = getattr(model, "generation_config", model)
+    found: set[int] = set()
+    for value in (getattr(config, "eos_token_id", None), tokenizer.eos_token_id):
+        found.update(value if isinstance(value, list | tuple) else () if value is None else (value,))
+    closing = _turn_end(tokenizer)
+    if closing is not None:
+        found.add(closing)
+    return frozenset(int(i) for i in found)
+
+
+def common_prefix_length(ids: Sequence[int], other_ids: Sequence[int]) -> int:
+    """Return how many leading ids two sequences share."""
+    for index, (one, other) in enumerate(zip(ids, other_ids, strict=False)):
+        if one != other:
+            return index
+    return min(len(ids), len(other_ids))
+
+
+def _turn_end(tokenizer: Any) -> int | None:
+    """The first special token after a reply's text, as the template writes it."""
+    if not tokenizer.chat_template:
+        return None
+    probe = "harness probe"
+    turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": probe}]
+    ids = _template_ids(tokenizer, turns, opens_turn=False)
+    special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
+    tail: int | None = None
+    for position in range(len(ids) - 1, -1, -1):
+        if probe in tokenizer.decode(ids[position:]):
+            break
+        if ids[position] in special:
+            tail = ids[position]
+    return tail
+
+
+def _plain(message: Message) -> dict[str, Any]:
+    plain: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.tool_calls:
+        plain["tool_calls"] = list(message.tool_calls)
+    if message.tool_call_id is not None:
+        plain["tool_call_id"] = message.tool_call_id
+    return plain
+
+
+def _template_ids(tokenizer: Any, turns: list[dict[str, Any]], *, opens_turn: bool) -> list[int]:
+    import jinja2
+
+    if not tokenizer.chat_template:
+        raise UsageError(
+            f"{tokenizer.name_or_path} has no chat template: it is a base model, not one tuned to "
+            "answer messages. Use its instruct version, or put a chat_template.jinja beside its "
+            "tokenizer.json (the one that it was or will be trained with)."
+        )
+    try:
+        # return_dict=False: since transformers 5 the default is a mapping, whose length is 2.
+        ids = tokenizer.apply_chat_template(
+            turns, add_generation_prompt=opens_turn, tokenize=True, return_dict=False
+        )
+    except jinja2.TemplateError as exc:
+        roles = ", ".join(turn["role"] for turn in turns)
+        raise UsageError(
+            f"the chat template of {tokenizer.name_or_path} refuses turns of roles {roles}: {exc}. "
+            "Write the prompt with the turns that this model knows."
+        ) from exc
+    return [int(i) for i in ids]

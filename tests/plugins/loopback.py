@@ -1,0 +1,97 @@
+"""A real HTTP server on this machine that speaks as much of the chat API as a test asks of it."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """One request, as it came over the wire."""
+
+    path: str
+    headers: Mapping[str, str]
+    body: Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    status: int = 200
+    body: Any = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def data(self) -> bytes:
+        return self.body if isinstance(self.body, bytes) else json.dumps(self.body).encode()
+
+
+@dataclass(kw_only=True)
+class Loopback:
+    """`answer` may be replaced at any time; `seen` grows."""
+
+    base_url: str
+    answer: Callable[[Seen], Answer]
+    seen: list[Seen] = field(default_factory=list)
+
+
+def completion(text: str | None = "hello", **message: Any) -> dict[str, Any]:
+    return {
+        "model": "served-model",
+        "choices": [{"finish_reason": "stop", "message": {"content": text, **message}}],
+        "usage": {"prompt_tokens": 7, "completion_tokens": 3},
+    }
+
+
+@contextmanager
+def loopback() -> Iterator[Loopback]:
+    """Serve on a free port of 127.0.0.1 until the block ends."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
+
+        def do_POST(self) -> None:
+            sent = self.rfile.read(int(self.headers["Content-Length"]))
+            seen = Seen(path=self.path, headers=dict(self.headers), body=json.loads(sent))
+            served.seen.append(seen)
+            answer = served.answer(seen)
+            self.send_response(answer.status)
+            self.send_header("Content-Length", str(len(answer.data)))
+            if "Content-Type" not in answer.headers:
+                self.send_header("Content-Type", "application/json")
+            for name, value in answer.headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(answer.data)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    class Server(ThreadingHTTPServer):
+        request_queue_size = 128
+        daemon_threads = True
+
+        def handle_error(self, request: Any, client_address: Any) -> None:
+            if not isinstance(sys.exc_info()[1], ConnectionError):  # a client may hang up
+                super().handle_error(request, client_address)
+
+    server = Server(("127.0.0.1", 0), Handler)
+    served = Loopback(
+        base_url=f"http://127.0.0.1:{server.server_port}/v1",
+        answer=lambda _: Answer(body=completion()),
+    )
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield served
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
