@@ -17,6 +17,9 @@ Pattern = tuple[str, ...]
 _STEP = re.compile(r"""\.?([^.\[\]"]+)|\["([^"]*)"\]|\['([^']*)'\]|\[(\d+|\*)\]""")
 
 
+_encode = json.JSONEncoder(sort_keys=True, default=repr).encode  # made once: arrays are long
+
+
 def parse_paths(paths: str | Iterable[str]) -> tuple[Pattern, ...]:
     """Return paths such as `$.items[*].tags` as steps. Raises UsageError for another shape."""
     return tuple(_parse(p) for p in ([paths] if isinstance(paths, str) else paths))
@@ -48,6 +51,7 @@ def dotted(path: Path) -> str:
 
 
 def fits(path: Path, patterns: Iterable[Pattern]) -> bool:
+    """Tell whether `path` is one of `patterns`."""
     return any(
         len(p) == len(path) and all(a in ("*", str(b)) for a, b in zip(p, path, strict=True))
         for p in patterns
@@ -66,7 +70,7 @@ def kind_of(value: Json) -> str:
 
 def frozen(value: Json) -> str:
     """Return a text that two values share where they are equal (1 and 1.0 are)."""
-    return json.dumps(_settled(value), sort_keys=True, default=repr)
+    return _encode(_settled(value))
 
 
 def _settled(value: Json) -> Json:

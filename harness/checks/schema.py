@@ -32,7 +32,7 @@ def problems_of(value: Json, schema: Json, *, formats: bool = False) -> str:
     import referencing.exceptions
 
     try:
-        key = json.dumps(schema, sort_keys=True)
+        key = json.dumps(schema)
     except (TypeError, ValueError, RecursionError) as exc:
         raise UsageError(f"json_schema: the schema is not JSON: {exc}") from exc
     validator = _validator(key, formats=formats)

@@ -167,8 +167,7 @@ def _of_row(
             case_id,
             f"supervised tokens are not one span: {len(positions)} of tokens {start}..{end - 1}",
         )
-    else:
-        yield from _reply(row, one, span=(start, end), serving=serving)
+    yield from _reply(row, one, span=(start, end), serving=serving)
     difference = prefix_difference(
         row, one.input_ids, start=start, served=served, decode=serving.decode
     )
@@ -191,11 +190,11 @@ def _reply(
     """The supervised text is the completion, exactly, and a stop id ends it."""
     start, end = span
     ids, decode = one.input_ids, serving.decode
-    stop = next((i for i in range(start, end) if ids[i] in serving.stop_ids), None)
+    learnt = [i for i in range(start, end) if one.labels[i] != IGNORED]
+    stop = next((i for i in learnt if ids[i] in serving.stop_ids), None)
     text = _text_of(ids, span=(start, end if stop is None else stop), decode=decode)
     head = text[0].rstrip("\ufffd")  # a cut within a letter leaves half of it
-    is_cut = stop is None and row.completion not in text and row.completion.startswith(head)
-    if is_cut:
+    if stop is None and row.completion not in text and row.completion.startswith(head):
         yield _finding(
             "truncated",
             row.case_id,
@@ -203,10 +202,10 @@ def _reply(
         )
         return
     if stop is None:
-        later = next((i for i in range(end, len(ids)) if ids[i] in serving.stop_ids), None)
+        masked = [i for i in range(start, len(ids)) if ids[i] in serving.stop_ids]
         why = (
-            f"the stop id stands at token {later} with its label masked"
-            if later is not None
+            f"the stop id stands at token {masked[-1]} with its label masked"
+            if masked
             else "no stop id follows the reply"
         )
         known = ", ".join(f"{i}={decode([i])!r}" for i in sorted(serving.stop_ids))
@@ -223,7 +222,7 @@ def _reply(
             f"supervised tokens follow the stop id: {around(ids, stop, decode=decode)}",
             severity="warn",
         )
-    if row.completion not in text:
+    if row.completion not in text and len(learnt) == end - start:
         at = common_length(text[0], row.completion)
         yield _finding(
             "completion-differs",

@@ -129,6 +129,8 @@ def _inserted(
     has_system = any(m.role == "system" for m in row.messages)
     opening = decode(longer[:at])
     is_before_all = bool(row.messages) and row.messages[0].content not in opening
+    if at == 0 and more == 1:
+        return "bos-on-one-side", f"only the {side} prompt begins with {text!r}"
     if not has_system and is_before_all and not any(text in m.content for m in row.messages):
         return "default-system-prompt", (
             f"the template puts a system turn of its own into the {side} prompt only, "

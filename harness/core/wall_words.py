@@ -268,10 +268,15 @@ def insufficient(evidence: WallInput, seen: Measures, best: str, need: int) -> S
         )
     elif seen.upper >= evidence.target:
         why = "That is compatible with both a wall and success."
-    else:
+    elif seen.resolution is not None and seen.resolution > seen.limit:
         why = (
             f"That is below {percent(evidence.target)}, but these cases could only have seen a "
-            f"gain of {points(seen.resolution or 1.0)} ({points(seen.limit)} needed)."
+            f"gain of {points(seen.resolution)} ({points(seen.limit)} needed)."
+        )
+    else:
+        why = (
+            f"That is below {percent(evidence.target)}, but with so few cases the chance that "
+            f"{next_tries(seen.horizon)} reaches it may still be {chance(seen.reach or 0.0)}."
         )
     return (f"Best prompt {best}: {span}. {why} {_settling(seen, need)}", _add_cases(seen, need))
 

@@ -28,10 +28,11 @@ class LiveBackend:
     identity: Mapping[str, str]
     concurrency: int
     timeout_s: float
+    artifact: str | None = None
 
     def key(self, request: Request, *, base_url: str | None, repeat: int) -> str:
         """Return the cache key: everything that can change the answer."""
-        return digest([self.name, base_url, dict(self.identity), request, repeat])
+        return digest([self.name, base_url, self.artifact, dict(self.identity), request, repeat])
 
     def refuse(self, request: Request) -> str | None:
         """Return why the backend would not honour `request`, or None."""
@@ -46,15 +47,17 @@ class LiveBackend:
             return None
         return f"{self.name} does not honour {', '.join(lacking)}; it would be ignored in silence"
 
-    async def answer(self, request: Request) -> Reply:
-        """Return the reply, from an async or a plain `answer`. Raises BackendError."""
+    async def _ask(self, request: Request) -> Any:
         function: Callable[[Request], Any] = self.backend.answer
         if inspect.iscoroutinefunction(function):
-            waiting = function(request)
-        else:
-            waiting = asyncio.to_thread(function, request)
+            return await function(request)
+        reply = await asyncio.to_thread(function, request)
+        return await reply if inspect.isawaitable(reply) else reply
+
+    async def answer(self, request: Request) -> Reply:
+        """Return the reply, from an async or a plain `answer`. Raises BackendError."""
         try:
-            reply = await asyncio.wait_for(waiting, self.timeout_s)
+            reply = await asyncio.wait_for(self._ask(request), self.timeout_s)
         except TimeoutError as exc:
             raise BackendError(
                 f"{self.name}: no reply within {self.timeout_s:g} s", is_systemic=True
@@ -86,7 +89,9 @@ class BackendPool:
             factory = self._plugins.owner("harness_backends", scheme)
             folder = self._artifact_folder(candidate.artifact) if candidate.artifact else None
             config = BackendConfig(model=model, base_url=candidate.base_url, artifact=folder)
-            self._live[place] = describe(factory(config), name=candidate.backend)
+            self._live[place] = describe(
+                factory(config), name=candidate.backend, artifact=candidate.artifact
+            )
         return self._live[place]
 
     def close(self) -> None:
@@ -98,7 +103,7 @@ class BackendPool:
         self._live.clear()
 
 
-def describe(backend: Backend, *, name: str) -> LiveBackend:
+def describe(backend: Backend, *, name: str, artifact: str | None = None) -> LiveBackend:
     """Return `backend` with its declarations. Raises BackendError where one is malformed."""
     concurrency = getattr(backend, "concurrency", CONCURRENCY)
     if not isinstance(concurrency, int) or concurrency < 1:
@@ -110,4 +115,5 @@ def describe(backend: Backend, *, name: str) -> LiveBackend:
         identity=dict(getattr(backend, "identity", {})),
         concurrency=concurrency,
         timeout_s=float(getattr(backend, "timeout_s", TIMEOUT_S)),
+        artifact=artifact,
     )

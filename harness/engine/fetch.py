@@ -132,6 +132,7 @@ class _Fetching:
     wait: Callable[[int], float]
     lanes: dict[int, _Lane] = field(default_factory=dict)
     unsaved: list[StoredReply] = field(default_factory=list)
+    earlier: dict[str, Reply] = field(default_factory=dict)
 
     async def all(self, asks: Sequence[Ask]) -> Mapping[str, Outcome]:
         counts: dict[str, int] = {}
@@ -151,7 +152,10 @@ class _Fetching:
         finally:
             saver.cancel()
             self._save()
-        return {task.result().key: task.result() for task in tasks}
+        found = {task.result().key: task.result() for task in tasks}
+        # another process stored a reply first: that one stands, and is the one that is scored
+        earlier = {k: Outcome(key=k, reply=r, is_cached=True) for k, r in self.earlier.items()}
+        return found | earlier
 
     async def _one(self, ask: Ask) -> Outcome:
         lane = self.lanes[id(ask.live)]
@@ -205,7 +209,7 @@ class _Fetching:
     def _save(self) -> None:
         rows, self.unsaved = self.unsaved, []
         if rows:
-            self.store.add_replies(rows)
+            self.earlier |= self.store.add_replies(rows)
 
 
 def _failed(ask: Ask, message: str, *, is_missing: bool) -> Outcome:

@@ -16,72 +16,112 @@ from harness.records import FAMILIES, Case, Json
 class Strict(pydantic.BaseModel):
     """A table in which an unknown key is an error."""
 
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class DecodingTable(Strict):
-    """`[decoding]`; see `harness.records.Decoding`."""
+    """How replies are drawn."""
 
     temperature: float | None = pydantic.Field(default=None, ge=0)
+    """0 (the default) is greedy."""
     max_tokens: int | None = pydantic.Field(default=None, ge=1)
+    """The longest reply, in tokens (default 256)."""
     top_p: float | None = pydantic.Field(default=None, gt=0, le=1)
+    """Nucleus sampling."""
     seed: int | None = None
+    """The seed of a drawn reply, where the backend honours one."""
     stop: tuple[str, ...] | None = None
+    """Texts at which a reply ends."""
 
 
 class CandidateTable(Strict):
-    """`[candidates.NAME]`: what differs from the automatic candidate of its prompt."""
+    """What differs from the automatic candidate of a prompt."""
 
     prompt: str | None = None
+    """The prompt's name (default: the candidate's own)."""
     backend: str | None = None
+    """SCHEME:MODEL (default: the task's model)."""
     artifact: str | None = None
+    """A tuned artifact: its name (the newest of that name) or the start of its digest."""
     base_url: str | None = None
+    """The base URL of an OpenAI-compatible server."""
     decoding: DecodingTable = DecodingTable()
+    """What differs from the task's decoding."""
 
 
 class TuneTable(Strict):
-    """`[tune]`: which tuner, which recipe file, and the prompt that is trained and served."""
+    """What `harness tune` does."""
 
     tuner: str
+    """A tuner's name; `harness plugins` lists them."""
     prompt: str
+    """The prompt that is trained, and served ever after."""
     recipe: str | None = None
+    """The recipe file, relative to the task's folder."""
     name: str = "tuned"
+    """What the artifact is called."""
 
 
 class BudgetTable(Strict):
-    """`[budgets]`: limits that a release must keep, seconds and dollars a case."""
+    """Limits that a release must keep."""
 
     p95_latency_s: float | None = pydantic.Field(default=None, gt=0)
+    """Seconds that 95 % of the replies must stay below; needs 59 cases or more."""
     mean_cost_usd: float | None = pydantic.Field(default=None, ge=0)
+    """Dollars a case, on average."""
 
 
 class TaskFile(Strict):
-    """`task.toml`. Every field is explained in docs/task.md."""
+    """The keys of `task.toml`."""
 
     about: str
+    """What the model must do, in one sentence."""
     model: str
+    """The task's model, SCHEME:MODEL: the one that tries are counted on."""
     cases: str | tuple[str, ...]
+    """The case file, or several, relative to the task's folder."""
     primary: str = "all"
+    """The score that decides: an eval's name, or `all` (1 if every eval passes)."""
     target: float = pydantic.Field(gt=0, le=1)
+    """The mean of the primary score that is needed, in (0, 1]."""
     target_reason: str
+    """Why that much."""
     goal: Literal["beat", "match"] = "beat"
+    """What a release must do to the baseline: beat it, or match it and be better in something."""
     margin: float | None = pydantic.Field(default=None, gt=0, lt=1)
+    """Goal `match`: how much of the score may be lost."""
     better_in: Literal["cost", "latency", "boundary"] | None = None
+    """Goal `match`: what must be better."""
     mid: float = pydantic.Field(default=0.05, gt=0, lt=1)
+    """The smallest difference that matters to the wall."""
     min_gain: float = pydantic.Field(default=0.02, ge=0, lt=1)
+    """The smallest gain that matters to a release."""
     profile: Literal["quick", "standard"] = "standard"
+    """How much a wall rests on: 14 tries, or 7 (`quick`: it speaks for the next try only)."""
     repeats: int = pydantic.Field(default=1, ge=1)
+    """How often each case is asked."""
     needs_knowledge: bool = False
+    """Whether the answers stand in documents: then `rag` must be tried too."""
     base_url: str | None = None
+    """The base URL of an OpenAI-compatible server."""
     default_candidates: tuple[str, ...] = ("reference",)
+    """What `pytest` and `harness eval` run without `--candidate`."""
     decoding: DecodingTable = DecodingTable()
+    """How replies are drawn."""
     candidates: dict[str, CandidateTable] = {}
+    """Candidates by name, beside the automatic one of each prompt."""
     guardrails: dict[str, float] = {}
+    """Scores that a release may not lose more of than this margin."""
     must_hold_slices: tuple[str, ...] = ()
+    """Tags whose cases may not lose more than 5 points; at most four."""
     budgets: BudgetTable = BudgetTable()
+    """Limits that a release must keep."""
     waivers: dict[str, str] = {}
+    """Families (or `labels`, the audit) that are not tried, each with a written reason."""
     tune: TuneTable | None = None
+    """What `harness tune` does."""
     advise: dict[str, str | float | bool] = {}
+    """Facts that no measurement can tell: privacy, volume, latency needed, scope."""
 
     @pydantic.field_validator("waivers")
     @classmethod

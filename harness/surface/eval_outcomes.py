@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from harness.errors import HarnessError, Miss
 
 ASSERTION_LIBRARIES = ("numpy.testing", "numpy.testing._private", "unittest", "pandas._testing")
 REASON_LENGTH = 2000
+ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,}\b")
 
 
 def score_name(item: pytest.Item) -> str:
@@ -107,4 +109,5 @@ def _text(error: BaseException) -> str:
     text = str(error) or type(error).__name__
     if not isinstance(error, AssertionError | HarnessError | pytest.fail.Exception):
         text = f"{type(error).__name__}: {text}"
+    text = ADDRESS.sub("0x…", text)  # an address would make every run a different one
     return text if len(text) <= REASON_LENGTH else f"{text[:REASON_LENGTH]} …"

@@ -7,16 +7,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness import Decoding
-from harness_transformers.sampling import choose, random_source
+from harness_transformers.sampling import choose
 from harness_transformers.sessions import Session
 
 
 @dataclass(slots=True)
 class Row:
-    """One reply in the making."""
+    """One reply in the making. `source` is its random generator, where it is drawn."""
 
     new_tokens: int
-    digest: str
+    source: Any = None
     ids: list[int] = field(default_factory=list)
     text: str = ""
     finish_reason: str = ""
@@ -37,12 +37,11 @@ def generate(
     Rows that are done leave the batch once they are a quarter of it.
     """
     live = list(rows)
-    sources = [random_source(decoding, row.digest) for row in live] if decoding.temperature else []
     logits = session.start().float()
     while True:
         if constraint is not None:
             constraint.mask(logits)
-        tokens = choose(logits, decoding, sources)
+        tokens = choose(logits, decoding, [row.source for row in live])
         ends = [False] * len(live) if constraint is None else constraint.accept(tokens)
         for row, token, is_end in zip(live, tokens, ends, strict=True):
             if not row.finish_reason:
@@ -54,7 +53,6 @@ def generate(
             session.keep(going)
             live = [live[i] for i in going]
             tokens = [tokens[i] for i in going]
-            sources = [sources[i] for i in going] if sources else []
             if constraint is not None:
                 constraint.keep(going)
         logits = session.step(tokens).float()

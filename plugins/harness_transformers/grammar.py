@@ -67,16 +67,20 @@ class Constraint:
         """Set the logits of tokens that the grammar forbids to minus infinity, in place."""
         import xgrammar
 
-        rows = len(self._matchers)
         for row, matcher in enumerate(self._matchers):
-            matcher.fill_next_token_bitmask(self._bitmask, row)
-        xgrammar.apply_token_bitmask_inplace(logits, self._bitmask[:rows].to(logits.device))
+            if matcher.is_terminated():
+                self._bitmask[row] = -1  # done, and only kept until its batch shrinks
+            else:
+                matcher.fill_next_token_bitmask(self._bitmask, row)
+        bitmask = self._bitmask[: len(self._matchers)]
+        xgrammar.apply_token_bitmask_inplace(logits, bitmask.to(logits.device))
 
     def accept(self, tokens: Sequence[int]) -> list[bool]:
-        """Take the chosen tokens; tell for each row whether only a stop could follow."""
+        """Take the chosen tokens; tell for each row whether its JSON can only end now."""
         ended = []
         for row, (matcher, token) in enumerate(zip(self._matchers, tokens, strict=True)):
-            matcher.accept_token(token)
+            if not matcher.is_terminated():
+                matcher.accept_token(token)
             ended.append(matcher.is_terminated() or self._only_stops(matcher, row))
         return ended
 
@@ -85,14 +89,11 @@ class Constraint:
         self._matchers = [self._matchers[row] for row in rows]
 
     def _only_stops(self, matcher: Any, row: int) -> bool:
+        # Spares the step that would draw the stop id. A number could still grow: it waits.
         if not matcher.is_completed():
             return False
         matcher.fill_next_token_bitmask(self._bitmask, row)
-        words = self._bitmask[row].nonzero()[:, 0].tolist()
-        allowed = {
-            word * 32 + bit
-            for word in words
-            for bit in range(32)
-            if int(self._bitmask[row, word]) >> bit & 1
-        } if len(words) <= len(self._stops) else {-1}
-        return allowed <= self._stops
+        mask = self._bitmask[row].clone()
+        for stop in self._stops:
+            mask[stop // 32] &= ~(1 << (stop % 32)) if stop % 32 < 31 else 0x7FFFFFFF
+        return not mask.any().item()

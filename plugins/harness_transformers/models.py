@@ -20,7 +20,7 @@ from harness_transformers.wheels import WHEELS, convert_wheel
 PICKLES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"})
 _DIGEST_FILE = ".harness-digest.json"
 # Keys of config.json that tell where or by what version it was written, not what the model is.
-_CONFIG_NOISE = frozenset({"_name_or_path", "transformers_version", "dtype", "torch_dtype"})
+_CONFIG_NOISE = frozenset({"_name_or_path", "_model_name_or_path", "transformers_version", "dtype", "torch_dtype"})
 
 
 def require_local(what: str) -> None:
@@ -28,6 +28,12 @@ def require_local(what: str) -> None:
     for library in ("torch", "transformers", "safetensors"):
         if importlib.util.find_spec(library) is None:
             raise MissingExtra(what, extra="local")
+
+
+def require_peft() -> None:
+    """Raise MissingExtra where adapters cannot be opened."""
+    if importlib.util.find_spec("peft") is None:
+        raise MissingExtra("a tuned adapter", extra="tune")
 
 
 def default_cache_dir() -> Path:
@@ -157,6 +163,24 @@ def load_tokenizer(path: Path) -> Any:
         )
 
 
+def load_config(path: Path) -> Any:
+    """Return the configuration of a model folder; no weights are read."""
+    require_local("a local model")
+    from transformers import AutoConfig
+
+    return AutoConfig.from_pretrained(str(path), local_files_only=True, trust_remote_code=False)
+
+
+def load_generation_config(path: Path) -> Any:
+    """Return the generation config of a model folder, or what its configuration implies."""
+    require_local("a local model")
+    from transformers import GenerationConfig
+
+    if (path / "generation_config.json").is_file():
+        return GenerationConfig.from_pretrained(str(path), local_files_only=True)
+    return GenerationConfig.from_model_config(load_config(path))
+
+
 def load_model(path: Path, *, dtype: Any = None, adapter: Path | None = None) -> Any:
     """Return the model of a folder in evaluation mode, perhaps with an adapter merged into it.
 
@@ -184,8 +208,7 @@ def load_model(path: Path, *, dtype: Any = None, adapter: Path | None = None) ->
 
 def merge_adapter(model: Any, adapter: Path) -> Any:
     """Return `model` (float32) with the adapter's weights added into it."""
-    if importlib.util.find_spec("peft") is None:
-        raise MissingExtra("a tuned adapter", extra="tune")
+    require_peft()
     check_adapter_folder(adapter)
     from peft import PeftModel
 

@@ -14,8 +14,14 @@ from harness import Decoding
 
 
 def random_source(decoding: Decoding, digest: str) -> Any:
-    """Return a generator seeded by the decoding's seed and the request, or at random."""
+    """Return a generator seeded by the decoding's seed and the request, or at random.
+
+    `None` for greedy decoding, which draws nothing.
+    """
     import torch
+
+    if decoding.temperature <= 0:
+        return None
 
     source = torch.Generator(device="cpu")
     if decoding.seed is None:

@@ -16,6 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from harness_transformers.artifacts import record_base
 from harness_transformers.encoding import prompt_ids, stop_ids
 from harness_transformers.models import (
     choose_dtype,
@@ -73,7 +74,6 @@ def lora_model(job: TuneJob, recipe: Recipe) -> Any:
         lora_dropout=recipe.dropout,
         target_modules=recipe.targets,
         task_type="CAUSAL_LM",
-        base_model_name_or_path=job.base,
     )
     with torch.random.fork_rng(), quiet_libraries():
         torch.manual_seed(recipe.seed or 0)
@@ -85,7 +85,6 @@ def lora_model(job: TuneJob, recipe: Recipe) -> Any:
                 f"recipe: targets = {recipe.targets!r} do not fit {job.base}: {exc}. "
                 f'Layers are {", ".join(sorted(layers))}; "all-linear" always fits.'
             ) from exc
-    config.base_model_name_or_path = job.base  # a name, never somebody's folder
     return model.train()
 
 
@@ -143,7 +142,8 @@ def save_artifact(
             )
         (adapter / "README.md").unlink(missing_ok=True)  # an empty model card
         tokenizer.save_pretrained(str(adapter))
-        _sort_json(adapter / "adapter_config.json")
+        _sort_lists(adapter / "adapter_config.json")
+        record_base(adapter, base=job.base, base_digest=result.base_digest)
         fingerprint = folder / "fingerprint.json"
         _write_json(
             fingerprint,
@@ -199,15 +199,16 @@ def describe_environment(model: Any, recipe: Recipe) -> dict[str, str]:
     }
 
 
-def _sort_json(path: Path) -> None:
+def _sort_lists(path: Path) -> None:
     """peft writes sets in the order of the day, which would change the digest of the adapter."""
     plain = json.loads(path.read_text(encoding="utf-8"))
     for key, value in plain.items():
         if isinstance(value, list) and all(isinstance(v, str) for v in value):
             plain[key] = sorted(value)
-    _write_json(path, plain)
+    path.write_text(json.dumps(plain), encoding="utf-8")
 
 
-def _write_json(path: Path, value: Any) -> None:
-    text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False)
-    path.write_text(text + "\n", encoding="utf-8")
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """One key a line: a list of ids is for comparing, not for reading."""
+    lines = [f"{json.dumps(k)}: {json.dumps(value[k], ensure_ascii=False)}" for k in sorted(value)]
+    path.write_text("{\n  " + ",\n  ".join(lines) + "\n}\n", encoding="utf-8")

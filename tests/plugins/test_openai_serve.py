@@ -26,6 +26,7 @@ from harness import BackendConfig, BackendError, Decoding, Message, Reply, Reque
 
 START_UP_S = 90.0
 QUESTION = "How many slow requests were there?"
+LENGTH = 128  # so long that all requests have come before the first reply is done
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,31 +114,41 @@ def test_eight_requests_in_flight_get_the_replies_that_the_model_gives_here(
     served: Served,
 ) -> None:
     """Greedy replies of the server equal `generate` in this process, token counts included."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
     texts = [f"{QUESTION} ({i})" for i in range(8)]
-    replies = served.ask(*(request(t, max_tokens=32) for t in texts))
+    replies = served.ask(*(request(t, max_tokens=LENGTH) for t in texts))
     assert most_in_flight(served.log.read_text()) == 8
-
-    tokenizer = AutoTokenizer.from_pretrained(str(served.folder))
-    model = AutoModelForCausalLM.from_pretrained(str(served.folder))
-    for text, reply in zip(texts, replies, strict=True):
-        ids = tokenizer.apply_chat_template(
-            [{"role": "user", "content": text}],
-            add_generation_prompt=True,
-            return_tensors="pt",
-            return_dict=True,
-        )
-        whole = model.generate(**ids, max_new_tokens=32, do_sample=False)[0]
-        written = whole[ids["input_ids"].shape[1] :]
-        assert reply.text == tokenizer.decode(written, skip_special_tokens=True)
-        assert (reply.input_tokens, reply.output_tokens) == (
-            ids["input_ids"].shape[1],
-            len(written),
-        )
-        assert reply.finish_reason == ("length" if len(written) == 32 else "stop")
+    expected = generated_here(served.folder, texts)
+    assert [(r.text, r.input_tokens, r.output_tokens) for r in replies] == expected
+    for reply in replies:
+        assert reply.finish_reason == ("length" if reply.output_tokens == LENGTH else "stop")
         assert reply.model is not None
         assert reply.model.startswith(served.model)
+
+
+def generated_here(folder: Path, texts: list[str]) -> list[tuple[str, int, int]]:
+    """Return text, tokens in and tokens out of each greedy reply."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(str(folder))
+    model = AutoModelForCausalLM.from_pretrained(str(folder))
+    found = []
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # several only hinder each other in a model so small
+    try:
+        for text in texts:
+            sent = tokenizer.apply_chat_template(
+                [{"role": "user", "content": text}],
+                add_generation_prompt=True,
+                return_tensors="pt",
+                return_dict=True,
+            )
+            length = sent["input_ids"].shape[1]
+            ids = model.generate(**sent, max_new_tokens=LENGTH, do_sample=False)[0, length:]
+            found.append((tokenizer.decode(ids, skip_special_tokens=True), length, len(ids)))
+    finally:
+        torch.set_num_threads(threads)
+    return found
 
 
 def test_temperature_samples_only_with_the_field_that_the_preset_adds(served: Served) -> None:

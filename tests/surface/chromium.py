@@ -14,11 +14,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --hide-scrollbars "
-    "--disable-background-networking --disable-component-update --disable-sync "
-    "--disable-dev-shm-usage --remote-debugging-pipe"
-).split()
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--hide-scrollbars",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+    "--remote-debugging-pipe",
+]
 
 
 def binary() -> str | None:
@@ -64,7 +72,10 @@ class Browser:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._process.kill()
         self._process.wait()
@@ -126,7 +137,7 @@ class Browser:
             self._next(ends)
         self.settle()
 
-    def settle(self, seconds: float = 0.4) -> None:
+    def settle(self, seconds: float = 0.2) -> None:
         """Take in events until `seconds` passed without one."""
         while True:
             if b"\0" not in self._buffer:
@@ -144,6 +155,14 @@ class Browser:
         if "exceptionDetails" in answer:
             raise RuntimeError(json.dumps(answer["exceptionDetails"])[:2000])
         return answer["result"].get("value")
+
+    def until(self, script: str) -> None:
+        """Wait until `script` gives something true, and fail where it never does."""
+        ends = time.monotonic() + self._deadline_s
+        while not self.run(script):
+            if time.monotonic() > ends:
+                raise TimeoutError(f"never came true: {script}")
+            self.settle(0.05)
 
     def press(self, key: str) -> None:
         """Press one key."""

@@ -10,13 +10,13 @@ import math
 import random
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from scipy import stats
 
 from harness.records import (
     Artifact,
-    Candidate,
     Case,
     Check,
     Comparison,
@@ -27,6 +27,7 @@ from harness.records import (
     Json,
     LedgerEntry,
     Message,
+    ParityFinding,
     ReleaseVerdict,
     Reply,
     Request,
@@ -82,7 +83,7 @@ SCHEMA = {
     },
     "additionalProperties": False,
 }
-TIPS = """You turn a question about a service into a query. Answer with one JSON object, nothing else.
+TIPS = """You turn a question about a service into a query. Answer with one JSON object.
 
 Keys: calculations, filters, filter_combination, breakdowns, orders, havings, limit, time_range.
 House rules:
@@ -188,7 +189,7 @@ def reply_of(name: str, case: Case, *, is_right: bool, rng: random.Random) -> st
         return case.reference_text or ""
     if name == "zero-shot":
         return (
-            f"To answer the question \"{case.inputs['question']}\", you can look at the "
+            f'To answer the question "{case.inputs["question"]}", you can look at the '
             f"`{case.inputs['columns'][-1]}` column and compare it with the other columns.\n\n"
             "```sql\nSELECT * FROM spans WHERE duration_ms > 1000;\n```\n\n"
             "This query selects every span that took longer than one second."
@@ -346,7 +347,7 @@ def sample_report(*, dev: int = 40, test: int = 60, seed: int = 7) -> ReportData
                 )
             )
         dev_views.append(CaseView(case=case, replies=tuple(replies)))
-    lucky = set(rng.sample(range(test), test // 10))
+    lucky = set(rng.sample(range(test), max(1, test // 10)))
     unlucky = {min(lucky), *rng.sample(sorted(set(range(test)) - lucky), test // 12)}
     test_views = [
         CaseView(
@@ -421,6 +422,86 @@ def sample_report(*, dev: int = 40, test: int = 60, seed: int = 7) -> ReportData
             "harness gate nl_query --baseline dynamic --candidate tuned",
             "harness report nl_query",
         ),
+    )
+
+
+def full_report(*, dev: int = 8, test: int = 6) -> ReportData:
+    """Return data in which every optional field says something."""
+    data = sample_report(dev=dev, test=test)
+    assert data.wall is not None
+    assert data.release is not None
+    first = data.cases[0]
+    answered = first.replies[0]
+    assert answered.request is not None
+    assert answered.reply is not None
+    call = {"name": "run_query", "arguments": {"dataset": "spans-of-all"}}
+    talk = replace(
+        answered,
+        request=replace(
+            answered.request,
+            messages=(
+                *answered.request.messages,
+                Message(role="assistant", content="asking a tool", tool_calls=(call,)),
+                Message(role="tool", content="the tool told", tool_call_id="call-77"),
+            ),
+            decoding=Decoding(
+                temperature=0.7, top_p=0.9, seed=11, max_tokens=64, stop=("END-OF-QUERY",)
+            ),
+            tools=({"name": "run_query_tool"},),
+        ),
+        reply=replace(answered.reply, tool_calls=({"name": "called-back"},), cost_usd=0.00042),
+        trial=replace(
+            answered.trial,
+            scores=(
+                *answered.trial.scores,
+                Score(name="tone", value=0.5, reason="half polite"),
+                Score(name="judged", value=None, reason="the judge refused"),
+            ),
+        ),
+    )
+    gone = replace(
+        first.replies[1],
+        reply=None,
+        primary=None,
+        trial=Trial(
+            case_id=first.case.id,
+            fault=Fault(origin="backend", message="lost after 5 retries", is_missing=True),
+        ),
+    )
+    again = replace(first.replies[4], trial=replace(first.replies[4].trial, repeat=1))
+    case = CaseView(case=first.case, replies=(talk, gone, *first.replies[2:], again))
+    finding = ParityFinding(
+        severity="fail", name="end token", case_id="train-0007", detail="trained <|im_end|>, sent"
+    )
+    override = "the release owner wants it today"
+    data_numbers = data.data
+    assert data_numbers is not None
+    return replace(
+        data,
+        cases=(case, *data.cases[1:]),
+        costs=cost_rows((case, *data.cases[1:])),
+        wall=replace(data.wall, need_cases=420, is_climbing=True),
+        release=replace(data.release, overrides=(override,), need_cases=310),
+        artifacts=(
+            replace(data.artifacts[0], parity=(finding,), folder="artifacts/nl_query-lora"),
+            replace(
+                data.artifacts[0], name="by-hand", wall_verdict=None, override="a pilot, by hand"
+            ),
+        ),
+        parity=ParityView(rows=200, findings=(finding,)),
+        ledger=(
+            *data.ledger,
+            LedgerEntry(
+                kind="override",
+                task="other_task",
+                at="2026-11-22T15:00:00Z",
+                payload={"who": "release-owner"},
+                text="shipped against the gate",
+            ),
+        ),
+        data=replace(data_numbers, findings=("3 near-duplicates between dev and train",)),
+        notes=("made from recorded runs",),
+        waivers={**data.waivers, "rag": "no documents to search"},
     )
 
 

@@ -12,9 +12,9 @@ from harness.surface.report.island import Island, Placed
 from harness.surface.report.model import ReplyView
 from harness.surface.report.summaries import as_text
 
-SENT_BUDGET = 240_000
+SENT_BUDGET = 160_000
 """Characters of prompts that stand in the page itself; the others are in the island."""
-BODY_BUDGET = 1_300_000
+BODY_BUDGET = 1_000_000
 """Characters of case bodies in the page itself; further cases are built by the script."""
 
 

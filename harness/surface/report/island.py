@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from harness.records import Json
 
-SHOWN = 1200
+SHOWN = 900
 """How many characters of one text stand in the page itself."""
 
 

@@ -7,6 +7,7 @@ own policy every script and style but its own two, and it asks the network for n
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import os
 import re
@@ -104,7 +105,8 @@ def write_report(data: ReportData, path: Path) -> None:
         draft.replace(path)
         _sync_folder(path.parent)
     except OSError as exc:
-        draft.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            draft.unlink()
         raise StoreError(
             f"{path}: the report cannot be written: {exc.strerror or exc}. "
             "Free some space, or choose another place with --output."

@@ -1,0 +1,296 @@
+"""The `local:` backend: requests to replies on this machine. Knows nothing of cases or evals.
+
+Requests in flight are answered in batches by one worker thread. Prompts that begin alike are
+read once; rows that are done leave; replies are handed out batch by batch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import importlib.metadata
+import json
+import time
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+from harness import BackendConfig, BackendError, Decoding, Reply, Request, UsageError
+from harness_transformers import attention, encoding, models
+from harness_transformers.artifacts import parts_of
+from harness_transformers.batcher import Batcher, Pending
+from harness_transformers.generate import Row, generate
+from harness_transformers.grammar import Grammars
+from harness_transformers.plan import Ask, Batch, plan
+from harness_transformers.sampling import random_source
+from harness_transformers.sessions import GenericSession, Session, SharedSession
+
+_OPTIONS = {"batch_rows": 64, "dtype": None, "memory_gb": 2.0}
+_LEAST_PREFIX = 8
+_PREFIXES_KEPT = 4
+
+
+class LocalBackend:
+    """Answers with a model on this machine. `BackendConfig.options`:
+
+    * `batch_rows` (64): the most rows in one batch;
+    * `memory_gb` (2.0): about how much keys, values and scores of a batch may take;
+    * `dtype`: `float32`, `bfloat16` or `float16` (default: what the hardware does best).
+    """
+
+    honours = frozenset({"schema", "seed", "stop"})
+    concurrency = 512
+    is_external = False
+
+    def __init__(self, config: BackendConfig) -> None:
+        models.require_local("the local: backend")
+        unknown = sorted(set(config.options) - set(_OPTIONS))
+        if unknown:
+            raise UsageError(
+                f"local:{config.model} has no options {unknown}; it knows {sorted(_OPTIONS)}"
+            )
+        self._options = {**_OPTIONS, **config.options}
+        self._name = config.model
+        base = models.find_model(config.model, cache_dir=config.cache_dir)
+        self._parts = parts_of(base, config.artifact, name=config.model)
+        if self._parts.adapter is not None:
+            models.require_peft()
+        self._dtype = str(self._options["dtype"] or models.choose_dtype())
+        self._batcher: Batcher[tuple[Request, Ask], Reply] = Batcher(
+            self._answer_round, name=f"local:{config.model}"
+        )
+        self._prefixes: OrderedDict[tuple[int, ...], Any] = OrderedDict()
+
+    # ------------------------------------------------------------ what it is
+
+    @cached_property
+    def identity(self) -> Mapping[str, str]:
+        """What can change an answer besides the request."""
+        facts = {
+            "weights": models.weights_digest(self._parts.model),
+            "template_digest": models.template_digest(self._tokenizer),
+            "tokenizer": models.tokenizer_digest(self._tokenizer),
+            "dtype": self._dtype,
+            "device": models.choose_device(),
+            "engine": " ".join(
+                f"{name} {importlib.metadata.version(name)}" for name in ("torch", "transformers")
+            ),
+        }
+        if self._parts.adapter is not None:
+            facts["adapter"] = models.weights_digest(self._parts.adapter)
+        return facts
+
+    def token_ids(self, request: Request) -> Sequence[int]:
+        """Return the ids that `answer` would send to the model."""
+        return encoding.prompt_ids(self._tokenizer, request.messages)
+
+    def stop_ids(self) -> frozenset[int]:
+        """Return the ids at which generation ends."""
+        return self._stops
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of `ids`, special tokens shown."""
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=False))
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        return models.load_tokenizer(self._parts.tokenizer)
+
+    @cached_property
+    def _stops(self) -> frozenset[int]:
+        config = models.load_generation_config(self._parts.model)
+        return encoding.stop_ids(self._tokenizer, config)
+
+    @cached_property
+    def _model(self) -> Any:
+        return models.load_model(
+            self._parts.model, dtype=self._dtype, adapter=self._parts.adapter
+        )
+
+    @cached_property
+    def _is_shared(self) -> bool:
+        return attention.install(self._model)
+
+    @cached_property
+    def _context(self) -> int | None:
+        config = models.load_config(self._parts.model)
+        return getattr(config.get_text_config(), "max_position_embeddings", None)
+
+    @cached_property
+    def _grammars(self) -> Grammars:
+        vocabulary = models.load_config(self._parts.model).get_text_config().vocab_size
+        return Grammars(self._tokenizer, vocabulary=vocabulary, stops=self._stops)
+
+    # ------------------------------------------------------------ answering
+
+    async def answer(self, request: Request) -> Reply:
+        """Return the reply, once the batch that it travels in is done.
+
+        Raises BackendError, systemic where the prompt does not fit the model's context.
+        """
+        ids = tuple(self.token_ids(request))
+        room = request.decoding.max_tokens
+        if self._context is not None:
+            room = min(room, self._context - len(ids))
+            if room < 1:
+                raise BackendError(
+                    f"the prompt has {len(ids)} tokens; local:{self._name} holds {self._context}, "
+                    "reply included. Shorten the prompt or use fewer examples.",
+                    is_systemic=True,
+                )
+        if request.schema is not None:
+            self._grammars.compile(request.schema)  # what is wrong with it is said to its asker
+        ask = Ask(index=0, ids=ids, new_tokens=room, digest=_digest(ids, request))
+        try:
+            return await asyncio.wrap_future(self._batcher.submit((request, ask)))
+        except RuntimeError as exc:
+            raise BackendError(f"local:{self._name} stopped: {exc}") from exc
+
+    def close(self) -> None:
+        """Stop the worker and let go of the model."""
+        self._batcher.close()
+        self._prefixes.clear()
+        for name in ("_model", "_grammars"):
+            self.__dict__.pop(name, None)
+
+    def _answer_round(self, round_: Sequence[Pending[tuple[Request, Ask], Reply]]) -> None:
+        """Answer all that was gathered, batch by batch."""
+        alike: dict[str, list[int]] = {}
+        for index, pending in enumerate(round_):
+            alike.setdefault(_kind(pending.ask[0]), []).append(index)
+        for kind in sorted(alike):
+            asks = [
+                Ask(index=i, ids=a.ids, new_tokens=a.new_tokens, digest=a.digest)
+                for i, a in ((i, round_[i].ask[1]) for i in alike[kind])
+            ]
+            for batch in plan(
+                asks,
+                rows=int(self._options["batch_rows"]),
+                tokens=self._room_tokens(),
+                shares_prefix=self._is_shared,
+            ):
+                going = [round_[ask.index] for ask in batch.asks]
+                if self._is_abandoned(going):
+                    for pending in going:
+                        pending.future.cancel()
+                else:
+                    self._answer_batch(batch, going)
+
+    def _answer_batch(
+        self, batch: Batch, going: Sequence[Pending[tuple[Request, Ask], Reply]]
+    ) -> None:
+        import torch
+
+        began = time.monotonic()
+        request = going[0].ask[0]
+        rows = [
+            Row(
+                new_tokens=ask.new_tokens,
+                source=random_source(pending.ask[0].decoding, ask.digest),
+            )
+            for ask, pending in zip(batch.asks, going, strict=True)
+        ]
+        schema = request.schema
+        try:
+            with torch.inference_mode():
+                generate(
+                    self._session(batch),
+                    rows,
+                    decoding=request.decoding,
+                    stops=self._stops,
+                    decode=self._reply_text,
+                    constraint=None if schema is None else self._grammars.bind(schema, len(rows)),
+                    is_cancelled=lambda: self._is_abandoned(going),
+                )
+        except (MemoryError, torch.OutOfMemoryError, RuntimeError) as exc:
+            error = self._explained(exc, rows=len(rows))
+            for pending in going:
+                if not pending.future.done():
+                    pending.future.set_exception(error)
+            return
+        share_s = (time.monotonic() - began) / len(rows)
+        for pending, row, ask in zip(going, rows, batch.asks, strict=True):
+            if not row.finish_reason or not pending.future.set_running_or_notify_cancel():
+                pending.future.cancel()
+                continue
+            pending.future.set_result(
+                Reply(
+                    text=row.text,
+                    finish_reason=row.finish_reason,
+                    input_tokens=len(ask.ids),
+                    output_tokens=len(row.ids),
+                    latency_s=share_s,
+                    model=f"local:{self._name}",
+                )
+            )
+
+    def _session(self, batch: Batch) -> Session:
+        prompts = [ask.ids for ask in batch.asks]
+        pad_id = 0 if self._tokenizer.pad_token_id is None else self._tokenizer.pad_token_id
+        if not self._is_shared:
+            return GenericSession(self._model, prompts, pad_id=pad_id)
+        length = batch.prefix if batch.prefix >= _LEAST_PREFIX else 0
+        return SharedSession(
+            self._model,
+            [ids[length:] for ids in prompts],
+            room=max(ask.new_tokens for ask in batch.asks),
+            pad_id=pad_id,
+            prefix=self._prefix(prompts[0][:length]) if length else None,
+        )
+
+    def _prefix(self, ids: tuple[int, ...]) -> Any:
+        """The memory of a shared prefix, kept for the batches that follow."""
+        if ids not in self._prefixes:
+            self._prefixes[ids] = attention.read_prefix(self._model, list(ids))
+        self._prefixes.move_to_end(ids)
+        while len(self._prefixes) > _PREFIXES_KEPT:
+            self._prefixes.popitem(last=False)
+        return self._prefixes[ids]
+
+    def _reply_text(self, ids: Sequence[int]) -> str:
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
+
+    def _is_abandoned(self, going: Sequence[Pending[tuple[Request, Ask], Reply]]) -> bool:
+        return self._batcher.is_closed or all(pending.future.cancelled() for pending in going)
+
+    def _room_tokens(self) -> int:
+        """How many positions of all rows together fit into the memory that a batch may take."""
+        config = self._model.config.get_text_config()
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        width = 4 if self._dtype == "float32" else 2
+        kept = 2 * config.num_hidden_layers * heads * dim * width
+        # While a prompt is read, each position also carries a dozen vectors through a layer.
+        passing = 12 * max(config.hidden_size, config.intermediate_size) * width
+        return max(1, int(float(self._options["memory_gb"]) * 1e9 / (kept + passing)))
+
+    def _explained(self, exc: Exception, *, rows: int) -> Exception:
+        import torch
+
+        text = str(exc)
+        short = isinstance(exc, MemoryError | torch.OutOfMemoryError)
+        if short or "allocate memory" in text or "out of memory" in text.lower():
+            return BackendError(
+                f"local:{self._name} ran out of memory with {rows} rows in a batch. Lower its "
+                f"options batch_rows (now {self._options['batch_rows']}) or memory_gb (now "
+                f"{self._options['memory_gb']}), or shorten the prompts."
+            )
+        error = BackendError(f"local:{self._name} failed on a batch of {rows} rows: {text}")
+        error.__cause__ = exc
+        return error
+
+
+def _kind(request: Request) -> str:
+    """Requests of one kind may share a batch: all but the seed, which each row has for itself."""
+    decoding: Decoding = request.decoding
+    return json.dumps(
+        [decoding.temperature, decoding.top_p, decoding.stop, request.schema],
+        sort_keys=True,
+    )
+
+
+def _digest(ids: Sequence[int], request: Request) -> str:
+    """Tells rows of equal length apart, the same way in every run."""
+    text = json.dumps([list(ids), request.decoding.seed, request.decoding.max_tokens])
+    return hashlib.sha256(text.encode()).hexdigest()

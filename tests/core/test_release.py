@@ -1,0 +1,249 @@
+"""Each answer of the release gate, and that no check can hide behind another."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harness.core.release import (
+    Advantage,
+    Budget,
+    Guard,
+    Pair,
+    compare,
+    judge_release,
+    shown_loss,
+)
+from harness.errors import UsageError
+from harness.records import Check, Condition, ReleaseVerdict
+
+N = 300
+
+
+def pair(name: str, *, wins: int = 0, losses: int = 0, n: int = N, **more: Any) -> Pair:
+    """n cases of which the candidate alone solves `wins` and the baseline alone `losses`."""
+    candidate, baseline = np.ones(n), np.ones(n)
+    baseline[:wins] = 0
+    candidate[wins : wins + losses] = 0
+    order = np.random.default_rng(n).permutation(n)
+    return Pair(name=name, candidate=candidate[order], baseline=baseline[order], **more)
+
+
+def judge(primary: Pair, **terms: Any) -> ReleaseVerdict:
+    compared = compare(primary, task="t", split="test", baseline="prompt", candidate="tuned")
+    return judge_release(compared, primary=primary, **terms)
+
+
+def check(verdict: ReleaseVerdict, name: str) -> Check:
+    return next(check for check in verdict.checks if check.name == name)
+
+
+BETTER = pair("same_query", wins=60, losses=5)
+
+
+def test_a_clear_gain_ships_and_says_by_how_much() -> None:
+    found = judge(BETTER)
+    assert found.answer == "SHIP"
+    assert "better by 18.3 points (at least" in found.reason
+    assert "without a history of looks" in found.reason
+    assert found.alpha == 0.05
+
+
+def test_the_first_look_spends_four_percent_and_leaves_one() -> None:
+    found = judge(BETTER, look=1)
+    assert (found.look, found.alpha, found.alpha_left) == (1, 0.04, pytest.approx(0.01))
+    assert "history" not in found.reason
+
+
+def test_a_later_look_asks_for_more() -> None:
+    close = pair("s", wins=30, losses=13)
+    assert judge(close, look=1).answer == "SHIP"
+    assert judge(close, look=5).answer == "INSUFFICIENT_EVIDENCE"
+
+
+def test_all_ties_never_ship_and_block_only_once_a_gain_that_matters_is_excluded() -> None:
+    few = judge(pair("s", n=100))
+    assert few.answer == "INSUFFICIENT_EVIDENCE"
+    many = judge(pair("s", n=1000))
+    assert many.answer == "BLOCK"
+    assert "too little to matter" in many.reason
+
+
+def test_a_shown_loss_blocks() -> None:
+    found = judge(pair("s", wins=5, losses=60))
+    assert found.answer == "BLOCK"
+    assert "lost 18.3 points (at least" in found.reason
+
+
+def test_an_open_question_says_how_many_cases_would_settle_it() -> None:
+    found = judge(pair("s", wins=20, losses=12))
+    assert found.answer == "INSUFFICIENT_EVIDENCE"
+    assert found.need_cases is not None
+    assert found.need_cases >= 450
+    assert f"about {found.need_cases} cases" in found.reason
+
+
+def test_a_guardrail_must_be_shown_to_hold() -> None:
+    held = judge(BETTER, guards=[Guard(pair=pair("parses"), margin=0.03)])
+    assert held.answer == "SHIP"
+    assert "parses holds" in held.reason
+    unsure = judge(BETTER, guards=[Guard(pair=pair("parses", losses=6), margin=0.03)])
+    assert unsure.answer == "INSUFFICIENT_EVIDENCE"
+    broken = judge(BETTER, guards=[Guard(pair=pair("parses", losses=60), margin=0.03)])
+    assert broken.answer == "BLOCK"
+    assert "parses lost 20 points" in broken.reason
+    assert check(broken, "parses").threshold == -0.03
+
+
+def test_blocking_shares_its_error_among_the_checks() -> None:
+    """A loss that blocks alone does not when twenty checks each had their chance."""
+    loss = Guard(pair=pair("a", losses=20), margin=0.03, is_must_hold=False)
+    assert judge(BETTER, guards=[loss]).answer == "BLOCK"
+    calm = [Guard(pair=pair(f"g{i}"), margin=0.2) for i in range(40)]
+    assert judge(BETTER, guards=[loss, *calm]).answer == "SHIP"
+
+
+def test_watch_slices_can_only_block() -> None:
+    unsure = pair("slow", losses=3, n=60)
+    must = judge(BETTER, guards=[Guard(pair=unsure, margin=0.05, kind="slice")])
+    assert must.answer == "INSUFFICIENT_EVIDENCE"
+    watch = Guard(pair=unsure, margin=0.05, kind="slice", is_must_hold=False)
+    found = judge(BETTER, guards=[watch])
+    assert found.answer == "SHIP"
+    assert "watched only: a loss above" in check(found, "slice slow").text
+    ruined = Guard(pair=pair("slow", losses=40, n=60), margin=0.05, kind="slice",
+                   is_must_hold=False)  # fmt: skip
+    assert judge(BETTER, guards=[ruined]).answer == "BLOCK"
+
+
+def test_a_slice_below_twenty_cases_is_watched_only() -> None:
+    small = Guard(pair=pair("rare", losses=1, n=19), margin=0.05, kind="slice")
+    assert judge(BETTER, guards=[small]).answer == "SHIP"
+    larger = Guard(pair=pair("rare", losses=1, n=20), margin=0.05, kind="slice")
+    assert judge(BETTER, guards=[larger]).answer == "INSUFFICIENT_EVIDENCE"
+
+
+def test_more_than_four_must_hold_slices_are_refused() -> None:
+    slices = [Guard(pair=pair(f"s{i}"), margin=0.05, kind="slice") for i in range(5)]
+    with pytest.raises(UsageError, match="watch slices"):
+        judge(BETTER, guards=slices)
+
+
+def test_below_ten_clusters_scores_decide_nothing_but_a_broken_parity_still_blocks() -> None:
+    few = pair("s", wins=60, clusters=[f"c{i % 9}" for i in range(N)])
+    assert judge(few).answer == "INSUFFICIENT_EVIDENCE"
+    broken = Condition(name="parity", holds=False, text="EOS is not supervised")
+    assert judge(few, conditions=[broken]).answer == "BLOCK"
+
+
+def test_conditions_must_be_known_to_hold() -> None:
+    def with_parity(holds: bool | None) -> str:
+        return judge(BETTER, conditions=[Condition(name="parity", holds=holds, text="x")]).answer
+
+    assert [with_parity(h) for h in (True, False, None)] == [
+        "SHIP", "BLOCK", "INSUFFICIENT_EVIDENCE",
+    ]  # fmt: skip
+
+
+def test_more_than_two_percent_missing_in_either_arm_is_re_run() -> None:
+    holed = np.array(BETTER.candidate)
+    holed[:7] = np.nan
+    found = judge(Pair(name="s", candidate=holed, baseline=BETTER.baseline))
+    assert found.answer == "INSUFFICIENT_EVIDENCE"
+    assert "re-run" in found.reason
+
+
+def test_a_few_missing_are_taken_at_the_worst() -> None:
+    thin = pair("s", wins=14, losses=4)
+    assert judge(thin).answer == "SHIP"
+    candidate = np.array(thin.candidate)
+    candidate[np.flatnonzero(np.array(thin.baseline) == 1)[:5]] = np.nan
+    found = judge(Pair(name="s", candidate=candidate, baseline=thin.baseline))
+    assert found.answer == "INSUFFICIENT_EVIDENCE"
+    assert "5 cases missing" in found.reason
+
+
+def test_the_latency_budget_needs_59_cases() -> None:
+    def latency(n: int, worst_s: float) -> str:
+        values = [0.5] * (n - 1) + [worst_s]
+        budget = Budget(name="latency", values=values, limit=1.0, unit="s")
+        return check(judge(BETTER, budgets=[budget]), "latency (p95)").answer
+
+    assert latency(58, 0.5) == "INSUFFICIENT_EVIDENCE"
+    assert latency(59, 0.5) == "SHIP"
+    assert latency(59, 2.0) == "INSUFFICIENT_EVIDENCE"
+    assert latency(200, 2.0) == "SHIP"
+
+
+def test_a_budget_that_is_clearly_broken_blocks() -> None:
+    slow = Budget(name="latency", values=[2.0] * 100, limit=1.0, unit="s")
+    dear = Budget(name="cost", values=[0.02, 0.03] * 50, limit=0.01, quantile=None, unit="USD")
+    for budget in (slow, dear):
+        assert judge(BETTER, budgets=[budget]).answer == "BLOCK"
+    cheap = Budget(name="cost", values=[0.002, 0.003] * 50, limit=0.01, quantile=None)
+    assert judge(BETTER, budgets=[cheap]).answer == "SHIP"
+
+
+def test_unknown_costs_do_not_pass_a_budget() -> None:
+    values = [None] * 3 + [0.001] * 97
+    unknown = Budget(name="cost", values=values, limit=0.01, quantile=None)
+    assert judge(BETTER, budgets=[unknown]).answer == "INSUFFICIENT_EVIDENCE"
+
+
+# ---------------------------------------------------------------- goal match
+
+
+EQUAL = pair("s", wins=5, losses=5, n=600)
+CHEAPER = Advantage(
+    name="cost",
+    candidate=np.random.default_rng(1).uniform(0.1, 0.2, 600),
+    baseline=np.random.default_rng(2).uniform(0.9, 1.1, 600),
+)
+
+
+def test_equal_and_cheaper_matches() -> None:
+    found = judge(EQUAL, goal="match", margin=0.05, advantages=[CHEAPER])
+    assert found.answer == "SHIP"
+    assert found.goal == "match"
+    assert "times the baseline's" in check(found, "cost").text
+
+
+def test_equal_and_dearer_is_blocked() -> None:
+    dearer = Advantage(name="cost", candidate=CHEAPER.baseline, baseline=CHEAPER.candidate)
+    assert judge(EQUAL, goal="match", margin=0.05, advantages=[dearer]).answer == "BLOCK"
+
+
+def test_worse_by_more_than_the_margin_is_blocked_however_cheap() -> None:
+    worse = pair("s", losses=90, n=600)
+    found = judge(worse, goal="match", margin=0.05, advantages=[CHEAPER])
+    assert found.answer == "BLOCK"
+
+
+def test_a_free_candidate_is_cheaper_than_a_paid_one() -> None:
+    free = Advantage(name="cost", candidate=[0.0] * 600, baseline=CHEAPER.baseline)
+    assert judge(EQUAL, goal="match", margin=0.05, advantages=[free]).answer == "SHIP"
+
+
+def test_a_boundary_is_an_advantage_as_a_fact() -> None:
+    inside = Condition(name="boundary", holds=True, text="answers stay on this machine")
+    assert judge(EQUAL, goal="match", margin=0.05, advantages=[inside]).answer == "SHIP"
+
+
+def test_match_needs_a_margin_and_an_advantage() -> None:
+    with pytest.raises(UsageError, match="margin"):
+        judge(EQUAL, goal="match", advantages=[CHEAPER])
+    with pytest.raises(UsageError, match="better in"):
+        judge(EQUAL, goal="match", margin=0.05)
+    with pytest.raises(UsageError, match="beat, match"):
+        judge(EQUAL, goal="win")
+
+
+def test_compare_alarms_only_on_a_shown_loss() -> None:
+    def alarm(one: Pair) -> str | None:
+        return shown_loss(compare(one, task="t", split="dev", baseline="b", candidate="c"))
+
+    assert alarm(BETTER) is None
+    assert alarm(pair("s", wins=2, losses=4)) is None
+    assert "lost 20 points" in str(alarm(pair("s", losses=60)))
