@@ -30,6 +30,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
         {"records", "errors", "core", "store", "ports", "engine", "surface", "checks"},
         {"click", "tabulate", "pytest", "jinja2", "filelock"},
     ),
+    "harness.__main__": ({"surface"}, set()),
     "harness.testing": ({"records", "errors", "ports", "store", "testing"}, {"pytest"}),
 }
 # Standard modules that reach out of the process, and the rooms that may not use them.

@@ -8,15 +8,20 @@ from collections.abc import Callable, Iterable
 
 from harness.errors import UsageError
 
+_ASCII_PUNCTUATION = {i: None for i in range(128) if unicodedata.category(chr(i))[0] == "P"}
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 
 
 def _punctuation(text: str) -> str:
     # dropped and not replaced: "e.g." and "eg", "don't" and "dont" are meant to be the same
+    if text.isascii():
+        return text.translate(_ASCII_PUNCTUATION)
     return "".join(c for c in text if unicodedata.category(c)[0] != "P")
 
 
 def _accents(text: str) -> str:
+    if text.isascii():
+        return text
     split = unicodedata.normalize("NFD", text)
     return unicodedata.normalize("NFC", "".join(c for c in split if not unicodedata.combining(c)))
 

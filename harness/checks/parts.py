@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable
 
 from harness.checks.base import printable, show
@@ -15,8 +15,6 @@ Path = tuple[str | int, ...]
 Pattern = tuple[str, ...]
 
 _STEP = re.compile(r"""\.?([^.\[\]"]+)|\["([^"]*)"\]|\['([^']*)'\]|\[(\d+|\*)\]""")
-
-
 _encode = json.JSONEncoder(sort_keys=True, default=repr).encode  # made once: arrays are long
 
 
@@ -70,7 +68,9 @@ def kind_of(value: Json) -> str:
 
 def frozen(value: Json) -> str:
     """Return a text that two values share where they are equal (1 and 1.0 are)."""
-    return _encode(_settled(value))
+    if type(value) is int:
+        return str(value)
+    return _encode(value if isinstance(value, str) else _settled(value))
 
 
 def _settled(value: Json) -> Json:
@@ -86,13 +86,18 @@ def _settled(value: Json) -> Json:
 def leaves(value: Json) -> Counter[str]:
     """Return the leaves of `value` as `path value`, array items without their place."""
     found: Counter[str] = Counter()
-    todo: deque[tuple[str, Json]] = deque([("$", value)])
+    todo: list[tuple[str, Json]] = [("$", value)]
     while todo:
-        path, item = todo.popleft()
+        path, item = todo.pop()
         if isinstance(item, dict) and item:
             todo.extend((f"{path}.{k}", v) for k, v in item.items())
         elif isinstance(item, list | tuple) and item:
-            todo.extend((f"{path}[]", v) for v in item)
+            inner = f"{path}[]"
+            for each in item:
+                if isinstance(each, dict | list | tuple):
+                    todo.append((inner, each))
+                else:
+                    found[f"{inner} {frozen(each)}"] += 1
         else:
             found[f"{path} {frozen(item)}"] += 1
     return found

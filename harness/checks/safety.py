@@ -98,7 +98,8 @@ def words(
 def _spoken(text: str, *, disguised: bool) -> str:
     """Return the words of `text`, lower, one blank between and around them."""
     plain = unicodedata.normalize("NFKD", _INVISIBLE.sub("", text)).casefold()
-    plain = "".join(c for c in plain if not unicodedata.combining(c))
+    if not plain.isascii():
+        plain = "".join(c for c in plain if not unicodedata.combining(c))
     if disguised:
         plain = plain.translate(_DISGUISES)
     return f" {' '.join(_LETTERS.findall(plain))} "

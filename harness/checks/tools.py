@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from harness.checks.base import CheckResult, held, lines, miss, show
+from harness.checks.base import CheckResult, held, lines, miss, printable, shorten, show
 from harness.checks.differences import Comparison
 from harness.checks.json_ import value_of
 from harness.checks.schema import problems_of
@@ -31,8 +31,13 @@ class Call:
     arguments: Json = None
     problem: str = ""
 
+    @property
+    def title(self) -> str:
+        """The name, fit for a reason: a model wrote it."""
+        return printable(shorten(self.name, 60))
+
     def __str__(self) -> str:
-        return f"{self.name}({show(self.arguments, 100) if not self.problem else '?'})"
+        return f"{self.title}({show(self.arguments, 100) if not self.problem else '?'})"
 
 
 def _call(plain: Json) -> Call:
@@ -142,7 +147,7 @@ def valid_tool_calls(reply: Trajectory, tools: Iterable[Json]) -> CheckResult:
             problem = f"no such tool; offered: {', '.join(schemas) or 'none'}"
         problem = problem or problems_of(call.arguments, schemas[call.name])
         if problem:
-            found.append(f"{call.name}: {problem}")
+            found.append(f"{call.title}: {problem}")
     if found:
         raise miss("valid_tool_calls", lines(found))
     return held("valid_tool_calls", f"{len(calls)} calls, each of an offered tool")

@@ -1,1 +1,1 @@
-"""Thinks: prompts, splits, statistics, verdicts, parity. Touches nothing: no clock, disk, network, print or unseeded randomness."""
+"""Thinks: prompts, statistics, verdicts, parity, advice. Touches nothing outside its arguments."""

@@ -16,7 +16,7 @@ def alpha_of_look(look: int) -> float:
     """Return what the j-th look spends (j from 1). Raises UsageError below 1."""
     if look < 1:
         raise UsageError(f"look {look}: looks are counted from 1")
-    return ALPHA_FIRST if look == 1 else (ALPHA_TOTAL - ALPHA_FIRST) / (look * (look + 1))
+    return ALPHA_FIRST if look == 1 else (ALPHA_TOTAL - ALPHA_FIRST) / (look * (look - 1))
 
 
 def alpha_left(looks: int) -> float:

@@ -45,7 +45,8 @@ class LiveBackend:
         lacking = [n for n, needed in needs.items() if needed and n not in self.honours]
         if not lacking:
             return None
-        return f"{self.name} does not honour {', '.join(lacking)}; it would be ignored in silence"
+        hint = getattr(self.backend, "honours_hint", "")
+        return f"{self.name} does not honour {', '.join(lacking)}{f' ({hint})' if hint else ''}"
 
     async def _ask(self, request: Request) -> Any:
         function: Callable[[Request], Any] = self.backend.answer

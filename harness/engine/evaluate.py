@@ -84,6 +84,9 @@ class Evaluation:
                 continue
             live = self._pool.get(candidate)
             request = self.request(trial)
+            refusal = live.refuse(request)
+            if refusal:
+                raise UsageError(f"candidate {candidate.name!r}: {refusal}. Leave it out.")
             key = live.key(request, base_url=candidate.base_url, repeat=trial.repeat)
             asks[trial] = Ask(key=key, request=request, live=live)
         return asks

@@ -159,11 +159,7 @@ class _Fetching:
 
     async def _one(self, ask: Ask) -> Outcome:
         lane = self.lanes[id(ask.live)]
-        refusal = ask.live.refuse(ask.request)
-        if refusal:
-            outcome = Outcome(key=ask.key, fault=Fault(origin="backend", message=refusal))
-        else:
-            outcome = await self._try(ask, lane)
+        outcome = await self._try(ask, lane)
         self.progress.advance(ask.live.name)
         return outcome
 

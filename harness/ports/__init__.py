@@ -1,1 +1,1 @@
-"""Promises between the harness and its plugins: protocols, hooks, and the manager that keeps them."""
+"""Promises between harness and plugins: protocols, hooks, and the manager that keeps them."""

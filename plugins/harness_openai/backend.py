@@ -93,7 +93,7 @@ class OpenAIBackend:
                 start = time.perf_counter()
                 response = await client.post(self.address.chat, content=body)
         except httpx.HTTPError as exc:
-            # `from None`: the frames below hold the key, and would show it under --showlocals
+            # `from None`: frames below may hold the header, which --showlocals would print
             raise failures.of_connection(
                 exc, address=self.address, key=self._key, timeout_s=self._timeout_s
             ) from None

@@ -14,6 +14,8 @@ from typing import Any
 
 NAME = "harness_shared_prefix"
 _QUERY_BLOCK = 128
+_TRIAL = 16
+_LIKE = 0.99
 _here = threading.local()
 
 
@@ -151,7 +153,8 @@ def install(model: Any) -> bool:
     """Make `model` attend through `attend` where that is right for it, and tell whether it is.
 
     Told by its configuration (no sliding or chunked layers) and by a trial of a few tokens whose
-    logits must agree with the model's own attention.
+    logits must point where those of the model's own attention do (cosine 0.99: in bfloat16 the
+    library's own two kernels agree to 0.9996, a wrong mask or scale is far off).
     """
     import torch
     from transformers import AttentionInterface
@@ -164,18 +167,20 @@ def install(model: Any) -> bool:
         return False
     AttentionInterface.register(NAME, attend)
     before = config._attn_implementation
-    ids = torch.arange(6, device=model.device).view(1, 6) % config.vocab_size
+    ids = torch.arange(_TRIAL, device=model.device).view(1, _TRIAL)
+    ids = (ids * 37 + config.vocab_size // 2) % config.vocab_size
+    half = _TRIAL // 2
     with torch.inference_mode():
         expected = model(input_ids=ids, use_cache=False).logits[:, -1].float()
         model.set_attn_implementation(NAME)
         try:
-            prefix = read_prefix(model, ids[0, :3].tolist())
-            memory = SharedMemory(layers=config.num_hidden_layers, capacity=3, prefix=prefix)
-            got = forward(model, memory, ids=ids[:, 3:], pad=[0]).float()
+            prefix = read_prefix(model, ids[0, :half].tolist())
+            memory = SharedMemory(layers=config.num_hidden_layers, capacity=_TRIAL, prefix=prefix)
+            got = forward(model, memory, ids=ids[:, half:], pad=[0]).float()
         except (NotPlainError, AttributeError, TypeError, KeyError):
-            got = expected + float("nan")
-    spread = (expected.max() - expected.min()).item()
-    is_plain = bool((got - expected).abs().max().item() <= 0.05 * spread)
+            got = expected * float("nan")
+    likeness = torch.nn.functional.cosine_similarity(got - got.mean(), expected - expected.mean())
+    is_plain = bool(likeness.item() > _LIKE)
     if not is_plain:
         model.set_attn_implementation(before)
     return is_plain

@@ -47,7 +47,7 @@ def test_what_is_too_long_to_compare_is_not_decided(reason: Reason) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "wanted", "l", "one", "two"),
+    ("said", "wanted", "longest", "one", "two"),
     [
         ("the cat sat on the mat", "the cat is on the mat", 5 / 6, 5 / 6, 0.6),
         (
@@ -63,12 +63,12 @@ def test_what_is_too_long_to_compare_is_not_decided(reason: Reason) -> None:
 def test_rouge_is_that_of_rouge_score(
     said: str,
     wanted: str,
-    l: float,
+    longest: float,
     one: float,
-    two: float,  # noqa: E741
+    two: float,
 ) -> None:
     """The numbers are those of rouge-score 0.1.2 without stemming."""
-    assert checks.rouge_l(said, wanted, at_least=0).value == pytest.approx(l)
+    assert checks.rouge_l(said, wanted, at_least=0).value == pytest.approx(longest)
     assert checks.rouge_n(said, wanted, at_least=0).value == pytest.approx(one)
     assert checks.rouge_n(said, wanted, n=2, at_least=0).value == pytest.approx(two)
 

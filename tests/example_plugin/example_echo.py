@@ -9,9 +9,8 @@ def ids_of(messages):  # its token ids are code points, and 0 ends a reply
     return [ord(c) for m in messages for c in f"{m.role}: {m.content}\n"]
 
 
-def prepared(case_id, asked, told):
-    labels = (*[-100] * len(asked), *told)
-    return PreparedRow(case_id=case_id, input_ids=(*asked, *told), labels=labels)
+def prepared(row, a, b):  # the prompt, which no loss sees, and the reply
+    return PreparedRow(case_id=row.case_id, input_ids=(*a, *b), labels=(*[-100] * len(a), *b))
 
 
 class Echo:
@@ -35,8 +34,7 @@ class Echo:
 
 class ByHeart:
     def prepare(self, job):
-        told = {row.case_id: [*map(ord, row.completion), 0] for row in job.rows}
-        return [prepared(r.case_id, ids_of(r.messages), told[r.case_id]) for r in job.rows]
+        return [prepared(r, ids_of(r.messages), [*map(ord, r.completion), 0]) for r in job.rows]
 
     def train(self, job, rows, *, report):
         known = {row.messages[-1].content: row.completion for row in job.rows}

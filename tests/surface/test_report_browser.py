@@ -213,4 +213,6 @@ def test_without_script_everything_but_cut_texts_is_readable(tmp_path: Path) -> 
         whole = quiet.run("document.querySelector('#rows').textContent")
         for view in data.cases:
             for reply in view.replies:
-                assert reply.reply is None or reply.reply.text[:80] in whole or reply.primary == 0
+                # a reply that is compared word by word has the missing words between its own
+                if reply.reply is not None and (reply.primary or reply.candidate == "zero-shot"):
+                    assert reply.reply.text in whole

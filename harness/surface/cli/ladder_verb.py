@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import click
 
+from harness.engine.evaluate import Requests
+from harness.engine.tasks import Task
+from harness.records import Candidate
 from harness.surface.cli.app import App, options
 
 
@@ -47,10 +50,14 @@ def command(
             "",
         )
         if not show:
-            names = ["reference", *loaded.prompts, *candidate]
-            run = run_evals(
-                loaded, list(dict.fromkeys(names)), store=app.project.store, base_url=base_url
-            )
+            names = ["reference"]
+            for name in dict.fromkeys([*loaded.prompts, *candidate]):
+                refusal = why_not_asked(app, loaded, app.candidate(loaded, name, base_url=base_url))
+                if refusal:
+                    app.say(f"left out: {name}: {refusal}")
+                else:
+                    names.append(name)
+            run = run_evals(loaded, names, store=app.project.store, base_url=base_url)
             completed(run)
         ladder = read_ladder(loaded, app.store)
         kept = [c.cluster for c in scored_cases(loaded, ladder)]
@@ -60,3 +67,11 @@ def command(
         counted = sum(t.is_counted for t in tries)
         app.say(f"{counted} tries count. Ask for the verdict: harness wall {task}")
     return 0
+
+
+def why_not_asked(app: App, task: Task, candidate: Candidate) -> str | None:
+    """Return what its backend would ignore of a candidate's requests, or None."""
+    if candidate.prompt is None:
+        return None
+    request = Requests(task).of(candidate, task.split("dev")[0])
+    return app.pool.get(candidate).refuse(request)

@@ -137,8 +137,10 @@ def _head(view: CaseView, index: int, *, data: ReportData, names: Sequence[str])
     status, marks = _outcome(before, after, replies=view.replies)
     kinds = {r.result.candidate: r.kind for r in data.rungs}
     cells = tuple(
-        _cell(name, by_name.get(name, []), starts=kinds.get(name) != kinds.get(before_it, ""))
-        for before_it, name in zip(("", *names), names, strict=False)
+        _cell(
+            name, by_name.get(name, []), starts=i > 0 and kinds.get(name) != kinds.get(names[i - 1])
+        )
+        for i, name in enumerate(names)
     )
     passed = sum(c.status == "pass" for c in cells)
     asked = sum(c.is_asked for c in cells)

@@ -209,8 +209,8 @@ def _segments(comparison: Comparison, *, width: float) -> tuple[Segment, ...]:
 
 def _axis(estimate: Estimate, *, min_gain: float, most: int) -> tuple[float, float, float]:
     """Ends and step of an axis that holds zero, the least gain and both bounds."""
-    low = min(-0.05, estimate.lower - 0.02)
-    high = max(0.05, min_gain + 0.05, estimate.upper + 0.02)
+    low = max(-1.0, min(-0.05, estimate.lower - 0.02))
+    high = min(1.0, max(0.05, min_gain + 0.05, estimate.upper + 0.02))
     for step in (0.01, 0.02, 0.05, 0.1, 0.2, 0.25, 0.5):
         first = math.floor(round(low / step, 6))
         last = math.ceil(round(high / step, 6))

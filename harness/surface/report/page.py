@@ -157,7 +157,7 @@ def _headline(data: ReportData, rungs: tuple[Rung, ...], best: Rung | None) -> l
 
 def _figure(label: str, rung: Rung, *, tone: str) -> tuple[str, str, str, str]:
     tried = rung.result
-    remark = f"{tried.candidate}, {words.span(tried.estimate)}"
+    remark = f"{tried.candidate} on dev, {words.span(tried.estimate)}"
     return label, words.percent(tried.estimate.mean), remark, tone
 
 

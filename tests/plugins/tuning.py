@@ -1,0 +1,64 @@
+"""What the tests of the tuners share: a job on a small model, and the reply of what was made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from harness import Message, TrainingRow, TuneJob
+
+WORDS = ("slow", "requests", "hours", "France")
+
+
+def small_rows() -> tuple[TrainingRow, ...]:
+    """Rows of different lengths, each with a reply of its own."""
+    return tuple(
+        TrainingRow(
+            case_id=f"c{index}",
+            messages=(
+                Message(role="system", content="S" * (1 + 7 * index)),
+                Message(role="user", content=f"How many {word}?"),
+            ),
+            completion=f"{word} {index}",
+        )
+        for index, word in enumerate(WORDS)
+    )
+
+
+def small_job(base: Path, out_dir: Path, **recipe: Any) -> TuneJob:
+    chosen = {"batch_size": 4, "epochs": 4, "learning_rate": 1e-2, "dtype": "float32", **recipe}
+    return TuneJob(base=str(base), rows=small_rows(), recipe=chosen, out_dir=out_dir, seed=3)
+
+
+def reply_of(base: Path, row: TrainingRow, *, adapter: Path | None = None) -> str:
+    """The greedy reply of the model, perhaps tuned, to a row's messages."""
+    import torch
+    from harness_transformers.encoding import prompt_ids
+    from harness_transformers.models import load_model, load_tokenizer
+
+    tokenizer = load_tokenizer(base)
+    model = load_model(base, dtype="float32", adapter=adapter)
+    ids = torch.tensor([prompt_ids(tokenizer, row.messages)])
+    out = model.generate(
+        ids,
+        attention_mask=torch.ones_like(ids),
+        max_new_tokens=24,
+        do_sample=False,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return str(tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True))
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {
+        str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()
+    }
+
+
+def ignore(_: object) -> None:
+    """A listener that does not listen."""
+
+
+def losses_of(seen: Sequence[Any]) -> list[float]:
+    return [p.loss for p in seen]
