@@ -104,6 +104,17 @@ def eval_functions(folder: Path) -> list[str]:
     return names
 
 
+def repeated_inputs(task: Task) -> list[str]:
+    """Return, as `first = second`, the cases whose inputs stand in another split already."""
+    seen: dict[str, Case] = {}
+    found = []
+    for case in task.cases:
+        first = seen.setdefault(case.inputs_digest, case)
+        if first.split != case.split:
+            found.append(f"{first.id} = {case.id}")
+    return found
+
+
 ArtifactFinder = Callable[[str], str]
 """From a name or digest prefix to a full artifact digest; raises UsageError."""
 

@@ -2,36 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import subprocess
-from collections import Counter
 from importlib import metadata
 from pathlib import Path
-from statistics import median
 
 from harness.core.scoring import trial_value
 from harness.core.tries import build_tries
-from harness.core.usage import usage
 from harness.engine.advise import last_release
 from harness.engine.ladder import Ladder, last_wall, read_ladder, scored_cases, try_scores
 from harness.engine.project import Project
 from harness.engine.release import arms_of, best_prompt
-from harness.engine.tasks import REFERENCE, Task
+from harness.engine.tasks import REFERENCE, Task, repeated_inputs
 from harness.errors import HarnessError
-from harness.records import SPLITS, Artifact, Case, Comparison, Run, Split, Try
+from harness.records import Artifact, Comparison, Try
 from harness.store.store import Store
 from harness.surface.report.model import (
     CaseView,
-    CostRow,
-    DataPage,
-    LengthBin,
     ParityView,
     ReplyView,
     ReportData,
     Rung,
-    SplitData,
 )
+from harness.surface.report.summaries import cost_rows, data_page
 from harness.surface.tables import estimate_of
 
 VERSIONS = ("tuning-harness", "torch", "transformers", "peft", "trl", "numpy", "scipy", "pytest")
@@ -43,6 +36,7 @@ def gather(task: Task, store: Store, *, project: Project, at: str) -> ReportData
     wall, release = last_wall(task, store), last_release(task, store)
     artifacts = tuple(store.artifacts(task.name))
     s = task.settings
+    views = tuple(_case_views(task, store, dev, sealed))
     return ReportData(
         task=task.name,
         about=s.about,
@@ -59,13 +53,15 @@ def gather(task: Task, store: Store, *, project: Project, at: str) -> ReportData
         release=release,
         comparisons=_comparisons(task, dev),
         rungs=_rungs(task, dev),
-        cases=tuple(_case_views(task, store, dev, sealed)),
-        costs=tuple(_costs(store, dev, sealed)),
+        cases=views,
+        costs=cost_rows(views),
         artifacts=artifacts,
         parity=_parity(artifacts),
         waivers=s.waivers,
         ledger=tuple(store.ledger(task=task.name)),
-        data=_data(task),
+        data=data_page(
+            task.cases, findings=[f"stands in two splits: {one}" for one in repeated_inputs(task)]
+        ),
         commands=_commands(task, dev, release is not None),
     )
 
@@ -135,67 +131,10 @@ def _case_views(task: Task, store: Store, *ladders: Ladder) -> list[CaseView]:
     return views
 
 
-def _costs(store: Store, *ladders: Ladder) -> list[CostRow]:
-    return [
-        _cost(run, store)
-        for ladder in ladders
-        for run in ladder.runs
-        if run.candidate.prompt is not None
-    ]
-
-
-def _cost(run: Run, store: Store) -> CostRow:
-    spent = usage(store.known_replies([t.reply_key for t in run.trials if t.reply_key]).values())
-    return CostRow(
-        candidate=run.candidate.name,
-        split=run.split,
-        cases=len({t.case_id for t in run.trials}),
-        input_tokens=spent.input_tokens,
-        output_tokens=spent.output_tokens,
-        p50_latency_s=spent.latency_s,
-        p95_latency_s=spent.latency_p95_s,
-        cost_usd=spent.cost_usd,
-    )
-
-
 def _parity(artifacts: tuple[Artifact, ...]) -> ParityView | None:
     if not artifacts:
         return None
     return ParityView(rows=artifacts[-1].rows, findings=artifacts[-1].parity)
-
-
-def _data(task: Task) -> DataPage:
-    return DataPage(
-        splits=tuple(_split(task.split(split), split) for split in SPLITS if task.split(split)),
-        tags=dict(Counter(tag for c in task.cases for tag in c.tags).most_common(30)),
-        lengths=_bins([_chars(c) for c in task.cases]),
-    )
-
-
-def _split(cases: tuple[Case, ...], split: Split) -> SplitData:
-    lengths = [_chars(c) for c in cases]
-    return SplitData(
-        split=split,
-        cases=len(cases),
-        clusters=len({c.cluster for c in cases}),
-        labelled=sum(c.reference is not None for c in cases),
-        median_chars=int(median(lengths)),
-        longest_chars=max(lengths),
-    )
-
-
-def _chars(case: Case) -> int:
-    return len(json.dumps(dict(case.inputs), ensure_ascii=False))
-
-
-def _bins(lengths: list[int], *, count: int = 12) -> tuple[LengthBin, ...]:
-    low, high = min(lengths), max(lengths) + 1
-    width = max(1, -(-(high - low) // count))
-    edges = range(low, high, width)
-    return tuple(
-        LengthBin(low=e, high=e + width, cases=sum(e <= n < e + width for n in lengths))
-        for e in edges
-    )
 
 
 def _commands(task: Task, dev: Ladder, is_released: bool) -> tuple[str, ...]:

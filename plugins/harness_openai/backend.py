@@ -60,6 +60,11 @@ class OpenAIBackend:
             choose_preset(self.address, name=options.get("preset")), options
         )
         self.honours = self.preset.honours
+        self.honours_hint = (
+            "its kind is not known: where it does, say what it is at the end of the URL, as #vllm"
+            if self.preset.name == "default"
+            else ""
+        )
         self.is_external = not self.address.is_private
         self.concurrency = int(options.get("concurrency", CONCURRENCY))
         self._timeout_s = float(options.get("timeout_s", TIMEOUT_S))

@@ -9,7 +9,7 @@ from statistics import median
 
 import click
 
-from harness.engine.tasks import Task
+from harness.engine.tasks import Task, repeated_inputs
 from harness.records import SPLITS, Case
 from harness.surface.cli.app import App, options
 from harness.surface.words import clean, one_line
@@ -89,18 +89,9 @@ def fact_lines(task: Task) -> list[str]:
         )
         if tags:
             lines.append(f"  tags: {tags}")
-    leaks = leaked(task)
+    leaks = repeated_inputs(task)
     if leaks:
-        lines.append(f"LEAK: {len(leaks)} inputs stand in two splits: {', '.join(leaks[:5])}")
+        lines.append(
+            f"LEAK: {len(leaks)} inputs stand in two splits: {clean(', '.join(leaks[:5]))}"
+        )
     return lines
-
-
-def leaked(task: Task) -> list[str]:
-    """Return the ids of dev and test cases whose inputs also stand in train, or in each other."""
-    seen: dict[str, Case] = {}
-    leaks = []
-    for case in task.cases:
-        first = seen.setdefault(case.inputs_digest, case)
-        if first.split != case.split:
-            leaks.append(f"{clean(first.id)} = {clean(case.id)}")
-    return leaks

@@ -14,10 +14,9 @@ import click
 from harness.core.prompts import training_row
 from harness.engine.evaluate import Requests
 from harness.engine.project import task_names
-from harness.engine.tasks import Task, candidate_names
+from harness.engine.tasks import Task, candidate_names, repeated_inputs
 from harness.errors import HarnessError
 from harness.surface.cli.app import App, options
-from harness.surface.cli.data_verb import leaked
 from harness.surface.words import clean
 
 EXTRAS = {
@@ -99,7 +98,7 @@ def _of_task(app: App, name: str) -> Iterator[Finding]:
     counts = ", ".join(f"{s} {len(task.split(s))}" for s in ("train", "dev", "test"))
     text = f"{len(task.eval_names)} evals, {len(candidate_names(task))} candidates, {counts}"
     yield Finding(what=what, holds=True, text=text)
-    leaks = leaked(task)
+    leaks = repeated_inputs(task)
     if leaks:
         text = f"{len(leaks)} inputs stand in two splits: {', '.join(leaks[:3])}"
         yield Finding(what=what, holds=False, text=text)
