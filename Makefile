@@ -29,7 +29,7 @@ check: install
 	.venv/bin/mypy
 
 studies: install
-	.venv/bin/python -m pytest tests/studies -m study
+	.venv/bin/python -m pytest tests/studies -m study -s
 
 clean:
 	rm -rf .venv .harness build *.egg-info

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ast
+import time
 from collections.abc import Callable
 
 import pytest
@@ -125,3 +126,10 @@ def test_toml_gives_its_value(reason: Reason) -> None:
     assert checks.toml("a = 1\n[b]\nc = 'x'") == {"a": 1, "b": {"c": "x"}}
     assert "at line 1, column 3" in reason(checks.toml, "a==")
     assert "nested too deep" in reason(checks.toml, "a=" + "[" * 5000)
+
+
+def test_open_tags_and_fences_a_million_times_over_end(reason: Reason) -> None:
+    before = time.process_time()
+    assert "no element found" in reason(checks.xml, "<a>" * 300_000)
+    assert "no ``` fence of sql" in reason(checks.code_block, "```x\n" * 200_000, "sql")
+    assert time.process_time() - before < 1

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness import Miss, Reply, UsageError, checks
 
 Reason = Callable[..., str]
+QUICK = settings(deadline=None, max_examples=50)  # a busy machine is no miss
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
 values = st.recursive(
@@ -24,6 +25,7 @@ def test_a_reply_that_is_json_gives_its_value() -> None:
     assert checks.json("3") == 3
 
 
+@QUICK
 @given(values)
 def test_what_json_writes_is_read_back(value: Any) -> None:
     text = json.dumps(value)
@@ -181,6 +183,7 @@ def test_formats_are_asked_on_demand(reason: Reason) -> None:
 # ---------------------------------------------------------------- equality
 
 
+@QUICK
 @given(values)
 def test_a_value_equals_itself(value: Any) -> None:
     assert checks.json_equal([value], [value])
@@ -199,6 +202,7 @@ def shuffled(value: Any, chance: random.Random) -> Any:
     return value
 
 
+@QUICK
 @given(st.lists(values, min_size=1), st.randoms(use_true_random=False))
 def test_order_makes_no_difference_where_it_is_not_asked_for(
     value: list[Any], chance: random.Random
@@ -208,6 +212,7 @@ def test_order_makes_no_difference_where_it_is_not_asked_for(
     assert checks.json_equal(other, value, unordered=True)
 
 
+@QUICK
 @given(st.lists(values), st.lists(values))
 def test_equality_is_symmetric_in_every_mode(one: list[Any], other: list[Any]) -> None:
     for mode in (True, False, "$"):
@@ -221,6 +226,7 @@ def holds(one: Any, other: Any, mode: Any) -> bool:
         return False
 
 
+@QUICK
 @given(values, st.data())
 def test_a_changed_leaf_is_a_miss(value: Any, data: st.DataObject) -> None:
     changed = {"kept": value, "leaf": data.draw(st.integers(1))}

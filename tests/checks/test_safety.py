@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import contextlib
+import time
 from collections.abc import Callable
 
 import pytest
 
-from harness import Reply, UsageError, checks
+from harness import Miss, Reply, UsageError, checks
 
 Reason = Callable[..., str]
 
@@ -152,3 +154,17 @@ def test_harmless_ones_are_allowed_and_kinds_chosen() -> None:
     assert checks.no.pii("Write to help@example.com", kinds=["phone"])
     with pytest.raises(UsageError, match="no kind"):
         checks.pii("x", kinds=["passport"])
+
+
+@pytest.mark.parametrize(
+    "unit",
+    ["+1 23 ", "a@", "a@b.co ", "sk-", "token=", "DE89 ", "4111 ", "aa://", "1-", "eyJaaaaaaaaaaaa",
+     "sorry i ", "ich kann ", "0 12 ", "5h", "e\u0301"],
+)  # fmt: skip
+def test_half_a_thing_a_million_times_over_ends(unit: str) -> None:
+    text = unit * (1_000_000 // len(unit))
+    for check in (checks.pii, checks.secrets, checks.refusal):
+        before = time.process_time()
+        with contextlib.suppress(Miss):
+            check(text)
+        assert time.process_time() - before < 1

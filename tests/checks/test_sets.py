@@ -3,12 +3,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness import Miss, Reply, UsageError, checks
 
 Reason = Callable[..., str]
+QUICK = settings(deadline=None, max_examples=50)  # a busy machine is no miss
 words = st.lists(st.text("abcdef", min_size=1, max_size=3))
 
 
@@ -29,6 +30,7 @@ def test_precision_and_recall_differ() -> None:
     assert excinfo.value.value == 0.5
 
 
+@QUICK
 @given(words, words)
 def test_f1_is_the_harmonic_mean_of_precision_and_recall(one: list[str], other: list[str]) -> None:
     precision = checks.set_precision(one, other, at_least=0).value

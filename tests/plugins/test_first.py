@@ -1,7 +1,14 @@
 def test_x(tiny_model_dir):
 
-    from harness_transformers.models import load_tokenizer, load_model, weights_digest, template_digest, tokenizer_digest
-    from harness_transformers.encoding import prompt_ids, encode_row, stop_ids
+    from harness_transformers.encoding import encode_row, prompt_ids, stop_ids
+    from harness_transformers.models import (
+        load_model,
+        load_tokenizer,
+        template_digest,
+        tokenizer_digest,
+        weights_digest,
+    )
+
     from harness import Message, TrainingRow
     t = load_tokenizer(tiny_model_dir)
     m = load_model(tiny_model_dir)

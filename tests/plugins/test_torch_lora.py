@@ -22,9 +22,9 @@ from harness_trl.recipe import read_recipe
 from harness_trl.torch_lora import TorchLora, plan_batches, supervised_loss
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.plugins.tuning import files_of, ignore, losses_of, reply_of, small_job, small_rows
 
 from harness import BackendError, Message, MissingExtra, TrainingRow, TuneJob, UsageError
+from tests.plugins.tuning import files_of, ignore, losses_of, reply_of, small_job, small_rows
 
 
 def test_it_learns_its_rows_and_the_reply_changes(tiny_model_dir: Path, tmp_path: Path) -> None:

@@ -22,9 +22,9 @@ from harness_trl.trl_sft import (
     quiet_datasets,
     trl_warnings,
 )
-from tests.plugins.tuning import files_of, ignore, losses_of, reply_of, small_job
 
 from harness import BackendError
+from tests.plugins.tuning import files_of, ignore, losses_of, reply_of, small_job
 
 
 def test_it_trains_as_torch_lora_does_step_by_step(tiny_model_dir: Path, tmp_path: Path) -> None:
