@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -53,8 +54,8 @@ def test_the_names_that_harness_exports_are_sorted_and_importable() -> None:
 
 
 def test_importing_harness_imports_nothing_heavy() -> None:
-    code = "import sys, harness; print([m for m in ('numpy','click','pydantic') if m in sys.modules])"
-    import subprocess
-
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    heavy = ("numpy", "click", "pydantic")
+    code = f"import sys, harness; print([m for m in {heavy} if m in sys.modules])"
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 STDLIB = sys.stdlib_module_names
 
-# Which of our rooms, and which libraries, each room may import. Lazily or not: it is the same arrow.
+# Which of our rooms and which libraries each room may import; lazily or not, it is one arrow.
 PARSERS = {
     "jsonschema", "py3langid", "rapidfuzz", "referencing", "regex", "sacrebleu", "sqlglot",
 }  # fmt: skip

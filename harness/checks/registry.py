@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import importlib
 import inspect
@@ -116,6 +115,8 @@ def named(name: str) -> Check:
     strangers = _strangers()
     if name in strangers:
         return strangers[name]
+    import difflib
+
     known = names()
     likely = difflib.get_close_matches(name, known, n=3, cutoff=0.5) or known
     raise UnknownCheck(f"no check {show(name)}. Did you mean {', '.join(likely)}?")

@@ -39,7 +39,7 @@ def judged(
     if error is None:
         said["score"] = 1.0 if given is None else given
     elif is_miss(error, call.excinfo, folder=task_folder_of(item.path)):
-        said["score"] = getattr(error, "value", 0.0)
+        said["score"] = 0.0  # a share that a check measured is a score only through `score(...)`
         said["miss"] = _text(error)
         mark = "missed"
     elif isinstance(error, NoReference | Unmeasured | pytest.skip.Exception):

@@ -14,6 +14,7 @@ from statistics import fmean
 import pytest
 from filelock import FileLock
 
+from harness.checks import use_plugins
 from harness.core.usage import Usage, usage
 from harness.engine.backends import BackendPool
 from harness.engine.evaluate import Evaluation, TrialId, fetch_all
@@ -242,6 +243,7 @@ class EvalSession:
             project = find_project(folder, store=Path(option) if option else None)
             store = Store.open(project.store)
             plugins = Plugins(disabled=project.disabled_plugins).load()
+            use_plugins(plugins)
             pool = BackendPool(plugins, artifact_folder=partial(artifact_folder, project))
             self._opened = (store, plugins, pool)
         return self._opened

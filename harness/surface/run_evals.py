@@ -5,7 +5,9 @@ Knows nothing of what the scores are for.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +17,10 @@ from harness.engine.tasks import Task
 from harness.errors import BackendError, HarnessError, TaskError
 from harness.records import Run
 from harness.surface.eval_session import SESSION, EvalSession
+
+
+# we are running already, so pytest cannot rewrite our own asserts; there are none that matter
+KNOWN_NOISE = ("-W", "ignore:Module already imported so cannot:pytest.PytestAssertRewriteWarning")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,11 +74,11 @@ def run_evals(
     arguments += [f"--candidate={name}" for name in candidates]
     arguments += [f"--base-url={base_url}"] if base_url else []
     arguments += ["--offline"] if is_offline else []
-    quiet = ["-p", "no:terminal", "-p", "no:cacheprovider"]
-    arguments += quiet if is_quiet else ["--no-header", "--tb=short", "-q"]
-    arguments += extra
+    arguments += ["--no-header", "--tb=short", "-q", *KNOWN_NOISE, *extra]
     watcher = _Watcher()
-    code = pytest.main(arguments, plugins=[watcher])
+    # the terminal plugin stays: a project's own addopts may hold options of it, such as -ra
+    with redirect_stdout(io.StringIO()) if is_quiet else nullcontext():
+        code = pytest.main(arguments, plugins=[watcher])
     session = watcher.session
     return EvalRun(
         exit_code=int(code),

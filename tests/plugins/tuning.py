@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from harness import Message, TrainingRow, TuneJob
 
+STOP_ID = 2
 WORDS = ("slow", "requests", "hours", "France")
 
 
@@ -24,6 +26,23 @@ def small_rows() -> tuple[TrainingRow, ...]:
         )
         for index, word in enumerate(WORDS)
     )
+
+
+def build_trainable_model(source: Path, folder: Path) -> Path:
+    """The tiny model, able to end its replies.
+
+    Its padding id is its stop id, whose embedding torch makes zero; with tied weights no training
+    could ever raise that token's logit.
+    """
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(source, folder)
+    weights = load_file(folder / "model.safetensors")
+    table = weights["model.embed_tokens.weight"]
+    table[STOP_ID] = torch.randn(table.shape[1], generator=torch.Generator().manual_seed(1)) * 0.2
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
 
 
 def small_job(base: Path, out_dir: Path, **recipe: Any) -> TuneJob:

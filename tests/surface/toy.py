@@ -17,7 +17,16 @@ target_reason = "A sum is right or wrong."
 primary = "right"
 """
 PLAIN = "+++\nfamily = 'zero-shot'\n+++\n@user\n{{ a }} + {{ b }} =\n"
-SHOTS = "+++\nfamily = 'few-shot'\nshots = 2\n+++\n@system\nAdd.\n@examples\n@user\n{{ a }} + {{ b }} =\n"
+SHOTS = """+++
+family = 'few-shot'
+shots = 2
++++
+@system
+Add.
+@examples
+@user
+{{ a }} + {{ b }} =
+"""
 EVALS = """
 import pytest
 

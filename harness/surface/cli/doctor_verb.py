@@ -20,7 +20,7 @@ from harness.surface.cli.app import App, options
 from harness.surface.words import clean
 
 EXTRAS = {
-    "openai": ("openai",),
+    "checks": ("py3langid", "rapidfuzz", "sacrebleu", "sqlglot"),
     "local": ("torch", "transformers", "safetensors", "gguf"),
     "grammar": ("xgrammar",),
     "tune": ("peft", "trl", "datasets", "accelerate"),
