@@ -45,6 +45,26 @@ def test_every_link_to_a_file_leads_somewhere(page: Path) -> None:
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
+def test_the_first_eval_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The five minutes that the README promises, with its own code block."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    block = next(b for b in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "tickets" in b)
+    monkeypatch.chdir(tmp_path)
+    for command in (["init", "tickets"], ["eval", "tickets"], ["doctor"]):
+        if command == ["eval", "tickets"]:
+            (tmp_path / "evals/tickets/eval_tickets.py").write_text(block)
+        result = subprocess.run(
+            [sys.executable, "-m", "harness", *command], capture_output=True, text=True, check=False
+        )
+        assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_every_python_block_of_the_readme_compiles() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        compile(block, "README.md", "exec")
+
+
 def test_the_names_that_harness_exports_are_sorted_and_importable() -> None:
     import harness
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from harness.engine.threads import Threads
 from harness.errors import BackendError, HarnessError, UsageError
 from harness.ports.manager import Plugins
 from harness.ports.protocols import Backend, BackendConfig
-from harness.records import Candidate, Reply, Request, digest
+from harness.records import Candidate, Reply, Request, canonical_json, digest
 
 CONCURRENCY = 16
 TIMEOUT_S = 600.0
@@ -29,6 +31,7 @@ class LiveBackend:
     concurrency: int
     timeout_s: float
     artifact: str | None = None
+    threads: Threads = field(default_factory=Threads, repr=False, compare=False)
 
     def key(self, request: Request, *, base_url: str | None, repeat: int) -> str:
         """Return the cache key: everything that can change the answer."""
@@ -52,23 +55,35 @@ class LiveBackend:
         function: Callable[[Request], Any] = self.backend.answer
         if inspect.iscoroutinefunction(function):
             return await function(request)
-        reply = await asyncio.to_thread(function, request)
+        reply = await self.threads.run(partial(function, request))
         return await reply if inspect.isawaitable(reply) else reply
 
     async def answer(self, request: Request) -> Reply:
         """Return the reply, from an async or a plain `answer`. Raises BackendError."""
+        limit = asyncio.timeout(self.timeout_s)
         try:
-            reply = await asyncio.wait_for(self._ask(request), self.timeout_s)
-        except TimeoutError as exc:
-            raise BackendError(
-                f"{self.name}: no reply within {self.timeout_s:g} s", is_systemic=True
-            ) from exc
+            async with limit:
+                reply = await self._ask(request)
         except HarnessError:
             raise
-        except Exception as exc:  # border: a stranger's backend can raise anything
+        except (Exception, SystemExit) as exc:  # border: a stranger's backend can raise anything
+            if isinstance(exc, TimeoutError) and limit.expired():  # not a time-out of its own
+                raise BackendError(
+                    f"{self.name}: no reply within {self.timeout_s:g} s", is_systemic=True
+                ) from exc
             raise BackendError(f"{self.name}: {type(exc).__name__}: {exc}") from exc
+        return self._checked(reply)
+
+    def _checked(self, reply: object) -> Reply:
+        """Return `reply` if it can be stored and read again, as a stranger's may not."""
         if not isinstance(reply, Reply):
             raise BackendError(f"{self.name}: answered a {type(reply).__name__}, not a Reply")
+        if not isinstance(reply.text, str):
+            raise BackendError(f"{self.name}: the reply's text is {reply.text!r:.80}, not a text")
+        try:
+            canonical_json(reply)
+        except (TypeError, ValueError, RecursionError) as exc:
+            raise BackendError(f"{self.name}: the reply is not JSON: {exc}") from exc
         return reply
 
 
@@ -90,14 +105,23 @@ class BackendPool:
             factory = self._plugins.owner("harness_backends", scheme)
             folder = self._artifact_folder(candidate.artifact) if candidate.artifact else None
             config = BackendConfig(model=model, base_url=candidate.base_url, artifact=folder)
+            try:
+                backend = factory(config)
+            except HarnessError:
+                raise
+            except Exception as exc:  # border: a stranger's factory can raise anything
+                raise BackendError(
+                    f"{candidate.backend} cannot be made: {type(exc).__name__}: {exc}"
+                ) from exc
             self._live[place] = describe(
-                factory(config), name=candidate.backend, artifact=candidate.artifact
+                backend, name=candidate.backend, artifact=candidate.artifact
             )
         return self._live[place]
 
     def close(self) -> None:
         """Close every backend that was made."""
         for live in self._live.values():
+            live.threads.close()
             close = getattr(live.backend, "close", None)
             if callable(close):
                 close()

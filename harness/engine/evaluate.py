@@ -8,15 +8,28 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from harness.core.prompts import query_text, render
 from harness.engine.backends import BackendPool
 from harness.engine.fetch import Ask, Outcome, Progress, fetch
-from harness.engine.taskfile import read_text
+from harness.engine.taskfile import json_lines
 from harness.engine.tasks import REFERENCE, Task
 from harness.errors import TaskError, UsageError
-from harness.records import Candidate, Case, Fault, Reply, Request, Run, Score, Split, Trial, digest
+from harness.records import (
+    SPLITS,
+    Candidate,
+    Case,
+    Fault,
+    Reply,
+    Request,
+    Run,
+    Score,
+    Split,
+    Trial,
+    digest,
+)
 from harness.store.retrieval import ShotIndex
 from harness.store.store import Store
 
@@ -46,13 +59,11 @@ class Evaluation:
         self.split: Split = split
         self.candidates = {c.name: c for c in candidates}
         chosen = None if case_ids is None else set(case_ids)
-        self.cases = {c.id: c for c in task.split(split) if chosen is None or c.id in chosen}
+        self.cases = {c.id: c for c in cases_of(task, split) if chosen is None or c.id in chosen}
         self.outcomes: dict[TrialId, Outcome] = {}
         self._pool = pool
         self._requests = Requests(task)
-        if not self.cases:
-            counts = {s: len(task.split(s)) for s in ("train", "dev", "test")}
-            raise UsageError(f"task {task.name!r} has no cases in split {split!r}: {counts}")
+        self._replayed: dict[str, dict[str, str]] = {}
 
     def trial_ids(self) -> list[TrialId]:
         """Return every trial of the evaluation, candidate by candidate."""
@@ -141,10 +152,14 @@ class Evaluation:
         """A reply that needs no backend: the reference, or a line of a replay file."""
         if candidate.backend == REFERENCE:
             text = case.reference_text
-            where = "the case has no reference"
+            if text is None:  # unscored, and no fault of anything
+                return Outcome(key=digest([candidate.backend, case.id]))
+            where = ""
         else:
-            path = Path(candidate.backend.removeprefix("replay:"))
-            text = _replies(path, self.task.folder).get(case.id)
+            path = candidate.backend.removeprefix("replay:")
+            if path not in self._replayed:
+                self._replayed[path] = read_replies(replay_path(path, self.task.folder))
+            text = self._replayed[path].get(case.id)
             where = f"{path} has no reply for it"
         key = digest([candidate.backend, case.id, text])
         if text is None:
@@ -159,7 +174,7 @@ class Requests:
     def __init__(self, task: Task) -> None:
         self._task = task
         self._index: ShotIndex | None = None
-        self._fixed: dict[tuple[int, int], list[Case]] = {}
+        self._fixed: dict[int, list[Case]] = {}
 
     def of(self, candidate: Candidate, case: Case) -> Request:
         """Return the request of `candidate` for `case`."""
@@ -193,12 +208,25 @@ class Requests:
                 exclude_ids=frozenset({case.id}),
             )
             return near[::-1]
-        place = (prompt.seed, prompt.shots)
-        if place not in self._fixed:
+        if prompt.seed not in self._fixed:
             # by digest, so that adding a row moves few of the others
             ranked = sorted(pool, key=lambda c: digest([prompt.seed, c.id]))
-            self._fixed[place] = ranked[: prompt.shots]
-        return [c for c in self._fixed[place] if c.id != case.id]
+            self._fixed[prompt.seed] = ranked
+        others = (
+            c
+            for c in self._fixed[prompt.seed]
+            if c.id != case.id and (not c.cluster or c.cluster != case.cluster)
+        )
+        return list(islice(others, prompt.shots))
+
+
+def cases_of(task: Task, split: Split) -> tuple[Case, ...]:
+    """Return the cases of a split. Raises UsageError where it has none."""
+    cases = task.split(split)
+    if not cases:
+        counts = ", ".join(f"{s} {len(task.split(s))}" for s in SPLITS)
+        raise UsageError(f"task {task.name!r} has no case in split {split!r} (cases: {counts})")
+    return cases
 
 
 def fetch_all(
@@ -220,16 +248,25 @@ def _is_recorded(candidate: Candidate) -> bool:
     return candidate.backend == REFERENCE or candidate.backend.startswith("replay:")
 
 
-def _replies(path: Path, folder: Path) -> dict[str, str]:
-    """Read `{"id", "reply"}` lines. Raises TaskError with file and line."""
-    found = path if path.is_file() else folder / path
-    replies = {}
-    for number, line in enumerate(read_text(found).splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            replies[str(row["id"])] = str(row["reply"])
-        except (json.JSONDecodeError, KeyError, TypeError) as exc:
-            raise TaskError(f'{found}:{number}: a line is {{"id", "reply"}}: {exc}') from exc
+def replay_path(name: str, folder: Path) -> Path:
+    """Return the file of a `replay:` candidate: as named, else relative to the task's folder."""
+    return Path(name) if Path(name).is_file() else folder / name
+
+
+def read_replies(path: Path) -> dict[str, str]:
+    """Return replies by case id, from `{"id", "reply"}` lines. Raises TaskError with file, line.
+
+    A reply that is no text is taken as compact JSON, as a reference is.
+    """
+    replies: dict[str, str] = {}
+    for place, row in json_lines(path):
+        if not isinstance(row, dict) or row.get("reply") is None or "id" not in row:
+            raise TaskError(f'{place}: a line is {{"id": ..., "reply": ...}}')
+        name, reply = str(row["id"]), row["reply"]
+        if name in replies:
+            raise TaskError(f"{place}: a second reply to {name!r}")
+        is_text = isinstance(reply, str)
+        replies[name] = (
+            reply if is_text else json.dumps(reply, separators=(",", ":"), ensure_ascii=False)
+        )
     return replies

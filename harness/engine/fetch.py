@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -37,7 +36,9 @@ class Ask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What came of an ask: a reply or a fault. `is_cached` where no backend was asked."""
+    """What came of an ask: a reply or a fault (or neither, where a case without a reference asks
+    for the reference's reply). `is_cached` where no backend was asked.
+    """
 
     key: str
     reply: Reply | None = None
@@ -117,12 +118,29 @@ def _backoff(attempt: int) -> float:
 
 @dataclass(slots=True, kw_only=True)
 class _Lane:
-    """One backend's way: its limiter, and whether it ever answered."""
+    """One backend's way: its limiter, and whether it ever answered.
+
+    Once a request failed and none was answered, a few find out whether anybody is there; the
+    others wait, so that a backend that is down costs no more than those few.
+    """
 
     limiter: Limiter
     has_answered: bool = False
+    has_failed: bool = False
+    under_way: int = 0
     exhausted: int = 0
     down: str | None = None
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def is_in_doubt(self) -> bool:
+        is_unknown = self.has_failed and not self.has_answered and self.down is None
+        return is_unknown and self.under_way >= GIVE_UP_AFTER
+
+    async def know(self) -> None:
+        while self.is_in_doubt:
+            self.changed.clear()
+            await self.changed.wait()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -142,15 +160,13 @@ class _Fetching:
                 self.lanes[id(ask.live)] = _Lane(limiter=Limiter(ask.live.concurrency))
         for name, total in counts.items():
             self.progress.begin(name, total)
-        # plain `def` backends run in threads, and must not wait for each other there
-        threads = min(128, max(ask.live.concurrency for ask in asks))
-        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(threads))
-        saver = asyncio.create_task(self._save_often())
         try:
             async with asyncio.TaskGroup() as group:
+                saver = group.create_task(self._save_often())
                 tasks = [group.create_task(self._one(ask)) for ask in asks]
+                await asyncio.wait(tasks)
+                saver.cancel()
         finally:
-            saver.cancel()
             self._save()
         found = {task.result().key: task.result() for task in tasks}
         # another process stored a reply first: that one stands, and is the one that is scored
@@ -159,43 +175,62 @@ class _Fetching:
 
     async def _one(self, ask: Ask) -> Outcome:
         lane = self.lanes[id(ask.live)]
-        outcome = await self._try(ask, lane)
+        while (outcome := await self._try(ask, lane)) is None:
+            await lane.know()
         self.progress.advance(ask.live.name)
         return outcome
 
-    async def _try(self, ask: Ask, lane: _Lane) -> Outcome:
-        pause = 0.0
-        for attempt in range(1, TRIES + 1):
-            await asyncio.sleep(pause)
-            async with lane.limiter:
-                if lane.down:
-                    return _failed(ask, lane.down, is_missing=True)
-                try:
-                    reply = await ask.live.answer(ask.request)
-                except BackendError as exc:
-                    error = exc
-                else:
-                    lane.has_answered = True
-                    self.unsaved.append(
-                        StoredReply(
-                            key=ask.key, request=ask.request, reply=reply, backend=ask.live.name
-                        )
+    async def _try(self, ask: Ask, lane: _Lane) -> Outcome | None:
+        """Return what came of `ask`, or None where it was not sent because of doubt."""
+        has_begun, pause = False, 0.0
+        try:
+            for attempt in range(1, TRIES + 1):
+                await asyncio.sleep(pause)
+                async with lane.limiter:
+                    if lane.down:
+                        return _failed(ask, lane.down, is_missing=True)
+                    if not has_begun and lane.is_in_doubt:
+                        return None
+                    lane.under_way += not has_begun
+                    has_begun = True
+                    try:
+                        reply = await ask.live.answer(ask.request)
+                    except BackendError as exc:
+                        error = exc
+                    else:
+                        return await self._keep(ask, reply, lane)
+                if not error.is_retryable:
+                    lane.has_answered = True  # badly, but somebody is there
+                    return _failed(ask, str(error), is_missing=not error.is_systemic)
+                lane.has_failed = True
+                await lane.limiter.shrink()
+                pause = min(LONGEST_WAIT_S, max(error.retry_after_s or 0.0, self.wait(attempt + 1)))
+                if attempt < TRIES:
+                    self.progress.note(
+                        f"{ask.live.name}: {error} "
+                        f"(try {attempt} of {TRIES}, again in {pause:.1f} s)"
                     )
-                    await lane.limiter.grow()
-                    return Outcome(key=ask.key, reply=reply)
-            if not error.is_retryable:
-                return _failed(ask, str(error), is_missing=not error.is_systemic)
-            await lane.limiter.shrink()
-            pause = min(LONGEST_WAIT_S, max(error.retry_after_s or 0.0, self.wait(attempt + 1)))
-            if attempt < TRIES:
-                self.progress.note(
-                    f"{ask.live.name}: {error} (try {attempt} of {TRIES}, again in {pause:.1f} s)"
-                )
+            self._give_up(ask, lane, error)
+            return _failed(ask, f"{error} ({TRIES} tries)", is_missing=True)
+        finally:
+            if has_begun:
+                lane.under_way -= 1
+                lane.changed.set()
+
+    async def _keep(self, ask: Ask, reply: Reply, lane: _Lane) -> Outcome:
+        lane.has_answered = True
+        lane.changed.set()
+        self.unsaved.append(
+            StoredReply(key=ask.key, request=ask.request, reply=reply, backend=ask.live.name)
+        )
+        await lane.limiter.grow()
+        return Outcome(key=ask.key, reply=reply)
+
+    def _give_up(self, ask: Ask, lane: _Lane, error: BackendError) -> None:
         lane.exhausted += 1
         if not lane.has_answered and lane.exhausted >= GIVE_UP_AFTER and not lane.down:
             lane.down = f"{ask.live.name} is down: {error}"
             self.progress.note(f"{lane.down}; the other requests to it are not sent")
-        return _failed(ask, f"{error} ({TRIES} tries)", is_missing=True)
 
     async def _save_often(self) -> None:
         while True:
@@ -204,8 +239,13 @@ class _Fetching:
 
     def _save(self) -> None:
         rows, self.unsaved = self.unsaved, []
-        if rows:
+        if not rows:
+            return
+        try:
             self.earlier |= self.store.add_replies(rows)
+        except BaseException:  # a busy store, or a second Ctrl-C: the last save tries again
+            self.unsaved = rows + self.unsaved
+            raise
 
 
 def _failed(ask: Ask, message: str, *, is_missing: bool) -> Outcome:

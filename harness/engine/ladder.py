@@ -25,14 +25,14 @@ from harness.store.store import RunRow, Store
 class Ladder:
     """Runs in time order of their candidates, what each cost, and those that must be scored anew.
 
-    `runs` are current: same inputs, labels and evals as the task has now. `stale` names the
-    candidates whose replies are recorded, but whose scores are of older labels or evals.
+    `runs` are current: same inputs, labels and evals as the task has now. `stale` are the complete
+    runs whose replies are recorded, but whose scores are of older labels or evals.
     """
 
     runs: tuple[Run, ...]
     usages: tuple[Usage, ...]
     replies_digests: tuple[str, ...]
-    stale: tuple[str, ...]
+    stale: tuple[RunRow, ...]
     versions: int
 
 
@@ -56,7 +56,7 @@ def read_ladder(task: Task, store: Store, *, split: str = "dev") -> Ladder:
         runs=tuple(runs),
         usages=tuple(usage(known.values()) for known in replies),
         replies_digests=tuple(texts),
-        stale=tuple(r.candidate for r in ordered if not _is_current(r, task) and r.is_complete),
+        stale=tuple(r for r in ordered if not _is_current(r, task) and r.is_complete),
         versions=len({(r.labels_digest, r.evals_digest) for r in asked}),
     )
 
@@ -81,10 +81,12 @@ def scored_cases(task: Task, ladder: Ladder) -> list[Case]:
     """Return the dev cases that every run could score; one without a reference may be none.
 
     Unscored is not missing: such a case says nothing of any candidate, and is left out for all.
+    The reference itself does not count: where it has no answer, an eval may need none.
     """
     unscored = {
         case
         for run in ladder.runs
+        if run.candidate.backend != REFERENCE
         for case, value in case_values(run, task.settings.primary).items()
         if value is None
     }
@@ -137,13 +139,20 @@ def wall_input(task: Task, ladder: Ladder) -> WallInput:
     control = next((r for r in ladder.runs if r.candidate.backend == REFERENCE), None)
     cases = scored_cases(task, ladder)
     values = case_values(control, task.settings.primary) if control else {}
+    graded = [_known(v) for c in cases if (v := values.get(c.id, math.nan)) is not None]
     others = [r for r in rungs if r.note.startswith("other model") and _is_whole(r.scores)]
     s = task.settings
     notes = []
     if ladder.versions > 1:
         notes.append(
             f"labels or evals were edited {ladder.versions - 1} time(s) after scores were seen; "
-            "every try was scored anew"
+            "recorded replies were scored anew"
+        )
+    if ladder.stale:
+        names = ", ".join(row.candidate for row in ladder.stale)
+        notes.append(
+            f"left out, because the prompt or model changed before the labels or evals did, so "
+            f"that they cannot be scored anew: {names}"
         )
     return WallInput(
         task=task.name,
@@ -153,7 +162,7 @@ def wall_input(task: Task, ladder: Ladder) -> WallInput:
         clusters=[c.cluster for c in cases],
         mid=s.mid,
         profile=s.profile,
-        reference_scores=[_known(values.get(c.id)) for c in cases] if control else None,
+        reference_scores=graded if control and graded else None,
         waivers=s.waivers,
         needs_knowledge=s.needs_knowledge,
         sealed_clusters=len({c.cluster for c in task.split("test")}),

@@ -12,8 +12,9 @@ from types import TracebackType
 class Limiter:
     """An async context manager that holds at most `limit` bodies open; `limit` adapts.
 
-    A success adds 1/limit (so one more for each round of replies), a rate limit halves it, once
-    a round of replies at most. It starts at `ceiling`, and stays between 1 and `ceiling`.
+    A success adds 1/limit (so one more for each round of replies), a rate limit halves it; those
+    that were in flight already when it was halved do not halve it again. It starts at `ceiling`,
+    and stays between 1 and `ceiling`.
     """
 
     def __init__(self, ceiling: int) -> None:
@@ -21,7 +22,7 @@ class Limiter:
         self.limit = float(ceiling)
         self.in_flight = 0
         self.peak = 0
-        self._since_shrink = ceiling
+        self._sent_before = 0
         self._open: asyncio.Condition = asyncio.Condition()
 
     async def __aenter__(self) -> None:
@@ -38,7 +39,7 @@ class Limiter:
     ) -> None:
         async with self._open:
             self.in_flight -= 1
-            self._since_shrink += 1
+            self._sent_before -= 1
             self._open.notify()
 
     async def grow(self) -> None:
@@ -50,6 +51,6 @@ class Limiter:
     async def shrink(self) -> None:
         """The backend said that it is too much."""
         async with self._open:
-            if self._since_shrink >= int(self.limit):
+            if self._sent_before < 0:
                 self.limit = max(1.0, self.limit / 2)
-                self._since_shrink = 0
+                self._sent_before = self.in_flight

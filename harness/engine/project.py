@@ -66,7 +66,9 @@ def find_task_folder(project: Project, task: str, *, cwd: Path) -> Path:
         if (folder / "task.toml").is_file():
             return folder.resolve()
     known = ", ".join(task_names(project)) or "none yet (make one: `harness init NAME`)"
-    raise UsageError(f"no task {task!r} under {project.tasks}. Known: {known}.")
+    raise UsageError(
+        f"no task {task!r} under {project.tasks}. Known: {known}. `harness doctor` lists them."
+    )
 
 
 def artifact_folder(project: Project, digest: str) -> Path:

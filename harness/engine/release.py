@@ -131,8 +131,9 @@ def looks_spent(
     seen: list[str] = []
     for entry in entries:
         payload = entry.payload
-        shared = len(here & set(payload["cases"]))
-        is_same_eval = shared > SAME_EVAL * max(len(here), 1)
+        there = set(payload["cases"])
+        # against the smaller set: an eval that grew was seen, however much came with it
+        is_same_eval = len(here & there) > SAME_EVAL * max(1, min(len(here), len(there)))
         if is_same_eval and payload["purpose"] in purposes and payload["pair"] not in seen:
             seen.append(payload["pair"])
     return seen

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +14,9 @@ import pydantic
 
 from harness.errors import TaskError
 from harness.records import FAMILIES, Case, Json
+
+DEEPEST = 100
+"""Levels of lists and objects that a row may hold; what is deeper is a mistake, or an attack."""
 
 
 class Strict(pydantic.BaseModel):
@@ -155,22 +161,40 @@ class CaseRow(Strict):
 
 def read_task_file(path: Path) -> TaskFile:
     """Return the settings in `path`. Raises TaskError with file and line."""
-    text = read_text(path)
-    try:
-        plain = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as exc:
-        raise TaskError(f"{path}: not TOML: {exc}") from exc
+    plain, text = read_toml(path), read_text(path)
     try:
         return TaskFile.model_validate(plain)
     except pydantic.ValidationError as exc:
         first = exc.errors()[0]
         keys = [str(k) for k in first["loc"] if isinstance(k, str)]
-        line = _line_of(text, keys[-1] if keys else "")
         what = ".".join(str(k) for k in first["loc"]) or "task"
         known = ""
         if first["type"] == "extra_forbidden":
-            known = f" Known keys: {', '.join(sorted(TaskFile.model_fields))}."
-        raise TaskError(f"{path}:{line}: {what}: {first['msg']}.{known}") from exc
+            tables = [TABLES[k] for k in keys[:-1] if k in TABLES]
+            fields = (tables[-1] if tables else TaskFile).model_fields
+            known = f" Known keys: {', '.join(sorted(fields))}."
+        message = first["msg"].removeprefix("Value error, ")
+        raise TaskError(f"{path}:{_line_of(text, keys)}: {what}: {message}.{known}") from exc
+
+
+TABLES: dict[str, type[Strict]] = {
+    "decoding": DecodingTable,
+    "candidates": CandidateTable,
+    "tune": TuneTable,
+    "budgets": BudgetTable,
+}
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return what a TOML file holds. Raises TaskError with file and line."""
+    try:
+        return tomllib.loads(read_text(path))
+    except (ValueError, RecursionError) as exc:
+        place = re.search(r" \(at line (\d+), column (\d+)\)$", str(exc))
+        if place is None:
+            raise TaskError(f"{path}:1: not TOML: {exc}") from exc
+        what = str(exc)[: place.start()]
+        raise TaskError(f"{path}:{place[1]}: not TOML: {what} at column {place[2]}") from exc
 
 
 def read_cases(path: Path) -> list[Case]:
@@ -178,11 +202,8 @@ def read_cases(path: Path) -> list[Case]:
     if path.is_dir():
         raise TaskError(f"{path}: a folder; `cases` names a JSON Lines file")
     cases = []
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
-        if not line.strip():
-            continue
-        place = f"{path}:{number}"
-        row = _validated(_parsed(line, place), place)
+    for place, plain in json_lines(path):
+        row = _validated(plain, place)
         cases.append(
             Case(
                 id=row.id,
@@ -199,6 +220,14 @@ def read_cases(path: Path) -> list[Case]:
     return cases
 
 
+def json_lines(path: Path) -> Iterator[tuple[str, Json]]:
+    """Yield `file:line` and value of each line of a JSON Lines file. Raises TaskError."""
+    # not splitlines: a JSON text may hold U+2028, which is no end of line here
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
+        if line.strip():
+            yield f"{path}:{number}", _parsed(line, f"{path}:{number}")
+
+
 def read_text(path: Path) -> str:
     """Return the text of a UTF-8 file, BOM and CRLF removed. Raises TaskError."""
     try:
@@ -207,17 +236,46 @@ def read_text(path: Path) -> str:
         raise TaskError(f"{path}: no such file") from exc
     except UnicodeDecodeError as exc:
         raise TaskError(f"{path}: not UTF-8 (byte {exc.start}). Save it as UTF-8.") from exc
-    except OSError as exc:
-        raise TaskError(f"{path}: {exc.strerror or exc}") from exc
+    except (OSError, ValueError) as exc:  # ValueError: a NUL in the name
+        raise TaskError(f"{path}: {getattr(exc, 'strerror', None) or exc}") from exc
 
 
 def _parsed(line: str, place: str) -> Json:
     try:
-        return json.loads(line, parse_constant=_no_constant, object_pairs_hook=_no_duplicates)
+        value = json.loads(
+            line,
+            parse_constant=_no_constant,
+            parse_float=_finite,
+            object_pairs_hook=_no_duplicates,
+        )
+        # counting brackets is quick, and rules out almost every row
+        if line.count("[") + line.count("{") > DEEPEST and _depth(value) > DEEPEST:
+            raise RecursionError
     except json.JSONDecodeError as exc:
         raise TaskError(f"{place}: not JSON: {exc.msg} at column {exc.colno}") from exc
-    except (ValueError, RecursionError) as exc:
+    except RecursionError as exc:
+        raise TaskError(f"{place}: nested deeper than {DEEPEST} levels") from exc
+    except ValueError as exc:
         raise TaskError(f"{place}: {exc}") from exc
+    return value
+
+
+def _depth(value: Json) -> int:
+    deepest, level = 0, [value]
+    while level:  # level by level, since recursion is what must not happen
+        deepest += 1
+        inner = [
+            v.values() if isinstance(v, dict) else v for v in level if isinstance(v, dict | list)
+        ]
+        level = [v for some in inner for v in some]
+    return deepest
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"{text} is larger than any number that a program can hold")
+    return value
 
 
 def _no_constant(name: str) -> Json:
@@ -242,8 +300,10 @@ def _validated(plain: Json, place: str) -> CaseRow:
         raise TaskError(f"{place}: {what}: {first['msg']}. Keys of a row: {known}.") from exc
 
 
-def _line_of(text: str, key: str) -> int:
-    for number, line in enumerate(text.split("\n"), start=1):
-        if key and line.lstrip().startswith((key, f"[{key}", f"[candidates.{key}")):
-            return number
-    return 1
+def _line_of(text: str, keys: list[str]) -> int:
+    """Return where `keys`, from the outermost, stand; the deepest one that is found."""
+    lines, found = text.split("\n"), 0
+    for key in keys:
+        mark = re.compile(rf"""\s*(\[[^=#]*?)?["']?\b{re.escape(key)}\b""")
+        found = next((n for n in range(found, len(lines)) if mark.match(lines[n])), found)
+    return found + 1

@@ -6,7 +6,7 @@ import ast
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -52,7 +52,7 @@ class Task:
         s = self.settings
         promised = [s.goal, s.target, s.margin, s.better_in, s.mid, s.min_gain, s.primary]
         kept = [s.profile, s.guardrails, s.must_hold_slices, s.budgets.model_dump()]
-        return digest(promised + kept)
+        return digest([*promised, *kept, s.needs_knowledge, s.waivers])
 
     @cached_property
     def train_digest(self) -> str:
@@ -80,28 +80,66 @@ def load_task(folder: Path) -> Task:
     paths = [settings.cases] if isinstance(settings.cases, str) else list(settings.cases)
     cases = [case for path in paths for case in read_cases((folder / path).resolve())]
     _no_duplicate_ids(cases)
-    task = Task(folder.name, folder.resolve(), settings, prompts, tuple(cases))
+    task = Task(folder.name, folder.resolve(), settings, prompts, tuple(_joined(cases)))
     _check_names(task)
     return task
 
 
+OURS = frozenset({"case", "reply", "candidate", "trials", "harness_case", "harness_trial"})
+"""The fixtures that make a test an eval."""
+
+
 def eval_functions(folder: Path) -> list[str]:
-    """Return the names of a task's eval functions without `test_`, read from the source.
+    """Return the names of a task's eval functions without `test_`, read from the source: those
+    that ask for one of our fixtures, by themselves or through a fixture that stands beside them
+    or in a conftest.py above.
 
     Raises TaskError where a file is not Python.
     """
-    names = []
-    for path in sorted(folder.glob("eval_*.py")):
-        try:
-            tree = ast.parse(read_text(path), filename=str(path))
-        except SyntaxError as exc:
-            raise TaskError(f"{path}:{exc.lineno}: {exc.msg}") from exc
-        for node in ast.walk(tree):
-            if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                continue
-            if node.name.startswith("test_"):
-                names.append(node.name.removeprefix("test_"))
-    return names
+    asks: dict[str, set[str]] = {}
+    tests = []
+    for path in [*_conftests(folder), *sorted(folder.glob("eval_*.py"))]:
+        for function in _functions(path):
+            names = function.args.posonlyargs + function.args.args + function.args.kwonlyargs
+            asks.setdefault(function.name, set()).update(a.arg for a in names)
+            if function.name.startswith("test_") and path.name != "conftest.py":
+                tests.append(function.name)
+    return [t.removeprefix("test_") for t in tests if OURS & _reached(t, asks)]
+
+
+def _conftests(folder: Path) -> Iterator[Path]:
+    for place in [folder, *folder.parents]:
+        if (place / "conftest.py").is_file():
+            yield place / "conftest.py"
+        if (place / ".git").exists() or (place / "pyproject.toml").exists():
+            return
+
+
+def _functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    """Yield the functions of a module and of its classes, not those within functions."""
+    try:
+        tree = ast.parse(read_text(path), filename=str(path))
+    except (SyntaxError, ValueError, RecursionError) as exc:
+        line = getattr(exc, "lineno", None) or 1
+        raise TaskError(f"{path}:{line}: {getattr(exc, 'msg', None) or exc}") from exc
+    bodies: list[list[ast.stmt]] = [tree.body]
+    while bodies:
+        for node in bodies.pop(0):
+            if isinstance(node, ast.ClassDef):
+                bodies.append(node.body)
+            elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                yield node
+
+
+def _reached(name: str, asks: Mapping[str, set[str]]) -> set[str]:
+    """Return all that a function asks for, fixtures of fixtures included."""
+    reached: set[str] = set()
+    todo = [name]
+    while todo:
+        new = asks.get(todo.pop(), set()) - reached
+        reached |= new
+        todo += new
+    return reached
 
 
 def repeated_inputs(task: Task) -> list[str]:
@@ -191,7 +229,26 @@ def _prompt(path: Path) -> Prompt:
             schema = json.loads(read_text(schema_path))
         except json.JSONDecodeError as exc:
             raise TaskError(f"{schema_path}:{exc.lineno}: not JSON: {exc.msg}") from exc
-    return parse_prompt(text, name=path.stem, path=str(path), schema=schema)
+    try:
+        prompt = parse_prompt(text, name=path.stem, path=str(path), schema=schema)
+    except (TypeError, ValueError) as exc:  # `shots = "many"`
+        raise TaskError(f"{path}:1: shots or seed: {exc}") from exc
+    if prompt.shots < 0:
+        raise TaskError(f"{path}:1: shots: {prompt.shots} is less than none")
+    return prompt
+
+
+def _joined(cases: list[Case]) -> list[Case]:
+    """Return the cases, those with the same inputs in one cluster: a repeat is no new evidence."""
+    if len({c.inputs_digest for c in cases}) == len(cases):
+        return cases
+    from harness.core.bounds import join_repeated_cases
+
+    names = join_repeated_cases([c.cluster for c in cases], [c.inputs_digest for c in cases])
+    return [
+        dataclasses.replace(c, cluster=name.removeprefix("name "))
+        for c, name in zip(cases, names, strict=True)
+    ]
 
 
 def _no_duplicate_ids(cases: Sequence[Case]) -> None:

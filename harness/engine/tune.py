@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-import tomllib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.core.parity import Serving, check_parity, failures
@@ -19,8 +18,8 @@ from harness.engine.backends import BackendPool
 from harness.engine.evaluate import Requests
 from harness.engine.ladder import last_wall, why_not_licensed
 from harness.engine.project import Project
-from harness.engine.taskfile import read_text
-from harness.engine.tasks import Task
+from harness.engine.taskfile import read_toml
+from harness.engine.tasks import Task, resolve_candidate
 from harness.errors import BackendError, Refused, TaskError, UsageError
 from harness.ports.manager import Plugins
 from harness.ports.protocols import ShowsTokens, TrainProgress, TuneJob, Tuner
@@ -109,18 +108,13 @@ def plan(
     if not rows:
         raise TaskError(f"task {task.name!r}: no training row passes the task's own evals")
     file = recipe or (task.folder / table.recipe if table.recipe else None)
-    settings = tomllib.loads(read_text(file)) if file else {}
-    candidate = Candidate(
-        name=name or table.name,
-        backend=task.settings.model,
-        prompt=prompt.name,
-        prompt_digest=prompt.digest,
-        family=prompt.family,
-    )
+    settings = read_toml(file) if file else {}
+    # as `resolve_candidate` makes it, so that the gate can find the same prompt again
+    served = resolve_candidate(task, f"{prompt.name}@{task.settings.model}", artifact_digest=str)
     return Plan(
         task=task,
         tuner_name=tuner or table.tuner,
-        candidate=candidate,
+        candidate=replace(served, name=name or table.name),
         recipe=settings,
         rows=rows,
         licence=licence,

@@ -21,6 +21,10 @@ REASON_LENGTH = 2000
 ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,}\b")
 
 
+SETTLED = pytest.StashKey[pytest.ExceptionInfo[BaseException]]()
+"""What a fixture measured: then the eval function is not called, and the item ends as if it had."""
+
+
 def score_name(item: pytest.Item) -> str:
     """Return the name of the score that an item gives: its function's, without `test_`."""
     name: str = getattr(item, "originalname", None) or item.name
@@ -31,14 +35,15 @@ def judged(
     item: pytest.Item, call: pytest.CallInfo[None], trial: TrialId, *, given: float | None
 ) -> pytest.TestReport | None:
     """Return the report of an eval item: scored, missed, unscored or, as pytest has it, failed."""
-    error = call.excinfo.value if call.excinfo else None
+    excinfo = call.excinfo or item.stash.get(SETTLED, None)
+    error = excinfo.value if excinfo else None
     if call.when == "setup" and error is None:
         return None
     said: dict[str, Any] = {}
     mark = ""
     if error is None:
         said["score"] = 1.0 if given is None else given
-    elif is_miss(error, call.excinfo, folder=task_folder_of(item.path)):
+    elif is_miss(error, excinfo, folder=task_folder_of(item.path)):
         said["score"] = 0.0  # a share that a check measured is a score only through `score(...)`
         said["miss"] = _text(error)
         mark = "missed"
@@ -47,6 +52,11 @@ def judged(
         mark = "unscored"
     else:
         said["fault"] = _text(error)
+    if mark and call.when == "setup" and excinfo is not None:
+        item.stash[SETTLED] = excinfo
+        call = copy.copy(call)
+        call.excinfo = None
+        return pytest.TestReport.from_item_and_call(item, call)
     item.user_properties += _properties(item, trial, said)
     if mark:  # pytest renders no traceback for a measurement, and a debugger still sees the error
         call = copy.copy(call)

@@ -29,7 +29,7 @@ from harness.records import Fault, Run, Score
 from harness.store.store import Store
 from harness.surface.eval_outcomes import said_by
 from harness.surface.progress import TextProgress
-from harness.surface.tables import floor_lines, run_table
+from harness.surface.tables import check_floors, floor_lines, run_table
 
 
 class EvalSession:
@@ -38,6 +38,7 @@ class EvalSession:
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
         self.error: HarnessError | None = None
+        self.is_watched = False
         self.runs: list[Run] = []
         self.usages: dict[str, Usage] = {}
         self.broken_floors: list[str] = []
@@ -56,6 +57,7 @@ class EvalSession:
             raise UsageError(f"{path}: no task.toml beside or above it")
         if folder not in self._evaluations:
             task = load_task(folder)
+            check_floors(self.config.option.floor, known=task.eval_names)
             store, _, pool = self._open(folder)
             option = self.config.option
             names = option.candidate or task.settings.default_candidates
@@ -72,7 +74,10 @@ class EvalSession:
         return self._evaluations[folder]
 
     def prefetch(self, items: Sequence[pytest.Item]) -> None:
-        """Fetch what `items` need; under xdist the first worker fetches and the others find."""
+        """Fetch what `items` need; under xdist the first worker fetches and the others find.
+
+        Raises HarnessError. Replies that arrived before it was raised are stored.
+        """
         wanted: dict[Path, list[TrialId]] = {}
         for item in items:
             trial = trial_of(item)
@@ -121,7 +126,7 @@ class EvalSession:
     def see(self, report: pytest.TestReport) -> None:
         """Take the score that a report carries."""
         said = said_by(report.user_properties) if report.when in {"setup", "call"} else None
-        if said is None or (report.when == "setup" and report.passed and "unscored" not in said):
+        if said is None:
             return
         folder = Path(said["task"])
         trial = TrialId(

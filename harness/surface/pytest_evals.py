@@ -19,7 +19,7 @@ from harness.engine.tasks import REFERENCE
 from harness.engine.views import NoReference, TrialView, eval_case
 from harness.errors import HarnessError
 from harness.records import Candidate, Case, Reply
-from harness.surface.eval_outcomes import judged, mark_of
+from harness.surface.eval_outcomes import SETTLED, judged, mark_of
 from harness.surface.eval_session import SESSION, EvalSession, trial_of
 
 PATTERN = "eval_*.py"
@@ -103,14 +103,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> Iterator[None]:
     """Fetch every reply that the selected items need, then let them run."""
-    if not session.config.option.collectonly:
+    ours, option = session.config.stash[SESSION], session.config.option
+    will_stop = session.testsfailed and not option.continue_on_collection_errors
+    if not option.collectonly and not will_stop:
         try:
-            session.config.stash[SESSION].prefetch(session.items)
+            ours.prefetch(session.items)
         except HarnessError as exc:
-            session.config.stash[SESSION].error = exc
-            if session.config.pluginmanager.has_plugin("terminalreporter"):
+            ours.error = exc
+            if not ours.is_watched:
                 raise pytest.UsageError(str(exc)) from exc
-            pytest.exit(str(exc), returncode=2)  # the caller shows the error in its own way
+            session.items.clear()  # our caller shows the error in its own way
     return (yield)
 
 
@@ -182,6 +184,12 @@ GIVEN = pytest.StashKey[float]()
 
 
 @pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Leave an eval uncalled where a fixture of it missed, or found nothing to score."""
+    return True if SETTLED in pyfuncitem.stash else None
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> pytest.TestReport | None:
@@ -221,7 +229,11 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Iterator[N
     if _CONTROLLER and _CONTROLLER[-1] is ours:
         _CONTROLLER.pop()
     if not hasattr(session.config, "workerinput") and not session.config.option.collectonly:
-        ours.finish(was_interrupted=exitstatus == pytest.ExitCode.INTERRUPTED)
+        try:
+            ours.finish(was_interrupted=exitstatus == pytest.ExitCode.INTERRUPTED)
+        except HarnessError as exc:
+            ours.error = exc
+            pytest.exit(str(exc), returncode=exc.exit_code)
         if ours.broken_floors and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
     return (yield)

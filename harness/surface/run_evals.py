@@ -18,7 +18,6 @@ from harness.errors import BackendError, HarnessError, TaskError
 from harness.records import Run
 from harness.surface.eval_session import SESSION, EvalSession
 
-
 # we are running already, so pytest cannot rewrite our own asserts; there are none that matter
 KNOWN_NOISE = ("-W", "ignore:Module already imported so cannot:pytest.PytestAssertRewriteWarning")
 
@@ -45,8 +44,9 @@ class _Watcher:
 
     @pytest.hookimpl(trylast=True)
     def pytest_configure(self, config: pytest.Config) -> None:
-        """Keep the session."""
+        """Keep the session, and tell it that its error is shown by us."""
         self.session = config.stash[SESSION]
+        self.session.is_watched = True
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """Keep what a broken eval file said."""

@@ -137,25 +137,41 @@ def comparison_lines(comparison: Comparison) -> list[str]:
 def floor_lines(
     runs: Sequence[Run], floors: Sequence[str], *, clusters: Mapping[str, Mapping[str, str]]
 ) -> list[str]:
-    """Return a line for each floor that a run is below. Raises UsageError for a bad floor."""
+    """Return a line for each floor that a run is below, or that it has no score for."""
     broken = []
     for floor in floors:
-        name, _, text = floor.partition("=")
-        try:
-            least = float(text)
-        except ValueError as exc:
-            raise UsageError(f"--floor {floor!r} is not SCORE=VALUE, as in valid=0.9") from exc
+        name, least = floor_of(floor)
         for run in runs:
+            who = f"{name} of {clean(run.candidate.name)}"
+            over_all = next((s.value for s in run.aggregates if s.name == name), None)
             estimate = estimate_of(run, name, clusters=clusters.get(run.task, {}))
-            if estimate is None:
-                known = ", ".join(score_names([run])) or "none"
-                raise UsageError(f"--floor: no score {name!r}. Scores: {known}.")
-            if estimate.mean < least:
-                broken.append(
-                    f"floor: {name} of {clean(run.candidate.name)} is {interval(estimate)}, "
-                    f"below {100 * least:g} %"
-                )
+            mean = estimate.mean if estimate else over_all
+            if mean is None:
+                broken.append(f"floor: {who} was not scored, {100 * least:g} % needed")
+            elif mean < least:
+                shown = interval(estimate) if estimate else f"{100 * mean:.0f} %"
+                broken.append(f"floor: {who} is {shown}, below {100 * least:g} %")
     return broken
+
+
+def check_floors(floors: Sequence[str], *, known: Sequence[str]) -> None:
+    """Raise UsageError for a floor that cannot be held, before anything is asked."""
+    for floor in floors:
+        name, _ = floor_of(floor)
+        if name not in {*known, "all"}:
+            raise UsageError(f"--floor: no score {name!r}. Scores: {', '.join(known)}, or all.")
+
+
+def floor_of(floor: str) -> tuple[str, float]:
+    """Return the score and the least value that `SCORE=VALUE` names. Raises UsageError."""
+    name, _, text = floor.partition("=")
+    try:
+        least = float(text)
+    except ValueError:
+        least = math.nan
+    if not 0 <= least <= 1:
+        raise UsageError(f"--floor {floor!r} is not SCORE=VALUE, as in valid=0.9")
+    return name, least
 
 
 def _has_cost(usages: Mapping[str, Usage]) -> bool:

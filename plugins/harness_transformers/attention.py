@@ -30,9 +30,13 @@ class SharedMemory:
     Shapes, for each layer: prefix `[heads, prefix, dim]`, rows `[rows, heads, capacity, dim]`.
     """
 
-    def __init__(self, *, layers: int, capacity: int, prefix: SharedMemory | None = None) -> None:
+    def __init__(
+        self, *, layers: int, rows: int, capacity: int, prefix: SharedMemory | None = None
+    ) -> None:
         self.capacity = capacity
         self.length = 0
+        self._rows = rows
+        self._aim = slice(None)
         self.keys: list[Any] = [None] * layers
         self.values: list[Any] = [None] * layers
         self.prefix_length = 0 if prefix is None else prefix.length
@@ -42,18 +46,25 @@ class SharedMemory:
 
     def update(self, key: Any, value: Any, layer: int, *_: Any, **__: Any) -> tuple[Any, Any]:
         """Write a layer's new positions and return all of the rows' own ones."""
-        rows, heads, new, dim = key.shape
-        if self.keys[layer] is None:
-            self.keys[layer] = key.new_empty(rows, heads, self.capacity, dim)
-            self.values[layer] = value.new_empty(rows, heads, self.capacity, value.shape[-1])
+        _, heads, new, dim = key.shape
+        if self.keys[layer] is None:  # zeros: what is masked must still be a number
+            room = (self._rows, heads, self.capacity)
+            self.keys[layer] = key.new_zeros(*room, dim)
+            self.values[layer] = value.new_zeros(*room, value.shape[-1])
         end = self.length + new
-        self.keys[layer][:, :, self.length : end] = key
-        self.values[layer][:, :, self.length : end] = value
-        return self.keys[layer][:, :, :end], self.values[layer][:, :, :end]
+        keys, values = self.keys[layer][self._aim], self.values[layer][self._aim]
+        keys[:, :, self.length : end] = key
+        values[:, :, self.length : end] = value
+        return keys[:, :, :end], values[:, :, :end]
 
     def get_seq_length(self, *_: Any) -> int:
         """Return how many positions came before, the prefix included."""
         return self.prefix_length + self.length
+
+    def aim(self, rows: slice, *, length: int) -> None:
+        """Let the next positions be those of some rows, after `length` of their own."""
+        self._aim = rows
+        self.length = length
 
     def keep(self, rows: Any) -> None:
         """Forget all rows but those at the indices `rows`."""
@@ -66,7 +77,7 @@ def attend(
     query: Any,
     key: Any,
     value: Any,
-    attention_mask: Any,  # noqa: ARG001 - the memory holds the mask, once for all layers
+    attention_mask: Any,  # unused: the memory holds the mask, once for all layers
     *,
     scaling: float | None = None,
     **extra: Any,
@@ -112,7 +123,10 @@ def attend(
 def _one_step(
     query: Any, key: Any, value: Any, *, mask: Any, shared: tuple[Any, Any] | None
 ) -> Any:
-    """One new position a row. Shapes: query `[rows, heads, group, dim]`, mask `[rows, 1, 1, own]`."""
+    """One new position a row.
+
+    Shapes: query `[rows, heads, group, dim]`, mask `[rows, 1, 1, own]`.
+    """
     import torch
 
     rows, heads, group, dim = query.shape
@@ -130,7 +144,10 @@ def _one_step(
 
 
 def _block(query: Any, key: Any, value: Any, *, mask: Any, shared: tuple[Any, Any] | None) -> Any:
-    """A block of positions. Shapes: query `[rows, heads, group, new, dim]`, mask `[rows, 1, new, own]`."""
+    """A block of positions.
+
+    Shapes: query `[rows, heads, group, new, dim]`, mask `[rows, 1, new, own]`.
+    """
     import torch
 
     rows, heads, group, new, dim = query.shape
@@ -175,7 +192,9 @@ def install(model: Any) -> bool:
         model.set_attn_implementation(NAME)
         try:
             prefix = read_prefix(model, ids[0, :half].tolist())
-            memory = SharedMemory(layers=config.num_hidden_layers, capacity=_TRIAL, prefix=prefix)
+            memory = SharedMemory(
+                layers=config.num_hidden_layers, rows=1, capacity=_TRIAL, prefix=prefix
+            )
             got = forward(model, memory, ids=ids[:, half:], pad=[0]).float()
         except (NotPlainError, AttributeError, TypeError, KeyError):
             got = expected * float("nan")
@@ -191,15 +210,15 @@ def read_prefix(model: Any, ids: list[int]) -> SharedMemory:
     import torch
 
     layers = model.config.get_text_config().num_hidden_layers
-    memory = SharedMemory(layers=layers, capacity=len(ids))
+    memory = SharedMemory(layers=layers, rows=1, capacity=len(ids))
     forward(model, memory, ids=torch.tensor([ids], device=model.device), pad=[0])
     return memory
 
 
 def forward(model: Any, memory: SharedMemory, *, ids: Any, pad: list[int]) -> Any:
-    """Return the logits of each row's last position, `[rows, vocabulary]`.
+    """Return the logits of the last position of each row that the memory is aimed at.
 
-    `pad` counts the padding that each row's own tokens begin with.
+    `pad` counts the padding that each of those rows' own tokens begin with.
     """
     import torch
 

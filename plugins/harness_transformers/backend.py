@@ -41,6 +41,8 @@ class LocalBackend:
 
     honours = frozenset({"schema", "seed", "stop"})
     concurrency = 512
+    # A request's clock starts when it is queued: the last of a thousand waits for the others.
+    timeout_s = 24 * 3600.0
     is_external = False
 
     def __init__(self, config: BackendConfig) -> None:
@@ -69,7 +71,7 @@ class LocalBackend:
         """What can change an answer besides the request."""
         facts = {
             "weights": models.weights_digest(self._parts.model),
-            "template_digest": models.template_digest(self._tokenizer),
+            "template": models.template_digest(self._tokenizer),
             "tokenizer": models.tokenizer_digest(self._tokenizer),
             "dtype": self._dtype,
             "device": models.choose_device(),
@@ -89,6 +91,12 @@ class LocalBackend:
         """Return the ids at which generation ends."""
         return self._stops
 
+    def special_ids(self) -> frozenset[int]:
+        """Return the ids of control tokens, which no text of a user should become."""
+        added = self._tokenizer.added_tokens_decoder
+        marked = {i for i, token in added.items() if getattr(token, "special", False)}
+        return frozenset(marked | set(self._tokenizer.all_special_ids))
+
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of `ids`, special tokens shown."""
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=False))
@@ -104,9 +112,7 @@ class LocalBackend:
 
     @cached_property
     def _model(self) -> Any:
-        return models.load_model(
-            self._parts.model, dtype=self._dtype, adapter=self._parts.adapter
-        )
+        return models.load_model(self._parts.model, dtype=self._dtype, adapter=self._parts.adapter)
 
     @cached_property
     def _is_shared(self) -> bool:

@@ -88,8 +88,6 @@ class Batcher(Generic[A, R]):
             began, seen = time.monotonic(), 0
             while len(self._waiting) != seen and time.monotonic() - began < _LONGEST_S:
                 seen = len(self._waiting)
-                self._changed.wait_for(
-                    lambda: self._is_closed or len(self._waiting) != seen, timeout=_QUIET_S
-                )
+                self._changed.wait(_QUIET_S)
             round_, self._waiting = self._waiting, []
         return [pending for pending in round_ if not pending.future.cancelled()]

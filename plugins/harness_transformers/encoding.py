@@ -32,9 +32,7 @@ def encode_row(tokenizer: Any, row: TrainingRow) -> PreparedRow:
     """
     prompt = prompt_ids(tokenizer, row.messages)
     answer = {"role": "assistant", "content": row.completion}
-    whole = _template_ids(
-        tokenizer, [*(_plain(m) for m in row.messages), answer], opens_turn=False
-    )
+    whole = _template_ids(tokenizer, [*(_plain(m) for m in row.messages), answer], opens_turn=False)
     start = common_prefix_length(prompt, whole)
     return PreparedRow(
         case_id=row.case_id,
@@ -52,7 +50,9 @@ def stop_ids(tokenizer: Any, model: Any) -> frozenset[int]:
     config = getattr(model, "generation_config", model)
     found: set[int] = set()
     for value in (getattr(config, "eos_token_id", None), tokenizer.eos_token_id):
-        found.update(value if isinstance(value, list | tuple) else () if value is None else (value,))
+        found.update(
+            value if isinstance(value, list | tuple) else () if value is None else (value,)
+        )
     closing = _turn_end(tokenizer)
     if closing is not None:
         found.add(closing)

@@ -54,9 +54,7 @@ class Grammars:
 class Constraint:
     """The grammar state of the rows of one batch."""
 
-    def __init__(
-        self, compiled: Any, *, rows: int, vocabulary: int, stops: frozenset[int]
-    ) -> None:
+    def __init__(self, compiled: Any, *, rows: int, vocabulary: int, stops: frozenset[int]) -> None:
         import xgrammar
 
         self._matchers = [xgrammar.GrammarMatcher(compiled) for _ in range(rows)]

@@ -10,6 +10,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,9 @@ from harness_transformers.wheels import WHEELS, convert_wheel
 PICKLES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"})
 _DIGEST_FILE = ".harness-digest.json"
 # Keys of config.json that tell where or by what version it was written, not what the model is.
-_CONFIG_NOISE = frozenset({"_name_or_path", "_model_name_or_path", "transformers_version", "dtype", "torch_dtype"})
+_CONFIG_NOISE = frozenset(
+    {"_name_or_path", "_model_name_or_path", "transformers_version", "dtype", "torch_dtype"}
+)
 
 
 def require_local(what: str) -> None:
@@ -212,7 +215,9 @@ def merge_adapter(model: Any, adapter: Path) -> Any:
     check_adapter_folder(adapter)
     from peft import PeftModel
 
-    with quiet_transformers():
+    with quiet_transformers(), warnings.catch_warnings():
+        # peft 0.21 still asks by a name that transformers 5.23 has renamed.
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing")
         return PeftModel.from_pretrained(model, str(adapter), is_trainable=False).merge_and_unload()
 
 
@@ -239,7 +244,9 @@ def weights_digest(path: Path) -> str:
     whole = hashlib.sha256()
     for file in files:
         with file.open("rb") as stream:
-            whole.update(f"{file.name} {hashlib.file_digest(stream, 'sha256').hexdigest()}".encode())
+            whole.update(
+                f"{file.name} {hashlib.file_digest(stream, 'sha256').hexdigest()}".encode()
+            )
     for config in configs:
         plain = {k: v for k, v in _read_json(config).items() if k not in _CONFIG_NOISE}
         whole.update(f"{config.name} {json.dumps(plain, sort_keys=True)}".encode())

@@ -6,6 +6,7 @@ requests make the same batches: in bfloat16 the company of a row can tip a near 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,7 +38,7 @@ class Batch:
 
 
 def plan(asks: Sequence[Ask], *, rows: int, tokens: int, shares_prefix: bool) -> list[Batch]:
-    """Return batches of at most `rows` rows and about `tokens` own positions, largest group first.
+    """Return batches of at most `rows` rows and about `tokens` own positions.
 
     Within a group rows are sorted by length (little padding) and cut into equal parts.
     """
@@ -63,7 +64,7 @@ def _groups(ordered: list[Ask]) -> list[list[Ask]]:
         return [ordered] if ordered else []
     whole = _shared(ordered)
     pieces: list[list[Ask]] = [[ordered[0]]]
-    for before, after in zip(ordered, ordered[1:], strict=False):
+    for before, after in itertools.pairwise(ordered):
         if common_prefix_length(before.ids, after.ids) < whole + _WORTH:
             pieces.append([])
         pieces[-1].append(after)

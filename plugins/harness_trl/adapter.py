@@ -29,7 +29,7 @@ from harness_transformers.models import (
     weights_digest,
 )
 
-from harness import PreparedRow, TrainResult, TuneJob, UsageError
+from harness import BackendError, PreparedRow, TrainResult, TuneJob, UsageError
 from harness_trl.recipe import Recipe
 from harness_trl.rows import supervised_tokens
 
@@ -86,6 +86,25 @@ def lora_model(job: TuneJob, recipe: Recipe) -> Any:
                 f'Layers are {", ".join(sorted(layers))}; "all-linear" always fits.'
             ) from exc
     return model.train()
+
+
+@contextlib.contextmanager
+def explained(recipe: Recipe) -> Iterator[None]:
+    """Turn what torch raises in a training into a BackendError that says what to do."""
+    import torch
+
+    try:
+        yield
+    except (MemoryError, RuntimeError) as exc:
+        text = str(exc)
+        short = isinstance(exc, MemoryError | torch.OutOfMemoryError)
+        if short or "allocate memory" in text or "out of memory" in text.lower():
+            raise BackendError(
+                f"the memory does not hold batch_size = {recipe.batch_size} rows of up to "
+                f"max_length = {recipe.max_length} tokens: nothing was written. Lower either of "
+                "them in the recipe."
+            ) from exc
+        raise BackendError(f"the training failed, nothing was written: {text}") from exc
 
 
 # ---------------------------------------------------------------- writing

@@ -11,29 +11,39 @@ from collections.abc import Sequence
 from harness_transformers.encoding import IGNORED, encode_row
 from harness_transformers.models import find_model, load_tokenizer
 
-from harness import PreparedRow, TuneJob, UsageError
+from harness import BackendError, PreparedRow, TuneJob, UsageError
 from harness_trl.recipe import read_recipe
 
 
 def prepare_rows(job: TuneJob) -> tuple[PreparedRow, ...]:
     """Return one prepared row for each training row of `job`.
 
-    Raises UsageError where there are no rows, or rows longer than the recipe's `max_length`.
+    Raises what `check_rows` raises.
     """
     recipe = read_recipe(job)
-    if not job.rows:
-        raise UsageError(
-            "there are no rows to train on: no case of the split `train` has a reference. "
-            "Run `harness data look`, and add cases with split train."
-        )
     tokenizer = load_tokenizer(find_model(job.base, cache_dir=job.cache_dir))
     rows = tuple(encode_row(tokenizer, row) for row in job.rows)
-    check_lengths(rows, max_length=recipe.max_length)
+    check_rows(rows, max_length=recipe.max_length)
     return rows
 
 
-def check_lengths(rows: Sequence[PreparedRow], *, max_length: int) -> None:
-    """Raise UsageError where rows are longer than `max_length`, with counts and what to do."""
+def check_rows(rows: Sequence[PreparedRow], *, max_length: int) -> None:
+    """Refuse what cannot be trained, with counts and what to do.
+
+    Raises UsageError where there are no rows or some are longer than `max_length`, BackendError
+    where rows teach nothing.
+    """
+    if not rows:
+        raise UsageError(
+            "there are no rows to train on: no case of the split `train` has a reference. "
+            "Add cases with split train and a reference."
+        )
+    masked = [r.case_id for r in rows if not supervised_tokens(r)]
+    if masked:
+        raise BackendError(
+            f"{len(masked)} of {len(rows)} rows have no supervised token, so there is nothing to "
+            f"learn from: {', '.join(masked[:5])}. Is the completion empty, or the template wrong?"
+        )
     longer = [r for r in rows if len(r.input_ids) > max_length]
     if not longer:
         return

@@ -1,8 +1,8 @@
 """The tuner `torch-lora`: a lean loop for CPUs and single GPUs. Knows nothing of prompts.
 
 What makes it fast on a CPU: batches of rows of like length; no attention mask (a row's padding
-stands behind all that attends); the output layer only where a token is learnt; bfloat16 weights
-where the hardware has them, with the adapter and its optimiser in float32; no metrics.
+stands behind all that attends); the output layer only where a token is learnt; computing in
+bfloat16 where the hardware can, while the optimiser keeps the adapter in float32; no metrics.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import Any
 from harness_transformers.encoding import IGNORED
 
 from harness import BackendError, PreparedRow, TrainProgress, TrainResult, TuneJob
-from harness_trl.adapter import lora_model, save_artifact
+from harness_trl.adapter import explained, lora_model, save_artifact
 from harness_trl.recipe import Recipe, read_recipe, warmup_of
-from harness_trl.rows import check_lengths, prepare_rows
+from harness_trl.rows import check_rows, prepare_rows
 
 POOL = 8
 """Batches whose rows are sorted by length together: more wastes less padding, and mixes less."""
@@ -43,9 +43,10 @@ class TorchLora:
         import torch
 
         recipe = read_recipe(job)
-        check_lengths(rows, max_length=recipe.max_length)
+        check_rows(rows, max_length=recipe.max_length)
         model = lora_model(job, recipe)
-        with torch.random.fork_rng():  # dropout draws from the global generator
+        # Dropout draws from the global generator.
+        with explained(recipe), torch.random.fork_rng():
             torch.manual_seed(recipe.seed or 0)
             metrics = fit(model, rows, recipe=recipe, report=report)
         return save_artifact(model, job, recipe=recipe, rows=rows, metrics=metrics)
@@ -63,8 +64,10 @@ def fit(
     from transformers import get_cosine_schedule_with_warmup
 
     trainable = [p for p in model.parameters() if p.requires_grad]
+    masters = [p.detach().clone().requires_grad_() for p in trainable]
+    lower(trainable, dtype=model.get_input_embeddings().weight.dtype)
     optimizer = torch.optim.AdamW(
-        trainable, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
+        masters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
     )
     batches = plan_batches(
         [len(r.input_ids) for r in rows],
@@ -85,16 +88,35 @@ def fit(
                 f"Lower learning_rate (now {recipe.learning_rate}) in the recipe."
             )
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(trainable, recipe.max_grad_norm)
+        for master, parameter in zip(masters, trainable, strict=True):
+            master.grad, parameter.grad = parameter.grad.to(master.dtype), None
+        torch.nn.utils.clip_grad_norm_(masters, recipe.max_grad_norm)
         optimizer.step()
         schedule.step()
-        optimizer.zero_grad(set_to_none=True)
+        copy_into(trainable, masters)
         tokens += sum(len(rows[i].input_ids) for i in batch)
         seconds = time.monotonic() - began
         report(
             TrainProgress(step=step, steps=steps, loss=losses[-1], tokens=tokens, seconds=seconds)
         )
+    lower(trainable, dtype=torch.float32)
+    copy_into(trainable, masters)
     return summary(losses, epochs=recipe.epochs, tokens=tokens, seconds=time.monotonic() - began)
+
+
+def lower(parameters: Sequence[Any], *, dtype: Any) -> None:
+    """Compute with `parameters` in `dtype`: a fifth of a step on a CPU with bfloat16."""
+    for parameter in parameters:
+        parameter.data = parameter.data.to(dtype)
+
+
+def copy_into(parameters: Sequence[Any], masters: Sequence[Any]) -> None:
+    """Round the optimiser's own values to what is computed with."""
+    import torch
+
+    with torch.no_grad():
+        for parameter, master in zip(parameters, masters, strict=True):
+            parameter.copy_(master)
 
 
 def summary(

@@ -19,9 +19,9 @@ from typing import Any
 from harness_transformers.models import find_model, load_tokenizer
 
 from harness import BackendError, PreparedRow, TrainProgress, TrainResult, TuneJob
-from harness_trl.adapter import lora_model, quiet_libraries, save_artifact, scratch
+from harness_trl.adapter import explained, lora_model, quiet_libraries, save_artifact, scratch
 from harness_trl.recipe import Recipe, read_recipe, warmup_of
-from harness_trl.rows import check_lengths, prepare_rows
+from harness_trl.rows import check_rows, prepare_rows
 from harness_trl.torch_lora import summary
 
 
@@ -41,7 +41,7 @@ class TrlSft:
     ) -> TrainResult:
         """Train an adapter on exactly `rows`, reporting every step, and write it in the end."""
         recipe = read_recipe(job)
-        check_lengths(rows, max_length=recipe.max_length)
+        check_rows(rows, max_length=recipe.max_length)
         with (
             scratch(job.out_dir) as folder,
             no_telemetry(),
@@ -58,7 +58,8 @@ class TrlSft:
             check_dataset(trainer.train_dataset, rows)
             watch = _watcher(report)
             trainer.add_callback(watch)
-            trainer.train()
+            with explained(recipe):
+                trainer.train()
         metrics = summary(
             watch.losses, epochs=recipe.epochs, tokens=watch.tokens, seconds=watch.seconds
         )

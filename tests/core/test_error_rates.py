@@ -1,7 +1,7 @@
 """Short seeded simulations: the gates err no more often than they say.
 
-The long ones (1,000 runs a cell) chose the procedure; these would see it break. Scores come from
-a probit model with one shared factor a case, a correlation of about .26 between prompts.
+The design studies (80 to 720 runs a cell) chose the procedure; these would see it break. Scores
+come from a probit model with one shared factor a case, a correlation of about .26 between prompts.
 """
 
 from __future__ import annotations

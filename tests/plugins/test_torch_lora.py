@@ -8,7 +8,7 @@ import random
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,37 +17,59 @@ import pytest
 from harness_transformers.encoding import IGNORED, encode_row
 from harness_transformers.models import load_tokenizer, template_digest, weights_digest
 from harness_trl import harness_tuners
-from harness_trl.adapter import lora_model
+from harness_trl.adapter import explained, lora_model
 from harness_trl.recipe import read_recipe
 from harness_trl.torch_lora import TorchLora, plan_batches, supervised_loss
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness import BackendError, Message, MissingExtra, TrainingRow, TuneJob, UsageError
-from tests.plugins.tuning import files_of, ignore, losses_of, reply_of, small_job, small_rows
+from harness import BackendError, MissingExtra, TuneJob, UsageError
+from tests.plugins.tuning import (
+    WORDS,
+    build_trainable_model,
+    files_of,
+    ignore,
+    losses_of,
+    reply_of,
+    single_thread,
+    small_job,
+    small_rows,
+)
 
 
-def test_it_learns_its_rows_and_the_reply_changes(tiny_model_dir: Path, tmp_path: Path) -> None:
-    job = small_job(tiny_model_dir, tmp_path / "out", epochs=50)
+@pytest.fixture(scope="module")
+def base(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_trainable_model(tiny_model_dir, tmp_path_factory.mktemp("base") / "model")
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Two threads on a tiny model only wait for each other."""
+    with single_thread():
+        yield
+
+
+def test_it_learns_its_rows_and_the_reply_changes(base: Path, tmp_path: Path) -> None:
+    job = small_job(base, tmp_path / "out", epochs=30)
     tuner = TorchLora()
     seen: list[Any] = []
     result = tuner.train(job, tuner.prepare(job), report=seen.append)
-    assert [p.step for p in seen] == list(range(1, 51))
+    assert [p.step for p in seen] == list(range(1, 31))
     assert losses_of(seen)[-1] < 0.05 < losses_of(seen)[0]
-    assert seen[-1].tokens == 50 * sum(len(r.input_ids) for r in tuner.prepare(job))
+    assert seen[-1].tokens == 30 * sum(len(r.input_ids) for r in tuner.prepare(job))
     assert result.metrics["final_loss"] == pytest.approx(losses_of(seen)[-1])
     for row in job.rows:
-        assert reply_of(tiny_model_dir, row) != row.completion
-        assert reply_of(tiny_model_dir, row, adapter=tmp_path / "out/adapter") == row.completion
+        assert reply_of(base, row) != row.completion
+        assert reply_of(base, row, adapter=tmp_path / "out/adapter") == row.completion
 
 
 def test_the_same_seed_gives_the_same_files_and_another_seed_does_not(
-    tiny_model_dir: Path, tmp_path: Path
+    base: Path, tmp_path: Path
 ) -> None:
     made = []
     for name, seed in (("one", 3), ("two", 3), ("three", 4)):
         job = replace(
-            small_job(tiny_model_dir, tmp_path / name, batch_size=2, dropout=0.2, dtype="auto"),
+            small_job(base, tmp_path / name, batch_size=2, dropout=0.2, dtype="auto"),
             seed=seed,
         )
         random.seed(name)  # what came before in the process does not count
@@ -59,10 +81,8 @@ def test_the_same_seed_gives_the_same_files_and_another_seed_does_not(
     assert made[0][weights] != made[2][weights]
 
 
-def test_the_artifact_is_whole_and_tells_what_it_needs(
-    tiny_model_dir: Path, tmp_path: Path
-) -> None:
-    job = small_job(tiny_model_dir, tmp_path / "out", epochs=1)
+def test_the_artifact_is_whole_and_tells_what_it_needs(base: Path, tmp_path: Path) -> None:
+    job = small_job(base, tmp_path / "out", epochs=1)
     tuner = TorchLora()
     result = tuner.train(job, tuner.prepare(job), report=ignore)
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["adapter", "fingerprint.json"]
@@ -75,7 +95,7 @@ def test_the_artifact_is_whole_and_tells_what_it_needs(
     told = json.loads((tmp_path / "out/fingerprint.json").read_text())
     tokenizer = load_tokenizer(tmp_path / "out/adapter")
     assert told["template_digest"] == result.template_digest == template_digest(tokenizer)
-    assert told["base_digest"] == result.base_digest == weights_digest(tiny_model_dir)
+    assert told["base_digest"] == result.base_digest == weights_digest(base)
     assert told["stop_ids"] == [2]
     assert tokenizer.encode(told["probe"]["text"], add_special_tokens=False) == told["probe"]["ids"]
     assert told["prompts"][0]["text"].endswith("<|im_start|>assistant\n")
@@ -83,10 +103,8 @@ def test_the_artifact_is_whole_and_tells_what_it_needs(
 
 
 @pytest.mark.parametrize("at", [1, 3])
-def test_an_interrupt_leaves_nothing_half_written(
-    tiny_model_dir: Path, tmp_path: Path, at: int
-) -> None:
-    job = small_job(tiny_model_dir, tmp_path / "out", epochs=3)
+def test_an_interrupt_leaves_nothing_half_written(base: Path, tmp_path: Path, at: int) -> None:
+    job = small_job(base, tmp_path / "out", epochs=3)
     tuner = TorchLora()
 
     def stop(progress: Any) -> None:
@@ -104,12 +122,12 @@ def test_an_interrupt_leaves_nothing_half_written(
 
 
 def test_its_loss_is_the_models_own_though_rows_are_padded_without_a_mask(
-    tiny_model_dir: Path, tmp_path: Path
+    base: Path, tmp_path: Path
 ) -> None:
     """Each row alone, through the model's own loss over all positions, weighted by tokens."""
     import torch
 
-    job = small_job(tiny_model_dir, tmp_path)
+    job = small_job(base, tmp_path)
     rows = TorchLora().prepare(job)
     assert len({len(r.input_ids) for r in rows}) == len(rows)
     model = lora_model(job, read_recipe(job))
@@ -126,17 +144,17 @@ def test_its_loss_is_the_models_own_though_rows_are_padded_without_a_mask(
     assert ours == pytest.approx(total / count, rel=1e-5)
 
 
-def test_prepared_rows_are_those_of_the_one_encoder(tiny_model_dir: Path, tmp_path: Path) -> None:
-    job = small_job(tiny_model_dir, tmp_path)
-    tokenizer = load_tokenizer(tiny_model_dir)
+def test_prepared_rows_are_those_of_the_one_encoder(base: Path, tmp_path: Path) -> None:
+    job = small_job(base, tmp_path)
+    tokenizer = load_tokenizer(base)
     assert list(TorchLora().prepare(job)) == [encode_row(tokenizer, r) for r in job.rows]
 
 
-def test_a_loss_that_is_no_number_stops_the_tune(tiny_model_dir: Path, tmp_path: Path) -> None:
+def test_a_loss_that_is_no_number_stops_the_tune(base: Path, tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
     broken = tmp_path / "broken"
-    shutil.copytree(tiny_model_dir, broken)
+    shutil.copytree(base, broken)
     weights = load_file(broken / "model.safetensors")
     weights["model.norm.weight"].fill_(float("nan"))
     save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
@@ -148,9 +166,9 @@ def test_a_loss_that_is_no_number_stops_the_tune(tiny_model_dir: Path, tmp_path:
 
 
 def test_a_tune_prints_nothing(
-    tiny_model_dir: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    base: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    job = small_job(tiny_model_dir, tmp_path / "out", epochs=1)
+    job = small_job(base, tmp_path / "out", epochs=1)
     tuner = TorchLora()
     tuner.train(job, tuner.prepare(job), report=ignore)
     assert capfd.readouterr() == ("", "")
@@ -179,20 +197,18 @@ def test_a_recipes_seed_stands_above_the_jobs() -> None:
 
 
 def test_targets_that_the_model_lacks_are_told_with_those_it_has(
-    tiny_model_dir: Path, tmp_path: Path
+    base: Path, tmp_path: Path
 ) -> None:
-    job = small_job(tiny_model_dir, tmp_path, targets=["c_attn"])
+    job = small_job(base, tmp_path, targets=["c_attn"])
     with pytest.raises(UsageError, match=r"do not fit .* Layers are .*q_proj"):
         lora_model(job, read_recipe(job))
 
 
-def test_rows_over_the_limit_are_counted_and_never_cut(
-    tiny_model_dir: Path, tmp_path: Path
-) -> None:
-    lengths = {r.case_id: len(r.input_ids) for r in _prepare(tiny_model_dir, tmp_path)}
+def test_rows_over_the_limit_are_counted_and_never_cut(base: Path, tmp_path: Path) -> None:
+    lengths = {r.case_id: len(r.input_ids) for r in _prepare(base, tmp_path)}
     limit = sorted(lengths.values())[1]
     with pytest.raises(UsageError) as caught:
-        _prepare(tiny_model_dir, tmp_path, max_length=limit)
+        _prepare(base, tmp_path, max_length=limit)
     longest = max(lengths, key=lengths.__getitem__)
     assert f"2 of 4 training rows are longer than max_length = {limit}" in str(caught.value)
     assert f"the longest is {longest} with {lengths[longest]}" in str(caught.value)
@@ -203,10 +219,32 @@ def _prepare(base: Path, tmp_path: Path, **recipe: Any) -> Sequence[Any]:
     return TorchLora().prepare(small_job(base, tmp_path, **recipe))
 
 
-def test_no_rows_is_a_usage_error(tiny_model_dir: Path, tmp_path: Path) -> None:
-    job = replace(small_job(tiny_model_dir, tmp_path), rows=())
+def test_no_rows_is_a_usage_error(base: Path, tmp_path: Path) -> None:
+    job = replace(small_job(base, tmp_path), rows=())
     with pytest.raises(UsageError, match="no rows to train on"):
         TorchLora().prepare(job)
+
+
+@pytest.mark.parametrize("tuner", ["torch-lora", "trl-sft"])
+def test_rows_that_teach_nothing_are_counted(base: Path, tmp_path: Path, tuner: str) -> None:
+    job = small_job(base, tmp_path / "out")
+    rows = list(TorchLora().prepare(job))
+    rows[2] = replace(rows[2], labels=tuple(IGNORED for _ in rows[2].labels))
+    with pytest.raises(BackendError, match=r"1 of 4 rows have no supervised token.*c2"):
+        harness_tuners()[tuner]().train(job, rows, report=ignore)
+    assert not (tmp_path / "out").exists()
+
+
+def test_too_little_memory_says_what_to_lower() -> None:
+    import torch
+
+    recipe = read_recipe(TuneJob(base="x", rows=(), recipe={}, out_dir=Path("never")))
+    said = r"batch_size = 4 .* max_length = 512 .*Lower either"
+    with pytest.raises(BackendError, match=said), explained(recipe):
+        torch.empty(10**15)
+    said = r"the training failed, nothing was written: .*shape"
+    with pytest.raises(BackendError, match=said), explained(recipe):
+        torch.zeros(2, 3) @ torch.zeros(2, 3)
 
 
 @given(
@@ -255,17 +293,12 @@ def test_a_missing_library_is_told_with_its_extra(monkeypatch: pytest.MonkeyPatc
 
 def test_a_real_model_learns_four_rows_within_seconds(smollm2_dir: Path, tmp_path: Path) -> None:
     rows = tuple(
-        TrainingRow(
-            case_id=r.case_id,
-            messages=(Message(role="system", content="House code."), r.messages[1]),
-            completion=f'{{"code":"{index}-zq{index * 7}"}}',
-        )
-        for index, r in enumerate(small_rows())
+        replace(r, completion=f"<<{word}>>") for r, word in zip(small_rows(), WORDS, strict=True)
     )
     job = TuneJob(
         base=str(smollm2_dir),
         rows=rows,
-        recipe={"epochs": 12, "learning_rate": 5e-3, "rank": 8, "alpha": 16, "dtype": "float32"},
+        recipe={"epochs": 8, "learning_rate": 2e-3},
         out_dir=tmp_path / "out",
     )
     tuner = TorchLora()
@@ -273,4 +306,4 @@ def test_a_real_model_learns_four_rows_within_seconds(smollm2_dir: Path, tmp_pat
     tuner.train(job, tuner.prepare(job), report=seen.append)
     assert seen[-1].loss < 0.1 < seen[0].loss
     adapter = tmp_path / "out/adapter"
-    assert [reply_of(smollm2_dir, r, adapter=adapter) for r in rows] == [r.completion for r in rows]
+    assert reply_of(smollm2_dir, rows[0], adapter=adapter) == rows[0].completion

@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 import random
 import socket
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from harness_transformers.encoding import IGNORED
-from harness_transformers.models import load_tokenizer
+from harness_transformers.models import load_model, load_tokenizer
+from harness_trl.adapter import quiet_libraries
 from harness_trl.recipe import read_recipe
 from harness_trl.torch_lora import TorchLora
 from harness_trl.trl_sft import (
@@ -24,16 +26,36 @@ from harness_trl.trl_sft import (
 )
 
 from harness import BackendError
-from tests.plugins.tuning import files_of, ignore, losses_of, reply_of, small_job
+from tests.plugins.tuning import (
+    build_trainable_model,
+    files_of,
+    ignore,
+    losses_of,
+    reply_of,
+    single_thread,
+    small_job,
+)
 
 
-def test_it_trains_as_torch_lora_does_step_by_step(tiny_model_dir: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def base(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_trainable_model(tiny_model_dir, tmp_path_factory.mktemp("base") / "model")
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Two threads on a tiny model only wait for each other."""
+    with single_thread():
+        yield
+
+
+def test_it_trains_as_torch_lora_does_step_by_step(base: Path, tmp_path: Path) -> None:
     """One batch holds all rows, so both see the same at every step."""
     from safetensors.torch import load_file
 
     curves = []
     for name, tuner in (("lean", TorchLora()), ("trl", TrlSft())):
-        job = small_job(tiny_model_dir, tmp_path / name, epochs=6)
+        job = small_job(base, tmp_path / name, epochs=6)
         seen: list[Any] = []
         tuner.train(job, tuner.prepare(job), report=seen.append)
         assert [(p.step, p.steps) for p in seen] == [(i, 6) for i in range(1, 7)]
@@ -48,23 +70,23 @@ def test_it_trains_as_torch_lora_does_step_by_step(tiny_model_dir: Path, tmp_pat
     assert ours.keys() == theirs.keys()
 
 
-def test_it_learns_its_rows_and_the_reply_changes(tiny_model_dir: Path, tmp_path: Path) -> None:
-    job = small_job(tiny_model_dir, tmp_path / "out", epochs=50)
+def test_it_learns_its_rows_and_the_reply_changes(base: Path, tmp_path: Path) -> None:
+    job = small_job(base, tmp_path / "out", epochs=30)
     tuner = TrlSft()
     result = tuner.train(job, tuner.prepare(job), report=ignore)
     assert result.metrics["final_loss"] < 0.05
     assert result.environment["trl"]
     for row in job.rows:
-        assert reply_of(tiny_model_dir, row, adapter=tmp_path / "out/adapter") == row.completion
+        assert reply_of(base, row, adapter=tmp_path / "out/adapter") == row.completion
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["adapter", "fingerprint.json"]
 
 
-def test_the_one_encoder_agrees_with_trls_own(tiny_model_dir: Path, tmp_path: Path) -> None:
+def test_the_one_encoder_agrees_with_trls_own(base: Path, tmp_path: Path) -> None:
     """TRL's reading of the same conversations gives the ids and labels that we train."""
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
-    job = small_job(tiny_model_dir, tmp_path)
+    job = small_job(base, tmp_path)
     ours = TrlSft().prepare(job)
     conversations = [
         {
@@ -73,35 +95,33 @@ def test_the_one_encoder_agrees_with_trls_own(tiny_model_dir: Path, tmp_path: Pa
         }
         for row in job.rows
     ]
-    config = SFTConfig(
-        output_dir=str(tmp_path / "t"), max_length=512, report_to="none", use_cpu=True,
-        bf16=False, gradient_checkpointing=False, disable_tqdm=True,
-    )  # fmt: skip
-    with no_telemetry(), quiet_datasets():
-        from harness_transformers.models import load_model
-
+    with no_telemetry(), quiet_datasets(), quiet_libraries():
+        config = SFTConfig(
+            output_dir=str(tmp_path / "t"), max_length=512, report_to="none", use_cpu=True,
+            bf16=False, gradient_checkpointing=False, disable_tqdm=True,
+        )  # fmt: skip
         theirs = SFTTrainer(
-            model=load_model(tiny_model_dir, dtype="float32"),
+            model=load_model(base, dtype="float32"),
             args=config,
             train_dataset=Dataset.from_list(conversations),
-            processing_class=load_tokenizer(tiny_model_dir),
+            processing_class=load_tokenizer(base),
         ).train_dataset
     check_dataset(theirs, ours)
 
 
-def test_a_row_that_trl_drops_in_silence_stops_the_tune(
-    tiny_model_dir: Path, tmp_path: Path
-) -> None:
-    job = small_job(tiny_model_dir, tmp_path / "out")
+def test_a_row_that_trl_drops_in_silence_stops_the_tune(base: Path, tmp_path: Path) -> None:
+    job = small_job(base, tmp_path / "out")
     rows = list(TrlSft().prepare(job))
     rows[2] = replace(rows[2], labels=tuple(IGNORED for _ in rows[2].labels))
+    with quiet_libraries(), quiet_datasets():
+        trainer = make_trainer(job, recipe=read_recipe(job), rows=rows, folder=tmp_path / "t")
+    assert len(trainer.train_dataset) == 3
     with pytest.raises(BackendError, match="TRL dropped 1 of 4 rows in silence"):
-        TrlSft().train(job, rows, report=ignore)
-    assert not (tmp_path / "out").exists()
+        check_dataset(trainer.train_dataset, rows)
 
 
-def test_a_changed_row_is_named(tiny_model_dir: Path, tmp_path: Path) -> None:
-    rows = TrlSft().prepare(small_job(tiny_model_dir, tmp_path))
+def test_a_changed_row_is_named(base: Path, tmp_path: Path) -> None:
+    rows = TrlSft().prepare(small_job(base, tmp_path))
     taken = [{"input_ids": list(r.input_ids), "labels": list(r.labels)} for r in rows]
     check_dataset(taken, rows)
     taken[1]["labels"][-1] = IGNORED
@@ -117,7 +137,7 @@ def test_what_trl_warns_of_is_heard_though_it_logs_it_only_once() -> None:
 
 
 def test_nothing_leaves_this_machine(
-    tiny_model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """TRL pings its makers for every trainer unless it is kept from it."""
     from huggingface_hub import constants
@@ -134,22 +154,23 @@ def test_nothing_leaves_this_machine(
     for name in ("connect", "connect_ex"):
         monkeypatch.setattr(socket.socket, name, lambda *args: calls.append(args))
     monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **_: calls.append(args))
-    job = small_job(tiny_model_dir, tmp_path / "out", epochs=1)
+    job = small_job(base, tmp_path / "out", epochs=1)
     tuner = TrlSft()
     tuner.train(job, tuner.prepare(job), report=ignore)
     assert calls == []
     assert pings == []
     assert constants.HF_HUB_OFFLINE is False
     # And the test can fail: the same trainer without its muzzle does ping.
-    trainer = make_trainer(
-        job, recipe=read_recipe(job), rows=tuner.prepare(job), folder=tmp_path / "t"
-    )
+    with quiet_libraries(), quiet_datasets():
+        trainer = make_trainer(
+            job, recipe=read_recipe(job), rows=tuner.prepare(job), folder=tmp_path / "t"
+        )
     SFTTrainer._send_telemetry(trainer)
     assert pings == ["thread"]
 
 
-def test_an_interrupt_leaves_nothing_half_written(tiny_model_dir: Path, tmp_path: Path) -> None:
-    job = small_job(tiny_model_dir, tmp_path / "out", epochs=3)
+def test_an_interrupt_leaves_nothing_half_written(base: Path, tmp_path: Path) -> None:
+    job = small_job(base, tmp_path / "out", epochs=3)
     tuner = TrlSft()
 
     def stop(_: object) -> None:
@@ -161,7 +182,7 @@ def test_an_interrupt_leaves_nothing_half_written(tiny_model_dir: Path, tmp_path
 
 
 def test_it_prints_nothing_and_leaves_the_process_as_it_was(
-    tiny_model_dir: Path,
+    base: Path,
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -173,7 +194,7 @@ def test_it_prints_nothing_and_leaves_the_process_as_it_was(
     monkeypatch.chdir(tmp_path)
     before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
     had_bar = is_progress_bar_enabled()
-    job = small_job(tiny_model_dir, tmp_path / "out", epochs=1)
+    job = small_job(base, tmp_path / "out", epochs=1)
     tuner = TrlSft()
     tuner.train(job, tuner.prepare(job), report=ignore)
     after = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()

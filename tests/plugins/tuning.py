@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,18 @@ def build_trainable_model(source: Path, folder: Path) -> Path:
     return folder
 
 
+@contextlib.contextmanager
+def single_thread() -> Iterator[None]:
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def small_job(base: Path, out_dir: Path, **recipe: Any) -> TuneJob:
     chosen = {"batch_size": 4, "epochs": 4, "learning_rate": 1e-2, "dtype": "float32", **recipe}
     return TuneJob(base=str(base), rows=small_rows(), recipe=chosen, out_dir=out_dir, seed=3)
@@ -55,9 +68,11 @@ def reply_of(base: Path, row: TrainingRow, *, adapter: Path | None = None) -> st
     import torch
     from harness_transformers.encoding import prompt_ids
     from harness_transformers.models import load_model, load_tokenizer
+    from harness_trl.adapter import quiet_libraries
 
     tokenizer = load_tokenizer(base)
-    model = load_model(base, dtype="float32", adapter=adapter)
+    with quiet_libraries():
+        model = load_model(base, dtype="float32", adapter=adapter)
     ids = torch.tensor([prompt_ids(tokenizer, row.messages)])
     out = model.generate(
         ids,

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, StoreError
 from harness.surface.words import clean
 
 INTERRUPTED = 130
@@ -75,18 +75,24 @@ def run(arguments: list[str]) -> int:
     """Run the command line and return its exit code; no traceback reaches a user's mistake."""
     try:
         code: Any = group.main(args=arguments, prog_name="harness", standalone_mode=False)
-    except click.exceptions.Abort:
-        click.echo("interrupted; what was recorded is kept, and the same command goes on", err=True)
-        return INTERRUPTED
-    except KeyboardInterrupt:
-        click.echo("interrupted; what was recorded is kept, and the same command goes on", err=True)
-        return INTERRUPTED
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        text = "interrupted; what was recorded is kept, and the same command goes on"
+        return _failed(text, text, code=INTERRUPTED, arguments=arguments)
     except click.ClickException as exc:
         exc.show()
-        return exc.exit_code
+        return _failed(exc.format_message(), "", code=exc.exit_code, arguments=arguments)
     except HarnessError as exc:
-        if "--json" in arguments:
-            click.echo(json.dumps({"error": str(exc), "exit_code": exc.exit_code}))
-        click.echo(f"error: {clean(str(exc))}", err=True)
-        return exc.exit_code
+        text = f"error: {clean(str(exc))}"
+        return _failed(str(exc), text, code=exc.exit_code, arguments=arguments)
+    except OSError as exc:  # a full disk, a folder that may not be written
+        text = f"error: {clean(str(exc))}"
+        return _failed(str(exc), text, code=StoreError.exit_code, arguments=arguments)
     return code if isinstance(code, int) else 0
+
+
+def _failed(error: str, text: str, *, code: int, arguments: list[str]) -> int:
+    if "--json" in arguments:
+        click.echo(json.dumps({"error": error, "exit_code": code}))
+    if text:
+        click.echo(text, err=True)
+    return code

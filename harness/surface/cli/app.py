@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -19,6 +20,8 @@ from harness.engine.tasks import Task, load_task, resolve_candidate
 from harness.ports.manager import Plugins
 from harness.records import Candidate, to_plain
 from harness.store.store import Store
+
+_LONE = re.compile("[\ud800-\udfff]")
 
 
 class App:
@@ -80,7 +83,9 @@ class App:
     def answer(self, plain: Any) -> None:
         """Print the one JSON value, where it was asked for."""
         if self.as_json:
-            click.echo(json.dumps(to_plain(plain), ensure_ascii=False, indent=1))
+            text = json.dumps(to_plain(plain), ensure_ascii=False, indent=1)
+            # half a surrogate pair, as models send it, can only be written as an escape
+            click.echo(_LONE.sub(lambda half: f"\\u{ord(half[0]):04x}", text))
 
 
 def now() -> str:

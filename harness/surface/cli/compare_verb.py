@@ -27,6 +27,7 @@ def command(
 
     Exit 0: no shown regression (which is not to say that none is there). 1: shown to be worse.
     """
+    from harness.core.release import shown_loss
     from harness.engine.ladder import read_ladder
     from harness.engine.release import arms_of, best_prompt
 
@@ -41,15 +42,15 @@ def command(
             candidate=app.candidate(loaded, candidate, base_url=base_url),
         )
         found = arms.comparison()
-        is_worse = found.delta.upper < 0
-        app.answer({"comparison": found, "is_shown_regression": is_worse})
+        loss = shown_loss(found)
+        app.answer({"comparison": found, "is_shown_regression": loss is not None})
         app.say(*comparison_lines(found))
         for what, ids in [("newly missed", found.newly_missed), ("won", found.newly_passed)]:
             if ids:
                 more = f" and {len(ids) - 12} more" if len(ids) > 12 else ""
                 app.say(f"{what}: {', '.join(map(clean, ids[:12]))}{more}")
-        if is_worse:
-            app.say("a regression is shown")
+        if loss:
+            app.say(f"a regression is shown: {clean(loss)}")
         elif found.delta.lower > 0:
             app.say("a gain is shown on dev; a release is decided on test: harness gate")
         else:
@@ -57,4 +58,4 @@ def command(
                 f"no regression is shown; a loss of up to {-100 * found.delta.lower:.1f} points "
                 "cannot be excluded with these cases"
             )
-    return 1 if is_worse else 0
+    return 1 if loss else 0

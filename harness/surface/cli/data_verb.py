@@ -22,7 +22,9 @@ def command() -> None:
 
 @command.command("look")
 @click.argument("task")
-@click.option("--rows", default=5, show_default=True, help="How many rows to read.")
+@click.option(
+    "--rows", type=click.IntRange(0), default=5, show_default=True, help="How many rows to read."
+)
 @click.option("--split", type=click.Choice(SPLITS), help="Rows of this split alone.")
 @click.option("--seed", default=0, show_default=True, help="Which rows: the same for a seed.")
 @options()

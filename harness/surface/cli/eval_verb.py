@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from harness.records import SPLITS, Split
 from harness.surface.cli.app import App, options
 
 
@@ -11,7 +12,7 @@ from harness.surface.cli.app import App, options
 @click.argument("task")
 @click.argument("pytest_options", nargs=-1, type=click.UNPROCESSED)
 @click.option("--candidate", multiple=True, metavar="NAME", help="Repeatable; see the README.")
-@click.option("--split", type=click.Choice(["train", "dev", "test"]), default="dev")
+@click.option("--split", type=click.Choice(SPLITS), default="dev")
 @click.option("--floor", multiple=True, metavar="SCORE=VALUE", help="Fail below it; repeatable.")
 @click.option("--offline", is_flag=True, help="Use recorded replies alone.")
 @options(candidates=True)
@@ -21,7 +22,7 @@ def command(
     task: str,
     pytest_options: tuple[str, ...],
     candidate: tuple[str, ...],
-    split: str,
+    split: Split,
     floor: tuple[str, ...],
     offline: bool,
     base_url: str | None,
@@ -32,10 +33,16 @@ def command(
     Exit 0: no fault, floors held. Options for pytest stand after `--`, as in
     `harness eval TASK -- -k parses --lf`.
     """
+    from harness.engine.evaluate import cases_of
     from harness.surface.run_evals import completed, run_evals
+    from harness.surface.tables import check_floors
 
     with App(store, as_json=as_json) as app:
         loaded = app.task(task)
+        cases_of(loaded, split)  # what is wrong is told before pytest begins
+        check_floors(floor, known=loaded.eval_names)
+        for name in candidate:
+            app.candidate(loaded, name, base_url=base_url)
         outcome = run_evals(
             loaded,
             candidate,
@@ -46,6 +53,6 @@ def command(
             is_quiet=as_json,
             extra=[*(f"--floor={f}" for f in floor), *pytest_options],
         )
-        app.answer({"runs": [{"id": run.id, "run": run} for run in outcome.runs]})
         completed(outcome)
+        app.answer({"runs": [{"id": run.id, "run": run} for run in outcome.runs]})
         return 1 if outcome.exit_code == 1 else 0 if outcome.exit_code == 0 else 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from harness.engine.evaluate import Requests
+from harness.engine.evaluate import Requests, cases_of
 from harness.engine.tasks import Task
 from harness.records import Candidate
 from harness.surface.cli.app import App, options
@@ -64,6 +64,11 @@ def command(
         tries = build_tries(try_scores(loaded, ladder), kept)
         app.answer({"tries": tries, "target": loaded.settings.target})
         app.say("", *ladder_table(tries, target=loaded.settings.target), "")
+        if ladder.stale:
+            app.say(
+                f"{len(ladder.stale)} more were scored with older labels or evals; "
+                f"`harness wall {task}` scores their replies anew"
+            )
         counted = sum(t.is_counted for t in tries)
         app.say(f"{counted} tries count. Ask for the verdict: harness wall {task}")
     return 0
@@ -73,5 +78,5 @@ def why_not_asked(app: App, task: Task, candidate: Candidate) -> str | None:
     """Return what its backend would ignore of a candidate's requests, or None."""
     if candidate.prompt is None:
         return None
-    request = Requests(task).of(candidate, task.split("dev")[0])
+    request = Requests(task).of(candidate, cases_of(task, "dev")[0])
     return app.pool.get(candidate).refuse(request)

@@ -11,7 +11,11 @@ from harness.surface.cli.app import App, now, options
 
 @click.command("report")
 @click.argument("task")
-@click.option("--out", type=click.Path(path_type=Path), help="Default: .harness/reports/TASK.html")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Default: .harness/reports/TASK.html",
+)
 @options()
 @click.pass_obj
 def command(store: str | None, task: str, out: Path | None, as_json: bool) -> int:

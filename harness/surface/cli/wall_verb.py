@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import click
 
+from harness.core.measures import Confirmation
+from harness.engine.ladder import Ladder
+from harness.engine.tasks import REFERENCE, Task
+from harness.errors import UsageError
 from harness.surface.cli.app import App, now, options
 from harness.surface.verdicts import wall_lines
 
@@ -18,30 +24,101 @@ CODES = {
 
 @click.command("wall")
 @click.argument("task")
+@click.option(
+    "--confirm", is_flag=True, help="Spend a look at test on the best prompt, if worth it."
+)
 @options()
 @click.pass_obj
-def command(store: str | None, task: str, as_json: bool) -> int:
+def command(store: str | None, task: str, confirm: bool, as_json: bool) -> int:
     """Tell whether prompting has hit a wall.
 
     Exit 0: WALL, tuning may start. 1: keep prompting, ship the prompt, or fix the data. 3: not
     enough evidence.
     """
-    from harness.core.wall import judge_wall
+    from harness.core.wall import judge_wall, nominee
     from harness.engine.ladder import read_ladder, wall_entry, wall_input
     from harness.surface.run_evals import completed, run_evals
 
     with App(store, as_json=as_json) as app:
         loaded = app.task(task)
         ladder = read_ladder(loaded, app.store)
-        has_control = any(r.candidate.backend == "reference" for r in ladder.runs)
-        again = [*ladder.stale, *([] if has_control else ["reference"])]
-        if again:  # recorded replies are scored anew; no model is asked
-            app.say(f"scoring recorded replies anew: {', '.join(again)}")
-            completed(run_evals(loaded, again, store=app.project.store, is_offline=True))
+        again = rescorable(app, loaded, ladder)
+        if not any(r.candidate.backend == REFERENCE for r in ladder.runs):
+            again[None] = list(dict.fromkeys([*again.get(None, []), REFERENCE]))
+        for base_url, names in again.items():  # recorded replies are scored; no model is asked
+            app.say(f"scoring recorded replies anew: {', '.join(names)}")
+            completed(
+                run_evals(
+                    loaded,
+                    names,
+                    store=app.project.store,
+                    base_url=base_url,
+                    is_offline=True,
+                )
+            )
+        if again:
             ladder = read_ladder(loaded, app.store)
-        verdict = judge_wall(wall_input(loaded, ladder))
+        evidence = wall_input(loaded, ladder)
+        if confirm:
+            seen = confirmation(app, loaded, nominee(evidence))
+            evidence = replace(evidence, confirmation=seen)
+        verdict = judge_wall(evidence)
         app.store.record(wall_entry(verdict, at=now()))
         app.plugins.tell(verdict)
         app.answer({"id": verdict.id, "verdict": verdict})
         app.say(*wall_lines(verdict))
     return CODES[verdict.answer]
+
+
+def rescorable(app: App, task: Task, ladder: Ladder) -> dict[str | None, list[str]]:
+    """Return, by base URL, the names of stale candidates that are still what they were."""
+    found: dict[str | None, list[str]] = {}
+    for row in ladder.stale:
+        recorded = app.store.run(row.id).candidate
+        try:
+            now_called_so = app.candidate(task, recorded.name, base_url=recorded.base_url)
+        except UsageError:  # its prompt, table or artifact is gone
+            continue
+        if now_called_so.digest == recorded.digest:
+            found.setdefault(recorded.base_url, []).append(recorded.name)
+    return found
+
+
+def confirmation(app: App, task: Task, name: str | None) -> Confirmation | None:
+    """Spend one look at the sealed cases on the prompt `name`; the same prompt is one look.
+
+    Returns None where no prompt is worth it: a look that would most likely fail wastes error
+    that later looks need. Raises BackendError where a reply is missing.
+    """
+    from harness.core.looks import alpha_of_look
+    from harness.core.scoring import case_values
+    from harness.engine.ladder import read_ladder
+    from harness.engine.release import look_entry, look_number, looks_spent, pair_key
+    from harness.surface.run_evals import completed, run_evals
+
+    if name is None:
+        app.say("no prompt is likely enough to pass: no look at the sealed cases is spent")
+        return None
+    candidate = app.candidate(task, name)
+    key = pair_key(None, candidate)
+    entries = app.store.ledger(task=task.name, kind="look")
+    spent = looks_spent(task, entries, purposes=("confirmation", "eval"))
+    look = look_number(spent, key)
+    if key not in spent:
+        app.store.record(
+            look_entry(task, purpose="confirmation", baseline=None, candidate=candidate, at=now())
+        )
+    app.say(f"confirming {name} on sealed cases: look {look}, at {alpha_of_look(look):.2%}")
+    completed(
+        run_evals(task, [name], store=app.project.store, split="test", extra=["--look-is-counted"])
+    )
+    ladder = read_ladder(task, app.store, split="test")
+    run = next(r for r in ladder.runs if r.candidate.digest == candidate.digest)
+    values = case_values(run, task.settings.primary)
+    cases = [c for c in task.split("test") if values.get(c.id, 0.0) is not None]
+    return Confirmation(
+        name=name,
+        scores=[values.get(c.id) for c in cases],
+        clusters=[c.cluster for c in cases],
+        alpha=alpha_of_look(look),
+    )

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import asyncio
+
+from harness.engine.limiter import Limiter
+
+
+async def burst(limiter: Limiter, n: int, *, fails: bool) -> None:
+    """Send `n` requests that are all in flight together, as far as the limiter lets them."""
+
+    async def one() -> None:
+        async with limiter:
+            await asyncio.sleep(0.002)
+        await (limiter.shrink() if fails else limiter.grow())
+
+    await asyncio.gather(*(one() for _ in range(n)))
+
+
+def test_it_starts_at_the_ceiling_and_never_exceeds_it() -> None:
+    limiter = Limiter(5)
+    asyncio.run(burst(limiter, 40, fails=False))
+    assert limiter.peak == 5
+    assert limiter.limit == 5
+    assert limiter.in_flight == 0
+
+
+def test_a_burst_of_refusals_halves_it_once() -> None:
+    """The sixteen were sent before the first was refused: they say one thing, not sixteen."""
+    limiter = Limiter(16)
+    asyncio.run(burst(limiter, 16, fails=True))
+    assert limiter.limit == 8
+
+
+def test_a_second_round_of_refusals_halves_it_again_and_it_never_falls_below_one() -> None:
+    async def rounds(limiter: Limiter) -> list[float]:
+        limits = []
+        for _ in range(7):
+            await burst(limiter, max(1, int(limiter.limit)), fails=True)
+            limits.append(limiter.limit)
+        return limits
+
+    limits = asyncio.run(rounds(Limiter(8)))
+    assert limits[:2] == [4, 2]
+    assert limits[-1] == 1
+
+
+def test_success_grows_it_by_one_for_each_round() -> None:
+    async def shrink_then_grow() -> tuple[float, float]:
+        limiter = Limiter(16)
+        await burst(limiter, 16, fails=True)
+        low = limiter.limit
+        await burst(limiter, 8, fails=False)
+        return low, limiter.limit
+
+    low, grown = asyncio.run(shrink_then_grow())
+    assert low == 8
+    assert 8.8 < grown < 9.2
+
+
+def test_a_body_that_raises_gives_its_place_back() -> None:
+    async def fail(limiter: Limiter) -> None:
+        async with limiter:
+            raise ValueError
+
+    async def many() -> Limiter:
+        limiter = Limiter(2)
+        results = await asyncio.gather(*(fail(limiter) for _ in range(9)), return_exceptions=True)
+        assert all(isinstance(r, ValueError) for r in results)
+        return limiter
+
+    assert asyncio.run(many()).in_flight == 0
+
+
+def test_a_waiting_body_that_is_cancelled_takes_no_place() -> None:
+    async def hold(limiter: Limiter, seconds: float) -> None:
+        async with limiter:
+            await asyncio.sleep(seconds)
+
+    async def cancelled() -> Limiter:
+        limiter = Limiter(1)
+        holder = asyncio.create_task(hold(limiter, 0.02))
+        await asyncio.sleep(0.005)
+        waiter = asyncio.create_task(hold(limiter, 10))
+        await asyncio.sleep(0.005)
+        waiter.cancel()
+        await asyncio.wait([holder, waiter])
+        await asyncio.wait_for(hold(limiter, 0), timeout=1)
+        return limiter
+
+    assert asyncio.run(cancelled()).in_flight == 0
