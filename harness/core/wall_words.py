@@ -87,7 +87,7 @@ def unconfirmed(evidence: WallInput, name: str, shown: Estimate) -> Said:
             "Unconfirmed: these are the cases that prompts are written against. Fine-tuning is not "
             "needed."
         ),
-        f"Spend one look at the sealed cases to confirm {name}, then release it.",
+        f"Spend one sealed look to confirm {name}: harness wall {evidence.task} --confirm.",
     )
 
 

@@ -15,7 +15,7 @@ from harness.core.prompts import query_text, render
 from harness.engine.backends import BackendPool
 from harness.engine.fetch import Ask, Outcome, Progress, fetch
 from harness.engine.taskfile import json_lines
-from harness.engine.tasks import REFERENCE, Task
+from harness.engine.tasks import REFERENCE, REPLAY, Task, replay_path
 from harness.errors import TaskError, UsageError
 from harness.records import (
     SPLITS,
@@ -63,7 +63,7 @@ class Evaluation:
         self.outcomes: dict[TrialId, Outcome] = {}
         self._pool = pool
         self._requests = Requests(task)
-        self._replayed: dict[str, dict[str, str]] = {}
+        self._replayed: dict[Path, dict[str, str]] = {}
 
     def trial_ids(self) -> list[TrialId]:
         """Return every trial of the evaluation, candidate by candidate."""
@@ -156,11 +156,11 @@ class Evaluation:
                 return Outcome(key=digest([candidate.backend, case.id]))
             where = ""
         else:
-            path = candidate.backend.removeprefix("replay:")
+            path = replay_path(candidate.backend, self.task.folder)
             if path not in self._replayed:
-                self._replayed[path] = read_replies(replay_path(path, self.task.folder))
+                self._replayed[path] = read_replies(path)
             text = self._replayed[path].get(case.id)
-            where = f"{path} has no reply for it"
+            where = f"{candidate.backend.removeprefix(REPLAY)} has no reply for it"
         key = digest([candidate.backend, case.id, text])
         if text is None:
             fault = Fault(origin="harness", message=f"{case.id}: {where}", is_missing=True)
@@ -245,12 +245,7 @@ def fetch_all(
 
 
 def _is_recorded(candidate: Candidate) -> bool:
-    return candidate.backend == REFERENCE or candidate.backend.startswith("replay:")
-
-
-def replay_path(name: str, folder: Path) -> Path:
-    """Return the file of a `replay:` candidate: as named, else relative to the task's folder."""
-    return Path(name) if Path(name).is_file() else folder / name
+    return candidate.backend == REFERENCE or candidate.backend.startswith(REPLAY)
 
 
 def read_replies(path: Path) -> dict[str, str]:

@@ -130,6 +130,7 @@ class _Lane:
     under_way: int = 0
     exhausted: int = 0
     down: str | None = None
+    noted: set[tuple[str, int]] = field(default_factory=set)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -205,7 +206,8 @@ class _Fetching:
                 lane.has_failed = True
                 await lane.limiter.shrink()
                 pause = min(LONGEST_WAIT_S, max(error.retry_after_s or 0.0, self.wait(attempt + 1)))
-                if attempt < TRIES:
+                if attempt < TRIES and (str(error), attempt) not in lane.noted:
+                    lane.noted.add((str(error), attempt))  # once, not once for each in flight
                     self.progress.note(
                         f"{ask.live.name}: {error} "
                         f"(try {attempt} of {TRIES}, again in {pause:.1f} s)"

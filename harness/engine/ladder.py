@@ -56,7 +56,11 @@ def read_ladder(task: Task, store: Store, *, split: str = "dev") -> Ladder:
         runs=tuple(runs),
         usages=tuple(usage(known.values()) for known in replies),
         replies_digests=tuple(texts),
-        stale=tuple(r for r in ordered if not _is_current(r, task) and r.is_complete),
+        stale=tuple(
+            r
+            for r in ordered
+            if not _is_current(r, task) and r.is_complete and r.backend != REFERENCE
+        ),
         versions=len({(r.labels_digest, r.evals_digest) for r in asked}),
     )
 
@@ -191,7 +195,7 @@ def why_not_licensed(task: Task, verdict: Verdict | None) -> str | None:
         "cases": (verdict.inputs_digest, task.inputs_digest("dev")),
         "references": (verdict.labels_digest, task.labels_digest("dev")),
         "evals": (verdict.evals_digest, task.evals_digest),
-        "goal, target or margins": (verdict.policy_digest, task.policy_digest),
+        "model, goal, target or margins": (verdict.policy_digest, task.policy_digest),
     }
     changed = [what for what, (then, here) in now.items() if then != here]
     if not changed:

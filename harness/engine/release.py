@@ -68,7 +68,10 @@ class Arms:
 
 
 def arms_of(task: Task, ladder: Ladder, *, baseline: Candidate, candidate: Candidate) -> Arms:
-    """Return the recorded runs of two candidates. Raises NotEnoughEvidence naming what to run."""
+    """Return the recorded runs of two candidates. Raises NotEnoughEvidence naming what to run, and
+    UsageError where the two are one.
+    """
+    not_the_same(baseline, candidate)
     by_digest = {run.candidate.digest: run for run in ladder.runs if run.is_complete}
     for one in (baseline, candidate):
         if one.digest not in by_digest:
@@ -95,6 +98,14 @@ def best_prompt(task: Task, ladder: Ladder) -> str:
             f"no try to compare with: run `harness ladder {task.name}`, or name a --baseline"
         )
     return max(means, key=lambda name: means[name])
+
+
+def not_the_same(baseline: Candidate, candidate: Candidate) -> None:
+    """Raise UsageError where a candidate would be compared with itself."""
+    if baseline.digest == candidate.digest:
+        raise UsageError(
+            f"{candidate.name!r} is its own baseline ({baseline.name!r}). Name another: --baseline"
+        )
 
 
 # ---------------------------------------------------------------- looks
@@ -165,7 +176,7 @@ def release_verdict(
     if s.budgets.p95_latency_s is not None:
         budgets.append(
             Budget(
-                name="p95 latency",
+                name="latency",
                 values=_column(seconds[0], pair),
                 limit=s.budgets.p95_latency_s,
                 unit="s",
@@ -174,7 +185,7 @@ def release_verdict(
     if s.budgets.mean_cost_usd is not None:
         budgets.append(
             Budget(
-                name="mean cost",
+                name="cost",
                 values=_column(dollars[0], pair),
                 limit=s.budgets.mean_cost_usd,
                 quantile=None,

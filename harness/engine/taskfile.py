@@ -236,8 +236,8 @@ def read_text(path: Path) -> str:
         raise TaskError(f"{path}: no such file") from exc
     except UnicodeDecodeError as exc:
         raise TaskError(f"{path}: not UTF-8 (byte {exc.start}). Save it as UTF-8.") from exc
-    except (OSError, ValueError) as exc:  # ValueError: a NUL in the name
-        raise TaskError(f"{path}: {getattr(exc, 'strerror', None) or exc}") from exc
+    except OSError as exc:
+        raise TaskError(f"{path}: {exc.strerror or exc}") from exc
 
 
 def _parsed(line: str, place: str) -> Json:

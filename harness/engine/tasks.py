@@ -24,6 +24,7 @@ from harness.errors import TaskError, UsageError
 from harness.records import Candidate, Case, Decoding, Prompt, Split, digest
 
 REFERENCE = "reference"
+REPLAY = "replay:"
 
 
 @dataclass(frozen=True)
@@ -48,9 +49,9 @@ class Task:
 
     @cached_property
     def policy_digest(self) -> str:
-        """Identity of what was promised before looking: goal, target, margins, profile."""
+        """Identity of what was promised before looking: model, goal, target, margins, profile."""
         s = self.settings
-        promised = [s.goal, s.target, s.margin, s.better_in, s.mid, s.min_gain, s.primary]
+        promised = [s.model, s.goal, s.target, s.margin, s.better_in, s.mid, s.min_gain, s.primary]
         kept = [s.profile, s.guardrails, s.must_hold_slices, s.budgets.model_dump()]
         return digest([*promised, *kept, s.needs_knowledge, s.waivers])
 
@@ -168,8 +169,11 @@ def resolve_candidate(
     """Return the candidate that `text` names: NAME, `PROMPT@SCHEME:MODEL[+ARTIFACT]`, `reference`
     or `replay:FILE`. Raises UsageError naming what is known.
     """
-    if text == REFERENCE or text.startswith("replay:"):
+    if text == REFERENCE:
         return Candidate(name=text, backend=text)
+    if text.startswith(REPLAY):  # replies that were edited are another candidate's
+        replies = digest(read_text(replay_path(text, task.folder)))
+        return Candidate(name=text, backend=text, prompt_digest=replies)
     table = task.settings.candidates.get(text)
     if table is None and "@" in text:
         prompt_name, _, backend = text.partition("@")
@@ -200,6 +204,12 @@ def resolve_candidate(
         artifact=artifact_digest(table.artifact) if table.artifact else None,
         base_url=base_url or table.base_url or task.settings.base_url,
     )
+
+
+def replay_path(backend: str, folder: Path) -> Path:
+    """Return the file of a `replay:` backend: as named, else relative to the task's folder."""
+    name = backend.removeprefix(REPLAY)
+    return Path(name) if Path(name).is_file() else folder / name
 
 
 def _decoding(*tables: DecodingTable) -> Decoding:

@@ -149,7 +149,7 @@ def tune(
         failed = failures(findings)
         if failed:
             raise Refused(
-                f"what would be trained is not what is served ({len(failed)} findings): "
+                f"what would be trained is not what is served ({len(failed)} finding(s)): "
                 f"{failed[0].name} in {failed[0].case_id}: {failed[0].detail}"
             )
         result = tuner.train(job, prepared, report=report)

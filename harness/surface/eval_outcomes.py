@@ -25,6 +25,13 @@ SETTLED = pytest.StashKey[pytest.ExceptionInfo[BaseException]]()
 """What a fixture measured: then the eval function is not called, and the item ends as if it had."""
 
 
+class NoReply(pytest.fail.Exception):  # type: ignore[misc, name-defined]
+    """There is no reply to measure: a fault of the backend, told once for all cases alike."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, pytrace=False)
+
+
 def score_name(item: pytest.Item) -> str:
     """Return the name of the score that an item gives: its function's, without `test_`."""
     name: str = getattr(item, "originalname", None) or item.name
@@ -62,6 +69,8 @@ def judged(
         call = copy.copy(call)
         call.excinfo = None
     report = pytest.TestReport.from_item_and_call(item, call)
+    if isinstance(error, NoReply):
+        vars(report)["harness_mark"] = "fault"
     if mark:
         vars(report)["harness_mark"] = mark  # a plain attribute, so that xdist carries it over
         if mark == "missed":
@@ -93,7 +102,7 @@ def mark_of(
     mark = getattr(report, "harness_mark", None)
     if mark is None or getattr(report, "when", "") == "teardown":
         return None
-    return (mark, {"missed": "m", "unscored": "u"}[mark], mark.upper())
+    return (mark, {"missed": "m", "unscored": "u", "fault": "F"}[mark], mark.upper())
 
 
 def said_by(properties: Iterable[tuple[str, object]]) -> dict[str, Any] | None:

@@ -19,7 +19,7 @@ from harness.engine.tasks import REFERENCE
 from harness.engine.views import NoReference, TrialView, eval_case
 from harness.errors import HarnessError
 from harness.records import Candidate, Case, Reply
-from harness.surface.eval_outcomes import SETTLED, judged, mark_of
+from harness.surface.eval_outcomes import SETTLED, NoReply, judged, mark_of
 from harness.surface.eval_session import SESSION, EvalSession, trial_of
 
 PATTERN = "eval_*.py"
@@ -154,14 +154,19 @@ def reply(harness_case: Case, harness_trial: TrialId, request: pytest.FixtureReq
     outcome = session.outcome(request.path, harness_trial)
     if outcome.reply is None:
         what = outcome.fault.message if outcome.fault else "no reply"
-        pytest.fail(f"{harness_case.id}: {what}", pytrace=False)
+        raise NoReply(f"{harness_case.id}: {what}")
     return outcome.reply
 
 
 @pytest.fixture
 def trials(harness_trial: TrialId, request: pytest.FixtureRequest) -> list[TrialView]:
-    """Every trial of the candidate that has a reply, as case and reply."""
-    return request.config.stash[SESSION].views(request.path, harness_trial.candidate)
+    """Every trial of the candidate that has a reply, as case and reply; where none has, a fault."""
+    found = request.config.stash[SESSION].views(request.path, harness_trial.candidate)
+    if not found and harness_trial.candidate == REFERENCE:
+        raise NoReference("no case has a reference")
+    if not found:
+        raise NoReply(f"{harness_trial.candidate}: no case has a reply")
+    return found
 
 
 @pytest.fixture
@@ -203,7 +208,7 @@ def pytest_runtest_makereport(
 def pytest_report_teststatus(
     report: pytest.CollectReport | pytest.TestReport,
 ) -> tuple[str, str, str] | None:
-    """Show a miss as `m` and an unscored item as `u`."""
+    """Show a miss as `m`, an unscored item as `u`, and one without a reply as `F`."""
     return mark_of(report)
 
 

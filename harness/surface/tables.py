@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 
@@ -16,6 +17,7 @@ from harness.records import Comparison, Estimate, Run, Try
 from harness.surface.words import clean, interval, number, one_line, points, seconds
 
 MISSES_SHOWN = 3
+CAUSES_SHOWN = 3
 
 
 def estimate_of(run: Run, name: str, *, clusters: Mapping[str, str]) -> Estimate | None:
@@ -62,7 +64,7 @@ def run_table(
         lines += ["", f"{task}, {group[0].split} split", ""]
         lines += tabulate(rows, headers=heads, tablefmt="simple", disable_numparse=True).split("\n")
         lines += ["", "* primary; intervals are 95 % one-sided bounds over clusters of cases"]
-        lines += [*aggregate_lines(group), *miss_lines(group), ""]
+        lines += [*aggregate_lines(group), *fault_lines(group), *miss_lines(group), ""]
     return lines
 
 
@@ -80,6 +82,20 @@ def aggregate_lines(runs: Sequence[Run]) -> list[str]:
         for run in runs
         for score in run.aggregates
     ]
+
+
+def fault_lines(runs: Sequence[Run]) -> list[str]:
+    """Return what kept replies away, each cause once, the most frequent first."""
+    lines = []
+    for run in runs:
+        faults = (t.fault for t in run.trials if t.fault and t.fault.origin != "eval")
+        causes = Counter(f.message for f in faults).most_common()
+        for message, times in causes[:CAUSES_SHOWN]:
+            share = f"{times} of {len(run.trials)}"
+            lines.append(f"F {clean(run.candidate.name)} {share}: {one_line(message, width=140)}")
+        if len(causes) > CAUSES_SHOWN:
+            lines.append(f"  … and {len(causes) - CAUSES_SHOWN} other causes")
+    return lines
 
 
 def miss_lines(runs: Sequence[Run]) -> list[str]:

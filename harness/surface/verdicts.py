@@ -27,7 +27,7 @@ def release_lines(verdict: ReleaseVerdict) -> list[str]:
     """Return a release verdict: the comparison, each check, the look that it spent."""
     lines = ["", *comparison_lines(verdict.comparison), ""]
     lines += [verdict.answer, clean(verdict.reason), ""]
-    lines += [f"  {ANSWERS[c.answer]} {c.kind} {c.name}: {clean(c.text)}" for c in verdict.checks]
+    lines += [f"  {ANSWERS[c.answer]} {clean(c.text)}  [{c.kind}]" for c in verdict.checks]
     lines += [f"  override on record: {clean(text)}" for text in verdict.overrides]
     spent, left = percent(verdict.alpha, digits=2), percent(verdict.alpha_left, digits=2)
     lines += [f"  look {verdict.look} at the sealed cases, judged at {spent}; {left} remains", ""]

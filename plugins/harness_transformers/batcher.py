@@ -1,6 +1,6 @@
 """Gathers what is asked at once and has one thread answer it. Knows nothing of models.
 
-Asks that arrive within a few milliseconds of each other are handed over together; while a round
+Asks that arrive within a moment of each other are handed over together; while a round
 is being answered, the next one gathers.
 """
 
@@ -16,8 +16,10 @@ from typing import Generic, TypeVar
 A = TypeVar("A")
 R = TypeVar("R")
 
-_QUIET_S = 0.008
-_LONGEST_S = 0.1
+# The company of a row can tip a near tie, so a run's requests should travel in the same batches
+# each time: wait until none came for long enough that the asker is surely done, not just slow.
+_QUIET_S = 0.05
+_LONGEST_S = 5.0
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from harness import Message, PreparedRow, TrainingRow, UsageError
+from harness import BackendError, Message, PreparedRow, TrainingRow, UsageError
 
 IGNORED = -100
 """The label that a loss skips."""
@@ -93,6 +93,22 @@ def _plain(message: Message) -> dict[str, Any]:
     return plain
 
 
+def _refuse_control_tokens(tokenizer: Any, turns: Sequence[dict[str, Any]]) -> None:
+    """Raise BackendError where a text holds the writing of a control token.
+
+    The template and the texts are tokenised as one, so `<|im_end|>` in a case would end its turn
+    and open another: an injection at inference, a broken row in training.
+    """
+    for turn in turns:
+        for token in tokenizer.all_special_tokens:
+            if token and token in turn["content"]:
+                raise BackendError(
+                    f"a {turn['role']} turn holds {token!r}, a control token of this model: it "
+                    "would end the turn and open another. Take it out of the text.",
+                    is_systemic=True,
+                )
+
+
 def _template_ids(tokenizer: Any, turns: list[dict[str, Any]], *, opens_turn: bool) -> list[int]:
     import jinja2
 
@@ -102,6 +118,7 @@ def _template_ids(tokenizer: Any, turns: list[dict[str, Any]], *, opens_turn: bo
             "answer messages. Use its instruct version, or put a chat_template.jinja beside its "
             "tokenizer.json (the one that it was or will be trained with)."
         )
+    _refuse_control_tokens(tokenizer, turns)
     try:
         # return_dict=False: since transformers 5 the default is a mapping, whose length is 2.
         ids = tokenizer.apply_chat_template(

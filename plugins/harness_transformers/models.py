@@ -27,10 +27,16 @@ _CONFIG_NOISE = frozenset(
 
 
 def require_local(what: str) -> None:
-    """Raise MissingExtra where the libraries of the extra `local` are absent."""
+    """Raise MissingExtra where the libraries of the extra `local` are absent.
+
+    Call it before torch is imported: it also makes torch's threads wait politely.
+    """
     for library in ("torch", "transformers", "safetensors"):
         if importlib.util.find_spec(library) is None:
             raise MissingExtra(what, extra="local")
+    # Read when torch is first imported. Threads that wait by spinning burn what another process
+    # could use: with the cores shared, batches took ten times as long. Who sets it is obeyed.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def require_peft() -> None:
@@ -188,7 +194,8 @@ def load_model(path: Path, *, dtype: Any = None, adapter: Path | None = None) ->
     """Return the model of a folder in evaluation mode, perhaps with an adapter merged into it.
 
     `dtype` is a name or a torch dtype (default: what the machine does best). An adapter is
-    merged in float32 and the sum is cast once, which loses less than merging in bfloat16.
+    merged, in float32 and then cast: a step costs a quarter less than with the adapter beside
+    the weights, and the logits are as close to the float32 ones.
     """
     require_local("a local model")
     import torch

@@ -10,14 +10,14 @@ from tests.engine.small import Plugin, Workshop, write_task
 
 
 @pytest.fixture
-def workshop(tmp_path: Path) -> Iterator[Callable[..., Workshop]]:
+def make(tmp_path: Path) -> Iterator[Callable[..., Workshop]]:
     """Return a maker of a project with one task; everything is closed at the end."""
     made: list[Workshop] = []
 
-    def make(*, plugin: Plugin | None = None, **task: Any) -> Workshop:
+    def one_more(*, plugin: Plugin | None = None, **task: Any) -> Workshop:
         made.append(Workshop(write_task(tmp_path / f"p{len(made)}", **task), plugin))
         return made[-1]
 
-    yield make
+    yield one_more
     for one in made:
         one.close()

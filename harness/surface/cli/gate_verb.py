@@ -38,6 +38,7 @@ def command(
         look_entry,
         look_number,
         looks_spent,
+        not_the_same,
         pair_key,
         release_verdict,
     )
@@ -54,6 +55,7 @@ def command(
         old_name = baseline or best_prompt(loaded, read_ladder(loaded, app.store))
         new = app.candidate(loaded, name, base_url=base_url)
         old = app.candidate(loaded, old_name, base_url=base_url)
+        not_the_same(old, new)  # before a look is spent
         conditions, overrides = candidate_conditions(
             loaded, new, store=app.store, pool=app.pool, plugins=app.plugins, project=app.project
         )

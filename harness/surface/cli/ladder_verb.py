@@ -66,7 +66,7 @@ def command(
         app.say("", *ladder_table(tries, target=loaded.settings.target), "")
         if ladder.stale:
             app.say(
-                f"{len(ladder.stale)} more were scored with older labels or evals; "
+                f"{len(ladder.stale)} more tries were scored with older labels or evals; "
                 f"`harness wall {task}` scores their replies anew"
             )
         counted = sum(t.is_counted for t in tries)

@@ -23,7 +23,7 @@ def command(store: str | None, run_id: str | None, task: str | None, as_json: bo
             app.say(f"{run.id}: {clean(run.candidate.name)} on {run.task}, {run.split} split")
             rows = [
                 [
-                    t.case_id,
+                    clean(t.case_id),
                     *(f"{s.name} {'–' if s.value is None else f'{s.value:g}'}" for s in t.scores),
                     one_line(t.fault.message if t.fault else _first_reason(t.scores), width=80),
                 ]

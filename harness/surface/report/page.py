@@ -109,7 +109,7 @@ def write_report(data: ReportData, path: Path) -> None:
             draft.unlink()
         raise StoreError(
             f"{path}: the report cannot be written: {exc.strerror or exc}. "
-            "Free some space, or choose another place with --output."
+            "Free some space, or choose another place with --out."
         ) from exc
 
 
