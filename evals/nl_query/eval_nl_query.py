@@ -91,10 +91,9 @@ def calculates(query: Query, op: str, column: str | None = None) -> bool:
 
 
 def filters(query: Query, column: str, op: str, value: Any = None) -> bool:
-    """Tell whether the query has this filter; `status` stands for either status column."""
-    names = ("http.response.status_code", "http.status_code") if column == "status" else (column,)
-    entries = [{"column": n, "op": op} | ({} if value is None else {"value": value}) for n in names]
-    return any(entry in query.get("filters", ()) for entry in entries)
+    """Tell whether the query has this filter."""
+    entry = {"column": column, "op": op} | ({} if value is None else {"value": value})
+    return entry in query.get("filters", ())
 
 
 # ---------------------------------------------------------------- the house rules
@@ -135,15 +134,9 @@ RULES = (
     ),
     rule(
         "latency",
-        r"^(?!.*\b(typical|tail)\b).*\b(latency|response times?)\b",
+        r"^(?!.*\btail\b).*\b(latency|response times?)\b",
         lambda q: calculates(q, "HEATMAP", "duration_ms"),
         "latency means HEATMAP of duration_ms",
-    ),
-    rule(
-        "typical",
-        r"\btypical\b",
-        lambda q: calculates(q, "P50", "duration_ms"),
-        "typical means P50 of duration_ms",
     ),
     rule(
         "tail",
@@ -160,26 +153,14 @@ RULES = (
     rule(
         "5xx",
         r"\b(5xx|server errors)\b",
-        lambda q: filters(q, "status", ">=", 500),
-        "5xx means a status >= 500",
-    ),
-    rule(
-        "4xx",
-        r"\b(4xx|client errors)\b",
-        lambda q: filters(q, "status", ">=", 400) and filters(q, "status", "<", 500),
-        "4xx means a status >= 400 and < 500",
+        lambda q: filters(q, "http.response.status_code", ">=", 500),
+        "5xx means http.response.status_code >= 500",
     ),
     rule(
         "errors",
-        r"(?<!server )(?<!client )\b(errors|failures|failed|failing)\b",
+        r"(?<!server )\b(errors|failures|failing)\b",
         lambda q: filters(q, "error", "=", True),
         "errors and failures mean error = true",
-    ),
-    rule(
-        "error-rate",
-        r"\b(error|failure) rate\b",
-        lambda q: calculates(q, "COUNT") and "error" in breakdowns(q),
-        "a rate of errors means COUNT broken down by error",
     ),
     rule(
         "requests",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -107,6 +107,30 @@ class Evaluation:
         for trial, ask in asks.items():
             self.outcomes[trial] = outcomes[ask.key]
 
+    def recall_faults(self, store: Store) -> None:
+        """Where no reply is recorded, take what the newest complete run says kept it away.
+
+        So that scoring anew turns no failure of the model into a reply that was lost.
+        """
+        for name, candidate in self.candidates.items():
+            lost = [t for t, o in self.outcomes.items() if t.candidate == name and o.fault]
+            rows = [
+                r
+                for r in (store.runs(task=self.task.name, split=self.split, complete=True))
+                if r.candidate_digest == candidate.digest
+                and r.inputs_digest == self.task.inputs_digest(self.split)
+            ]
+            if not lost or not rows:
+                continue
+            known = {
+                TrialId(candidate=name, case_id=t.case_id, repeat=t.repeat): t.fault
+                for t in store.run(rows[-1].id).trials
+                if t.fault and t.fault.origin == "backend"
+            }
+            for trial in lost:
+                if trial in known:
+                    self.outcomes[trial] = replace(self.outcomes[trial], fault=known[trial])
+
     def runs(
         self,
         scores: Mapping[TrialId, Sequence[Score]],
@@ -140,6 +164,8 @@ class Evaluation:
     def _trial(self, trial: TrialId, scores: Sequence[Score], fault: Fault | None) -> Trial:
         outcome = self.outcomes.get(trial)
         known = outcome.fault if outcome and outcome.fault else fault
+        if fault and fault.origin != "eval":  # told by the process that asked
+            known = fault
         return Trial(
             case_id=trial.case_id,
             repeat=trial.repeat,
@@ -242,6 +268,8 @@ def fetch_all(
     outcomes = fetch(asks, store=store, progress=progress, is_offline=is_offline)
     for evaluation, some in wanted:
         evaluation.take(some, outcomes)
+        if is_offline:
+            evaluation.recall_faults(store)
 
 
 def _is_recorded(candidate: Candidate) -> bool:

@@ -241,7 +241,7 @@ def control_condition(task: Task, ladder: Ladder, *, split: Split) -> Condition:
     return Condition(
         name="positive control",
         holds=mean >= task.settings.target,
-        text=f"reference answers score {mean:.0%} under the same evals",
+        text=f"reference answers score {100 * mean:.0f} % under the same evals",
     )
 
 

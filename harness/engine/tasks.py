@@ -160,7 +160,8 @@ ArtifactFinder = Callable[[str], str]
 
 def candidate_names(task: Task) -> list[str]:
     """Return the names that `--candidate` knows in `task`."""
-    return sorted({*task.prompts, *task.settings.candidates, REFERENCE})
+    tuned = {task.settings.tune.name} if task.settings.tune else set()
+    return sorted({*task.prompts, *task.settings.candidates, *tuned, REFERENCE})
 
 
 def resolve_candidate(
@@ -181,6 +182,8 @@ def resolve_candidate(
         table = CandidateTable(prompt=prompt_name, backend=backend, artifact=artifact or None)
     elif table is None and text in task.prompts:
         table = CandidateTable(prompt=text)
+    elif table is None and (tune := task.settings.tune) and text == tune.name:
+        table = CandidateTable(prompt=tune.prompt, artifact=tune.name)
     if table is None:
         raise UsageError(
             f"no candidate {text!r} in task {task.name!r}. Known: "

@@ -15,6 +15,7 @@ from harness.engine.evaluate import TrialId
 from harness.engine.project import task_folder_of
 from harness.engine.views import NoReference
 from harness.errors import HarnessError, Miss
+from harness.records import Fault
 
 ASSERTION_LIBRARIES = ("numpy.testing", "numpy.testing._private", "unittest", "pandas._testing")
 REASON_LENGTH = 2000
@@ -28,8 +29,9 @@ SETTLED = pytest.StashKey[pytest.ExceptionInfo[BaseException]]()
 class NoReply(pytest.fail.Exception):  # type: ignore[misc, name-defined]
     """There is no reply to measure: a fault of the backend, told once for all cases alike."""
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, *, fault: Fault | None = None) -> None:
         super().__init__(message, pytrace=False)
+        self.fault = fault
 
 
 def score_name(item: pytest.Item) -> str:
@@ -64,6 +66,9 @@ def judged(
         call = copy.copy(call)
         call.excinfo = None
         return pytest.TestReport.from_item_and_call(item, call)
+    if isinstance(error, NoReply) and error.fault:
+        fault = error.fault
+        said |= {"fault": fault.message, "origin": fault.origin, "is_missing": fault.is_missing}
     item.user_properties += _properties(item, trial, said)
     if mark:  # pytest renders no traceback for a measurement, and a debugger still sees the error
         call = copy.copy(call)

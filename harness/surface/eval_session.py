@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import fmean
 
 import pytest
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from harness.checks import use_plugins
 from harness.core.usage import Usage, usage
@@ -30,6 +30,8 @@ from harness.store.store import Store
 from harness.surface.eval_outcomes import said_by
 from harness.surface.progress import TextProgress
 from harness.surface.tables import check_floors, floor_lines, run_table
+
+SOON_S = 2.0
 
 
 class EvalSession:
@@ -99,9 +101,18 @@ class EvalSession:
         store = self._opened[0]
         option = self.config.option
         is_worker = hasattr(self.config, "workerinput")
-        with FileLock(f"{store.path}.fetch.lock"), TextProgress() as shown:
+        lock = FileLock(f"{store.path}.fetch.lock")
+        with TextProgress() as shown:
             progress = Silence() if is_worker else shown
-            fetch_all(wanted, store=store, progress=progress, is_offline=option.offline)
+            try:
+                lock.acquire(timeout=SOON_S)
+            except Timeout:
+                progress.note("waiting for another run that fetches replies into this store")
+                lock.acquire()
+            try:
+                fetch_all(wanted, store=store, progress=progress, is_offline=option.offline)
+            finally:
+                lock.release()
 
     def outcome(self, path: Path, trial: TrialId) -> Outcome:
         """Return the outcome of a trial that was fetched."""
@@ -141,6 +152,9 @@ class EvalSession:
         self._scores.setdefault(folder, {}).setdefault(trial, []).append(score)
         if "fault" in said:
             fault = Fault(origin="eval", message=f"{score.name}: {reason}", is_missing=True)
+            if "origin" in said:  # the fault of a reply, as the worker that asked for it knows it
+                is_missing = bool(said["is_missing"])
+                fault = Fault(origin=said["origin"], message=reason, is_missing=is_missing)
             self._faults.setdefault(folder, {})[trial] = fault
         elif getattr(report, "harness_mark", "") == "missed":
             lastfailed = getattr(self.config.pluginmanager.get_plugin("lfplugin"), "lastfailed", {})
@@ -148,12 +162,11 @@ class EvalSession:
 
     def finish(self, *, was_interrupted: bool) -> None:
         """Store one run a candidate, and see whether the floors hold."""
-        if self._opened is None:
-            return
-        store, plugins, _ = self._opened
         at = datetime.now(UTC).isoformat(timespec="microseconds")
         for folder, scores in self._scores.items():
-            evaluation = self.evaluation_of(folder)
+            evaluation = self.evaluation_of(folder)  # the controller of xdist opens it only here
+            assert self._opened is not None
+            store, plugins, _ = self._opened
             self._recall(evaluation)
             merged = {t: _merged(some) for t, some in scores.items()}
             runs = evaluation.runs(

@@ -110,9 +110,10 @@ def pytest_runtestloop(session: pytest.Session) -> Iterator[None]:
             ours.prefetch(session.items)
         except HarnessError as exc:
             ours.error = exc
-            if not ours.is_watched:
+            if ours.is_watched:
+                session.items.clear()  # our caller shows the error in its own way
+            elif not hasattr(session.config, "workerinput"):
                 raise pytest.UsageError(str(exc)) from exc
-            session.items.clear()  # our caller shows the error in its own way
     return (yield)
 
 
@@ -151,10 +152,12 @@ def reply(harness_case: Case, harness_trial: TrialId, request: pytest.FixtureReq
     session = request.config.stash[SESSION]
     if harness_trial.candidate == REFERENCE and harness_case.reference is None:
         raise NoReference("no reference")
+    if session.error is not None:  # in a worker of xdist, which may not stop by itself
+        raise NoReply(str(session.error))
     outcome = session.outcome(request.path, harness_trial)
     if outcome.reply is None:
         what = outcome.fault.message if outcome.fault else "no reply"
-        raise NoReply(f"{harness_case.id}: {what}")
+        raise NoReply(f"{harness_case.id}: {what}", fault=outcome.fault)
     return outcome.reply
 
 

@@ -499,6 +499,13 @@ def test_doctor_names_a_plugin_that_is_broken(cli: Cli) -> None:
     assert "'harness_backend' is not a hook" in said.out
 
 
+def test_doctor_names_a_plugin_that_was_left_out(cli: Cli) -> None:
+    (cli.toy.root / "site/adder.py").write_text("import no_such_library\n")
+    said = cli("doctor")
+    assert said.code == 1
+    assert "✗ plugin: plugin 'adder' of adder was left out: ModuleNotFoundError" in said.out
+
+
 def test_data_look_keeps_the_sealed_rows_sealed(cli: Cli) -> None:
     shown = cli("data", "look", "toy", "--rows", "99", "--json").json["rows"]
     assert {r["split"] for r in shown} == {"train", "dev"}
@@ -531,6 +538,19 @@ def test_the_wall_scores_recorded_replies_anew_after_a_label_was_edited(cli: Cli
     assert "edited 1 time(s) after scores were seen" in said.out
     assert len(cli.toy.sent) == sent
     assert "scoring recorded" not in cli("wall", "toy").out
+
+
+def test_a_failure_of_the_model_stays_one_when_labels_are_edited(cli: Cli) -> None:
+    """No reply is recorded of it; taken for lost, it would make the evidence worthless."""
+    assert cli("eval", "toy", "--candidate", "plain", MODE="overflow").code == 1
+    some = rows(cli)
+    some[2]["reference"] = "7"
+    cli.toy.write_cases(some)
+    said = cli("wall", "toy", "--json")
+    [only] = said.json["verdict"]["tries"]
+    assert (only["faults"], only["missing"]) == (1, 0)
+    found = cli("eval", "toy", "--candidate", "plain", "--offline")
+    assert "F plain 1 of 12: context overflow" in found.out
 
 
 def test_the_wall_does_not_invent_replies_of_a_prompt_that_was_edited(cli: Cli) -> None:
@@ -606,6 +626,30 @@ def test_the_gate_counts_a_pair_once_and_a_peek_as_a_look(cli: Cli) -> None:
         ]
 
 
+def test_a_confirmation_spends_one_look_of_its_own_kind(cli: Cli) -> None:
+    """However often the same prompt is confirmed; releases are counted apart."""
+    more = [
+        {
+            "id": f"m{n}", "split": "test" if n % 2 else "dev", "cluster": f"m{n}",
+            "inputs": {"a": 3 * n, "b": 1}, "reference": str(3 * n + 1),
+        }
+        for n in range(100, 260)
+    ]  # fmt: skip
+    cli.toy.write_cases([*rows(cli), *more])
+    cli("ladder", "toy")
+    assert "harness wall toy --confirm" in cli("wall", "toy").out
+    for _ in range(2):
+        said = cli("wall", "toy", "--confirm")
+        assert said.code == 1
+        assert "confirming shots on sealed cases: look 1, at 4.00 %" in said.out
+        assert "Fine-tuning is not needed" in said.out
+    gate = cli("gate", "toy", "--candidate", "shots", "--baseline", "plain", "--json")
+    assert gate.json["verdict"]["look"] == 1
+    with store(cli) as opened:
+        purposes = [e.payload["purpose"] for e in opened.ledger(kind="look")]
+    assert purposes == ["confirmation", "release"]
+
+
 def test_the_reference_on_test_is_no_look(cli: Cli) -> None:
     cli("eval", "toy", "--split", "test")
     with store(cli) as opened:
@@ -678,9 +722,6 @@ WAIVERS = """
 [tune]
 tuner = "learns"
 prompt = "p0"
-[candidates.tuned]
-prompt = "p0"
-artifact = "tuned"
 [waivers]
 chain-of-thought = "A sum needs no thought."
 optimised = "Nothing is optimised here yet."
@@ -742,6 +783,22 @@ def test_the_loop_from_wall_to_ship(stuck: Cli) -> None:
     assert kinds == ["wall", "tune", "look", "release"]
     ladder = stuck("ladder", "toy", "--show")
     assert "10 tries count" in ladder.out
+
+
+def test_what_to_do_after_a_tune_is_a_command_that_works(stuck: Cli) -> None:
+    """Under its own name, or under another that task.toml does not know."""
+    for name in ([], ["--name", "second"]):
+        said = stuck("tune", "toy", "--override", "a test", *name)
+        command = said.out.rpartition("score it: harness ")[2].split()
+        assert stuck(*command).code == 0, command
+    early = stuck("eval", "toy", "--candidate", "plain@adder:x+none")
+    assert early.code == 2
+
+
+def test_a_tuned_candidate_that_is_not_there_yet_is_told_with_the_command(stuck: Cli) -> None:
+    said = stuck("eval", "toy", "--candidate", "tuned")
+    assert said.code == 2
+    assert "Tune one with `harness tune toy`" in said.err
 
 
 def test_an_override_is_shown_ever_after(stuck: Cli) -> None:

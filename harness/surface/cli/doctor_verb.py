@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import sys
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
@@ -16,6 +17,7 @@ from harness.engine.evaluate import Requests
 from harness.engine.project import task_names
 from harness.engine.tasks import Task, candidate_names, repeated_inputs
 from harness.errors import HarnessError
+from harness.ports.manager import PluginWarning
 from harness.surface.cli.app import App, options
 from harness.surface.words import clean
 
@@ -75,9 +77,13 @@ def _of_project(app: App) -> Iterator[Finding]:
     except HarnessError as exc:
         yield Finding(what="store", holds=False, text=str(exc))
     try:
-        infos = app.plugins.infos
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", PluginWarning)
+            infos = app.plugins.infos
+            schemes = ", ".join(f"{s}:" for s in sorted(app.plugins.table("harness_backends")))
+        for warning in caught:
+            yield Finding(what="plugin", holds=False, text=str(warning.message))
         text = ", ".join(f"{i.name} ({i.distribution})" for i in infos) or "none"
-        schemes = ", ".join(f"{s}:" for s in sorted(app.plugins.table("harness_backends")))
         yield Finding(what="plugins", holds=True, text=f"{text}; schemes {schemes or 'none'}")
     except HarnessError as exc:
         yield Finding(what="plugins", holds=False, text=str(exc))

@@ -41,7 +41,7 @@ def command(
         loaded = app.task(task)
         cases_of(loaded, split)  # what is wrong is told before pytest begins
         check_floors(floor, known=loaded.eval_names)
-        for name in candidate:
+        for name in candidate or loaded.settings.default_candidates:
             app.candidate(loaded, name, base_url=base_url)
         outcome = run_evals(
             loaded,

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import click
 
-from harness.records import Case
+from harness.engine.tasks import Task, candidate_names
+from harness.records import Artifact, Case
 from harness.surface.cli.app import App, now, options
 from harness.surface.words import number, one_line
 
@@ -99,9 +100,16 @@ def command(
             f"  parity: {parity_line(len(plan.rows), [f.name for f in artifact.parity])}",
             f"  licence: {one_line(artifact.override or f'wall {artifact.wall_verdict}')}",
             "",
-            f"score it: harness eval {task} --candidate {artifact.name}",
+            f"score it: harness eval {task} --candidate {candidate_of(loaded, artifact)}",
         )
     return 0
+
+
+def candidate_of(task: Task, artifact: Artifact) -> str:
+    """Return what `--candidate` calls `artifact`."""
+    if artifact.name in candidate_names(task):
+        return artifact.name
+    return f"{artifact.prompt}@{artifact.base}+{artifact.name}"
 
 
 def parity_line(rows: int, findings: Sequence[str]) -> str:

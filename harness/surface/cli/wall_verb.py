@@ -108,7 +108,7 @@ def confirmation(app: App, task: Task, name: str | None) -> Confirmation | None:
         app.store.record(
             look_entry(task, purpose="confirmation", baseline=None, candidate=candidate, at=now())
         )
-    app.say(f"confirming {name} on sealed cases: look {look}, at {alpha_of_look(look):.2%}")
+    app.say(f"confirming {name} on sealed cases: look {look}, at {100 * alpha_of_look(look):.2f} %")
     completed(
         run_evals(task, [name], store=app.project.store, split="test", extra=["--look-is-counted"])
     )

@@ -1,0 +1,40 @@
+"""Several workers: what one of them learnt is in the run, and what stops them all is said once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.surface.toy import Toy
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> Toy:
+    return Toy(tmp_path)
+
+
+def test_what_kept_a_reply_away_is_in_the_run_as_the_worker_knew_it(toy: Toy) -> None:
+    """An overflow is the model's own failure; taken for lost, it would be no evidence."""
+    done = toy.pytest("evals/toy", "--candidate", "shots", "-n", "2", MODE="overflow")
+    assert done.returncode == 1
+    assert "F shots 1 of 12: context overflow" in done.stdout
+    run_id = json.loads(toy.harness("runs", "--json").stdout)[0]["id"]
+    run = json.loads(toy.harness("runs", run_id, "--json").stdout)["run"]
+    faults = [t["fault"] for t in run["trials"] if "fault" in t]
+    expected = {"origin": "backend", "message": "context overflow", "is_missing": False}
+    assert faults == [expected]
+
+
+@pytest.mark.parametrize("mistake", ["scheme", "field"])
+def test_what_stops_every_worker_is_told_in_a_line(toy: Toy, mistake: str) -> None:
+    candidate, says = "plain@zz:x", "no backend 'zz'. Known: "
+    if mistake == "field":
+        (toy.task / "prompts/plain.md").write_text("@user\n{{ c }}\n")
+        candidate, says = "plain", "'c' is undefined. Its fields: a, b"
+    done = toy.pytest("evals/toy", "--candidate", candidate, "-n", "2")
+    assert done.returncode == 2
+    assert says in done.stdout + done.stderr
+    assert "INTERNALERROR" not in done.stdout
+    assert toy.sent == []
