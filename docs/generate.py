@@ -1,6 +1,6 @@
 """Writes the reference pages from the program itself; a test holds them equal.
 
-    python docs/generate.py
+Run it as `python docs/generate.py`.
 """
 
 from __future__ import annotations
@@ -60,10 +60,14 @@ def task() -> str:
             parts.append(f"| `{name}` | {_default(field)} | {field.description} |")
         parts.append("")
     parts.append("## A row of the case file\n")
-    parts.append("JSON Lines, UTF-8; a row is " + ", ".join(
-        f"`{name}`{'' if field.is_required() else ' (optional)'}"
-        for name, field in taskfile.CaseRow.model_fields.items()
-    ) + ".")
+    parts.append(
+        "JSON Lines, UTF-8; a row is "
+        + ", ".join(
+            f"`{name}`{'' if field.is_required() else ' (optional)'}"
+            for name, field in taskfile.CaseRow.model_fields.items()
+        )
+        + "."
+    )
     return "\n".join(parts) + "\n"
 
 

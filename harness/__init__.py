@@ -13,51 +13,25 @@ if TYPE_CHECKING:
     from harness import checks as checks
     from harness.errors import (
         BackendError as BackendError,
-    )
-    from harness.errors import (
         HarnessError as HarnessError,
-    )
-    from harness.errors import (
-        MissingExtra as MissingExtra,
-    )
-    from harness.errors import (
         Miss as Miss,
-    )
-    from harness.errors import (
+        MissingExtra as MissingExtra,
         UsageError as UsageError,
     )
     from harness.ports.hookspecs import hookimpl as hookimpl
     from harness.ports.protocols import (
         BackendConfig as BackendConfig,
-    )
-    from harness.ports.protocols import (
         TrainProgress as TrainProgress,
-    )
-    from harness.ports.protocols import (
         TrainResult as TrainResult,
-    )
-    from harness.ports.protocols import (
         TuneJob as TuneJob,
     )
     from harness.records import (
         Case as Case,
-    )
-    from harness.records import (
         Decoding as Decoding,
-    )
-    from harness.records import (
         Message as Message,
-    )
-    from harness.records import (
         PreparedRow as PreparedRow,
-    )
-    from harness.records import (
         Reply as Reply,
-    )
-    from harness.records import (
         Request as Request,
-    )
-    from harness.records import (
         TrainingRow as TrainingRow,
     )
 
@@ -81,7 +55,26 @@ _HOMES = {
     "hookimpl": "harness.ports.hookspecs",
 }
 
-__all__ = sorted([*_HOMES, "checks"])
+__all__ = [
+    "BackendConfig",
+    "BackendError",
+    "Case",
+    "Decoding",
+    "HarnessError",
+    "Message",
+    "Miss",
+    "MissingExtra",
+    "PreparedRow",
+    "Reply",
+    "Request",
+    "TrainProgress",
+    "TrainResult",
+    "TrainingRow",
+    "TuneJob",
+    "UsageError",
+    "checks",
+    "hookimpl",
+]
 __version__ = "0.1.0"
 
 

@@ -9,7 +9,7 @@ HarnessError                 exit 2 unless said otherwise
 ├── NotEnoughEvidence        exit 3: a question that the recorded runs cannot answer
 ├── BackendError             exit 4: a model, server or trainer did not deliver
 ├── StoreError               exit 4: the store cannot be opened, read or written
-└── Miss                     not an error: a reply measured and found wanting (also an AssertionError)
+└── Miss                     no error: a reply that was measured and missed (an AssertionError too)
 """
 
 from __future__ import annotations

@@ -65,8 +65,7 @@ def imports(path: Path) -> list[tuple[int, str]]:
             assert node.level == 0, f"{path}:{node.lineno}: relative import"
             base = node.module or ""
             found += [
-                (node.lineno, f"{base}.{a.name}" if base == "harness" else base)
-                for a in node.names
+                (node.lineno, f"{base}.{a.name}" if base == "harness" else base) for a in node.names
             ]
     return found
 

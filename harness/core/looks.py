@@ -1,7 +1,8 @@
 """How much error each look at sealed cases may spend. Knows numbers of looks, no ledger.
 
 Looks are counted apart by task and kind (confirmation, release); fresh cases begin at look 1
-again, edited labels do not. All looks together, for ever, spend 5 %: alpha_1 = .04, alpha_j = .01/(j(j-1)).
+again, edited labels do not. All looks together, for ever, spend 5 %: alpha_1 = .04, then
+alpha_j = .01/(j(j-1)).
 """
 
 from __future__ import annotations

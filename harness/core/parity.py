@@ -11,8 +11,7 @@ trl issue 6105 (masks of length 2) and LLaMA-Factory issue 2509 (26 % -> 57 % by
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Iterator, Mapping, Sequence, Set as AbstractSet
 from dataclasses import dataclass, replace
 from typing import Literal
 

@@ -11,8 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from harness.core import condition_words
-from harness.core import wall_words as words
+from harness.core import condition_words, wall_words as words
 from harness.core.bounds import (
     Array,
     as_scores,

@@ -188,7 +188,8 @@ def wall(
         ),
         f"The eval could have seen a gain of {points(seen.resolution or 0.0)}.",
     ]
-    parts += [f"Not tried, by waiver: {f} ({why})." for f, why in coverage.waived.items()]
+    if coverage.waived:  # the reasons stand with the condition and in the verdict's waivers
+        parts.append(f"Not tried, by waiver: {listed(list(coverage.waived))}.")
     costly = [
         name
         for name, is_in_budget, shown in _stronger(evidence, alpha=seen.each_alpha)

@@ -16,8 +16,7 @@ from harness.core.usage import Usage, usage
 from harness.core.wall import WallInput
 from harness.engine.tasks import REFERENCE, Task
 from harness.errors import NotEnoughEvidence
-from harness.records import Case, LedgerEntry, Run, digest, from_plain
-from harness.records import WallVerdict as Verdict
+from harness.records import Case, LedgerEntry, Run, WallVerdict as Verdict, digest, from_plain
 from harness.store.store import RunRow, Store
 
 

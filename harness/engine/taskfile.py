@@ -223,9 +223,18 @@ def read_cases(path: Path) -> list[Case]:
 def json_lines(path: Path) -> Iterator[tuple[str, Json]]:
     """Yield `file:line` and value of each line of a JSON Lines file. Raises TaskError."""
     # not splitlines: a JSON text may hold U+2028, which is no end of line here
+    shown = _as_seen_from_here(path)
     for number, line in enumerate(read_text(path).split("\n"), start=1):
         if line.strip():
-            yield f"{path}:{number}", _parsed(line, f"{path}:{number}")
+            yield f"{shown}:{number}", _parsed(line, f"{shown}:{number}")
+
+
+def _as_seen_from_here(path: Path) -> Path:
+    """Return a path as people would type it: reports and errors name no folder of this machine."""
+    try:
+        return path.relative_to(Path.cwd())
+    except ValueError:
+        return path
 
 
 def read_text(path: Path) -> str:

@@ -175,7 +175,7 @@ def tune(
         environment=result.environment,
         metrics=result.metrics,
         parity=tuple(findings),
-        folder=str(folder),
+        folder=folder.relative_to(project.home).as_posix(),
     )
     moment = at()
     store.add_artifact(artifact, at=moment)

@@ -56,7 +56,7 @@ class TextProgress:
         self._shown = time.monotonic()
         spent = self._shown - self._since
         line = f"{self._label}: {self._done} of {self._total}, {seconds(spent)}"
-        if self._done and self._done < self._total:
+        if self._total > self._done >= max(5, self._total // 20):  # before that it is a guess
             line += f", about {seconds(spent / self._done * (self._total - self._done))} to go"
         if self._is_live:
             self._stream.write(f"\r\x1b[K{line}" + ("\n" if is_last else ""))

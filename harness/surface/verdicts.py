@@ -16,7 +16,6 @@ def wall_lines(verdict: WallVerdict) -> list[str]:
     lines += [f"{verdict.answer}  ({verdict.profile} profile, target {percent(verdict.target)})"]
     lines += [clean(verdict.reason), ""]
     lines += [f"  {MARKS[c.holds]} {c.name}: {clean(c.text)}" for c in verdict.conditions]
-    lines += [f"  waived: {name}: {clean(why)}" for name, why in sorted(verdict.waivers.items())]
     lines += [f"  note: {clean(note)}" for note in verdict.notes]
     if verdict.next_step:
         lines += ["", f"next: {clean(verdict.next_step)}"]

@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from harness.core.bounds import paired_bounds
 from harness.core.pairs import Pair, align, arms, compare, delta_bounds, slice_pair

@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from harness.core.parity import IGNORED, Serving, check_parity, failures
 from harness.records import Message, ParityFinding, PreparedRow, TrainingRow

@@ -20,8 +20,7 @@ from harness_trl import harness_tuners
 from harness_trl.adapter import explained, lora_model
 from harness_trl.recipe import read_recipe
 from harness_trl.torch_lora import TorchLora, plan_batches, supervised_loss
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from harness import BackendError, MissingExtra, TuneJob, UsageError
 from tests.plugins.tuning import (

@@ -15,8 +15,7 @@ from harness_transformers.encoding import (
     stop_ids,
 )
 from harness_transformers.models import load_generation_config, load_tokenizer
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from harness import Message, TrainingRow, UsageError
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import random
 
 from harness_transformers.plan import Ask, plan
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 
 def ask(index: int, ids: tuple[int, ...], new_tokens: int = 8) -> Ask:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from harness.records import Case, Comparison, Estimate, Fault, Reply, Score, Trial, Try
 from harness.surface.report import charts, words
