@@ -187,11 +187,14 @@ def trl_warnings() -> Iterator[list[str]]:
 
     logger = logging.getLogger("trl")
     listener = Listener(level=logging.WARNING)
+    level = logger.level
+    logger.setLevel(logging.WARNING)  # somebody may have silenced it
     logger.addHandler(listener)
     try:
         yield said
     finally:
         logger.removeHandler(listener)
+        logger.setLevel(level)
 
 
 @contextlib.contextmanager

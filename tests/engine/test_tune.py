@@ -3,7 +3,6 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -327,7 +326,7 @@ def test_the_artifact_knows_where_it_came_from(make: Make) -> None:
     assert artifact.override is None
     assert artifact.metrics == {"loss": 0.5}
     assert artifact.parity == ()
-    known = json.loads((Path(artifact.folder) / "known.json").read_text())
+    known = json.loads((workshop.project.home / artifact.folder / "known.json").read_text())
     assert known["Double 6."] == "12"
     assert workshop.store.artifact("tuned", task="double").digest == artifact.digest
 
@@ -394,7 +393,7 @@ def test_a_prompt_that_is_gone_is_told(make: Make) -> None:
 def test_files_that_were_changed_after_the_tune_are_refused(make: Make) -> None:
     workshop = shop(make)
     artifact = tune(workshop)
-    (Path(artifact.folder) / "known.json").write_text("{}")
+    (workshop.project.home / artifact.folder / "known.json").write_text("{}")
     with pytest.raises(StoreError, match="is not what was tuned"):
         conditions(workshop, "plain@letters:small+tuned")
 
