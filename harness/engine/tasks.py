@@ -43,8 +43,10 @@ class Task:
 
     @cached_property
     def evals_digest(self) -> str:
-        """Identity of what scores: the Python files of the task's folder."""
-        files = sorted(self.folder.glob("*.py"))
+        """Identity of what scores: the Python and JSON files of the task's folder."""
+        own_cases = {(self.folder / path).resolve() for path in _paths(self.settings.cases)}
+        found = [*self.folder.glob("*.py"), *self.folder.glob("*.json")]
+        files = sorted(f for f in found if f.resolve() not in own_cases)
         return digest([[f.name, hashlib.sha256(f.read_bytes()).hexdigest()] for f in files])
 
     @cached_property
@@ -78,8 +80,9 @@ def load_task(folder: Path) -> Task:
     """Return the task in `folder`. Raises TaskError naming file and line."""
     settings = read_task_file(folder / "task.toml")
     prompts = {p.stem: _prompt(p) for p in sorted((folder / "prompts").glob("*.md"))}
-    paths = [settings.cases] if isinstance(settings.cases, str) else list(settings.cases)
-    cases = [case for path in paths for case in read_cases((folder / path).resolve())]
+    cases = [
+        case for path in _paths(settings.cases) for case in read_cases((folder / path).resolve())
+    ]
     _no_duplicate_ids(cases)
     task = Task(folder.name, folder.resolve(), settings, prompts, tuple(_joined(cases)))
     _check_names(task)
@@ -152,6 +155,10 @@ def repeated_inputs(task: Task) -> list[str]:
         if first.split != case.split:
             found.append(f"{first.id} = {case.id}")
     return found
+
+
+def _paths(cases: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (cases,) if isinstance(cases, str) else cases
 
 
 ArtifactFinder = Callable[[str], str]
