@@ -132,23 +132,29 @@ def _revive(hint: Any, value: Json) -> Any:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """One turn. `content` is text; `tool_calls` holds what an assistant turn asked to run."""
+    """One turn. `content` is text; `tool_calls` holds what an assistant turn asked to run;
+    `images` are `data:` URLs, as `data:image/png;base64,...`, shown after the text.
+    """
 
     role: Literal["system", "user", "assistant", "tool"]
     content: str
     tool_calls: tuple[Json, ...] = ()
     tool_call_id: str | None = None
+    images: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decoding:
-    """How a reply is drawn. `temperature` 0 is greedy; `max_tokens` counts output tokens."""
+    """How a reply is drawn. `temperature` 0 is greedy; `max_tokens` counts output tokens;
+    `logprobs` asks for each token's log probability and those of so many alternatives.
+    """
 
     temperature: float = 0.0
     max_tokens: int = 256
     top_p: float | None = None
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    logprobs: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,6 +173,7 @@ class Case:
 
     `reference` is text or a JSON value; `cluster` names the source that the case shares with
     others (the statistics draw clusters, not cases). `line` is where it stands, as `file:line`.
+    `images` are `data:` URLs; `checks` are checks of its own, `{"name": ..., "arguments": {...}}`.
     """
 
     id: str
@@ -176,11 +183,18 @@ class Case:
     cluster: str = ""
     tags: tuple[str, ...] = ()
     line: str = ""
+    images: tuple[str, ...] = ()
+    checks: tuple[Json, ...] = ()
 
     @property
     def inputs_digest(self) -> str:
-        """Identity of what the model is asked about: the inputs alone."""
-        return digest(dict(self.inputs))
+        """Identity of what the model is asked about: the inputs and images alone."""
+        return digest([dict(self.inputs), self.images] if self.images else dict(self.inputs))
+
+    @property
+    def digest(self) -> str:
+        """Identity of all that a score may depend on: inputs, reference and own checks."""
+        return digest([self.inputs_digest, self.reference, self.checks])
 
     @property
     def reference_text(self) -> str | None:
@@ -196,7 +210,8 @@ class Prompt:
     example cases are laid out, each as the user section and its reference.
 
     `shots` examples are drawn from train: by `seed` for every case alike, or, where `retrieve`
-    is true, the nearest to the case that is asked. `schema` constrains the reply.
+    is true, the nearest to the case that is asked. `schema` constrains the reply; `tools` are what
+    the model may call, in OpenAI's shape.
     """
 
     name: str
@@ -207,11 +222,13 @@ class Prompt:
     seed: int = 0
     schema: Json = None
     path: str = ""
+    tools: tuple[Json, ...] = ()
 
     @property
     def digest(self) -> str:
         """Identity of the template: everything but its name, family and place."""
-        return digest([self.sections, self.shots, self.retrieve, self.seed, self.schema])
+        parts = [self.sections, self.shots, self.retrieve, self.seed, self.schema]
+        return digest([*parts, self.tools] if self.tools else parts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,7 +236,8 @@ class Candidate:
     """A backend, a prompt and a decoding, perhaps with an artifact: what is measured.
 
     `backend` is `scheme:model`; `artifact` is a digest. `reference` and `replay:FILE` candidates
-    have no prompt. Identity leaves out `name`, which is only what people call it.
+    have no prompt. `options` are the backend's own settings; `epoch` is raised by a person to ask
+    everything anew. Identity leaves out `name`, which is only what people call it.
     """
 
     name: str
@@ -230,13 +248,15 @@ class Candidate:
     decoding: Decoding = field(default_factory=Decoding)
     artifact: str | None = None
     base_url: str | None = None
+    options: Mapping[str, Json] = field(default_factory=dict)
+    epoch: int | None = None
 
     @property
     def digest(self) -> str:
         """Identity of what answers, whatever it is called."""
-        return digest(
-            [self.backend, self.prompt_digest, self.decoding, self.artifact, self.base_url]
-        )
+        parts = [self.backend, self.prompt_digest, self.decoding, self.artifact, self.base_url]
+        later = [self.options, self.epoch]  # left out where unset: older digests stand
+        return digest(parts + later if self.options or self.epoch else parts)
 
 
 # ---------------------------------------------------------------- what came back
@@ -247,7 +267,8 @@ class Reply:
     """What a backend returned. Times in seconds; unknown is `None`.
 
     `latency_s` is the time of this reply alone where the backend can tell, else its share of the
-    batch that it was answered in.
+    batch that it was answered in; `first_token_s` the time to its first token, where it streamed.
+    `logprobs` has one `{"token", "logprob", "top": [[token, logprob], ...]}` an output token.
     """
 
     text: str
@@ -258,6 +279,8 @@ class Reply:
     cost_usd: float | None = None
     model: str | None = None
     tool_calls: tuple[Json, ...] = ()
+    first_token_s: float | None = None
+    logprobs: tuple[Json, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -275,22 +298,29 @@ class Fault:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
-    """One number in [0, 1], or `None` = unscored; `reason` says why where it is not 1."""
+    """One number in [0, 1], or `None` = unscored; `reason` says why where it is not 1.
+
+    `judge` is the identity of the judge that gave it (model, prompt, rubric), where one did.
+    """
 
     name: str
     value: float | None
     reason: str = ""
+    judge: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """Case x candidate x repeat, with its reply, scores and fault. `reply_key` finds the reply."""
+    """Case x candidate x repeat, with its reply, scores and fault. `reply_key` finds the reply;
+    `case_digest` is what the case was when it was scored.
+    """
 
     case_id: str
     repeat: int = 0
     reply_key: str | None = None
     scores: tuple[Score, ...] = ()
     fault: Fault | None = None
+    case_digest: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -299,6 +329,7 @@ class Run:
 
     `inputs_digest` covers case ids, inputs and clusters; `labels_digest` the references;
     `evals_digest` the eval files. `is_complete` is true where every case and every eval ran.
+    `repeat_verdict` says how a case's repeats become one number (None: their mean).
     """
 
     task: str
@@ -311,6 +342,7 @@ class Run:
     trials: tuple[Trial, ...]
     repeats: int = 1
     aggregates: tuple[Score, ...] = ()
+    repeat_verdict: str | None = None
 
     @property
     def id(self) -> str:
@@ -530,7 +562,17 @@ class Artifact:
 class LedgerEntry:
     """One line of the append-only record. `at` is UTC, ISO 8601; `payload` is the record told."""
 
-    kind: Literal["wall", "release", "look", "override", "waiver", "label-edit", "pilot", "tune"]
+    kind: Literal[
+        "wall",
+        "release",
+        "look",
+        "override",
+        "waiver",
+        "label-edit",
+        "pilot",
+        "tune",
+        "certificate",
+    ]
     task: str
     at: str
     payload: Json

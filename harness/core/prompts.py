@@ -11,6 +11,7 @@ import json
 import re
 import tomllib
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -30,7 +31,7 @@ from harness.records import (
 )
 
 _SECTION = re.compile(r"^@(system|user|assistant|examples)[ \t]*$", re.MULTILINE)
-_KEYS = {"family", "shots", "retrieve", "seed", "schema", "note"}
+_KEYS = {"family", "shots", "retrieve", "seed", "schema", "tools", "note"}
 
 
 def front_matter(text: str, *, path: str) -> tuple[dict[str, Any], str, int]:
@@ -53,8 +54,10 @@ def front_matter(text: str, *, path: str) -> tuple[dict[str, Any], str, int]:
     return settings, body, head.count("\n") + 4
 
 
-def parse_prompt(text: str, *, name: str, path: str, schema: Json = None) -> Prompt:
-    """Return the prompt that a file's `text` describes. `schema` is the parsed schema, if any.
+def parse_prompt(
+    text: str, *, name: str, path: str, schema: Json = None, tools: Sequence[Json] = ()
+) -> Prompt:
+    """Return the prompt that a file's `text` describes. `schema` and `tools` are as parsed.
 
     Raises TaskError with `path:line` for an unknown family, a missing user section, text before
     the first section, or a template that Jinja cannot read.
@@ -93,6 +96,7 @@ def parse_prompt(text: str, *, name: str, path: str, schema: Json = None) -> Pro
         seed=int(settings.get("seed", 0)),
         schema=schema,
         path=path,
+        tools=tuple(tools),
     )
 
 
@@ -108,7 +112,12 @@ def render(
         else:
             content = _fill(source, case, prompt)
             messages.append(Message(role=role, content=content))  # type: ignore[arg-type]
-    return Request(messages=tuple(messages), decoding=decoding, schema=prompt.schema)
+    if case.images:
+        last = max(n for n, m in enumerate(messages) if m.role == "user")
+        messages[last] = replace(messages[last], images=case.images)
+    return Request(
+        messages=tuple(messages), decoding=decoding, schema=prompt.schema, tools=prompt.tools
+    )
 
 
 def training_row(prompt: Prompt, case: Case, *, examples: Sequence[Case] = ()) -> TrainingRow:
@@ -118,6 +127,10 @@ def training_row(prompt: Prompt, case: Case, *, examples: Sequence[Case] = ()) -
     """
     if case.reference_text is None:
         raise TaskError(f"{case.line or case.id}: case {case.id!r} has no reference to learn from")
+    if prompt.tools or case.images:
+        raise TaskError(
+            f"{prompt.path or prompt.name}: case {case.id!r}: tuning takes no tools and no images yet"
+        )
     request = render(prompt, case, examples=examples, decoding=Decoding())
     return TrainingRow(case_id=case.id, messages=request.messages, completion=case.reference_text)
 
@@ -133,7 +146,7 @@ def _turns(prompt: Prompt, example: Case) -> list[Message]:
     if example.reference_text is None:
         raise TaskError(f"{example.line or example.id}: an example needs a reference")
     return [
-        Message(role="user", content=_fill(user, example, prompt)),
+        Message(role="user", content=_fill(user, example, prompt), images=example.images),
         Message(role="assistant", content=example.reference_text),
     ]
 

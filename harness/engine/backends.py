@@ -14,7 +14,7 @@ from harness.engine.threads import Threads
 from harness.errors import BackendError, HarnessError, UsageError
 from harness.ports.manager import Plugins
 from harness.ports.protocols import Backend, BackendConfig
-from harness.records import Candidate, Reply, Request, canonical_json, digest
+from harness.records import Candidate, Json, Reply, Request, canonical_json, digest
 
 CONCURRENCY = 16
 TIMEOUT_S = 600.0
@@ -33,9 +33,12 @@ class LiveBackend:
     artifact: str | None = None
     threads: Threads = field(default_factory=Threads, repr=False, compare=False)
 
-    def key(self, request: Request, *, base_url: str | None, repeat: int) -> str:
+    def key(
+        self, request: Request, *, base_url: str | None, repeat: int, epoch: int | None = None
+    ) -> str:
         """Return the cache key: everything that can change the answer."""
-        return digest([self.name, base_url, self.artifact, dict(self.identity), request, repeat])
+        parts = [self.name, base_url, self.artifact, dict(self.identity), request, repeat]
+        return digest([*parts, epoch] if epoch else parts)
 
     def refuse(self, request: Request) -> str | None:
         """Return why the backend would not honour `request`, or None."""
@@ -44,6 +47,8 @@ class LiveBackend:
             "tools": bool(request.tools),
             "seed": request.decoding.seed is not None and request.decoding.temperature > 0,
             "stop": bool(request.decoding.stop),
+            "logprobs": request.decoding.logprobs is not None,
+            "images": any(m.images for m in request.messages),
         }
         lacking = [n for n, needed in needs.items() if needed and n not in self.honours]
         if not lacking:
@@ -93,18 +98,25 @@ class BackendPool:
     def __init__(self, plugins: Plugins, *, artifact_folder: Callable[[str], Path]) -> None:
         self._plugins = plugins
         self._artifact_folder = artifact_folder
-        self._live: dict[tuple[str, str | None, str | None], LiveBackend] = {}
+        self._live: dict[str, LiveBackend] = {}
 
     def get(self, candidate: Candidate) -> LiveBackend:
         """Return the backend of `candidate`. Raises UsageError, MissingExtra or BackendError."""
-        place = (candidate.backend, candidate.base_url, candidate.artifact)
+        place = digest(
+            [candidate.backend, candidate.base_url, candidate.artifact, candidate.options]
+        )
         if place not in self._live:
             scheme, _, model = candidate.backend.partition(":")
             if not model:
                 raise UsageError(f"candidate {candidate.name!r}: no model after {scheme!r}:")
             factory = self._plugins.owner("harness_backends", scheme)
             folder = self._artifact_folder(candidate.artifact) if candidate.artifact else None
-            config = BackendConfig(model=model, base_url=candidate.base_url, artifact=folder)
+            config = BackendConfig(
+                model=model,
+                base_url=candidate.base_url,
+                artifact=folder,
+                options=dict(candidate.options),
+            )
             try:
                 backend = factory(config)
             except HarnessError:
@@ -114,7 +126,10 @@ class BackendPool:
                     f"{candidate.backend} cannot be made: {type(exc).__name__}: {exc}"
                 ) from exc
             self._live[place] = describe(
-                backend, name=candidate.backend, artifact=candidate.artifact
+                backend,
+                name=candidate.backend,
+                artifact=candidate.artifact,
+                options=candidate.options,
             )
         return self._live[place]
 
@@ -128,16 +143,30 @@ class BackendPool:
         self._live.clear()
 
 
-def describe(backend: Backend, *, name: str, artifact: str | None = None) -> LiveBackend:
+SPEED = frozenset({"concurrency", "timeout_s"})
+"""Options that change how fast a backend is asked, and no answer of it."""
+
+
+def describe(
+    backend: Backend,
+    *,
+    name: str,
+    artifact: str | None = None,
+    options: Mapping[str, Json] | None = None,
+) -> LiveBackend:
     """Return `backend` with its declarations. Raises BackendError where one is malformed."""
     concurrency = getattr(backend, "concurrency", CONCURRENCY)
     if not isinstance(concurrency, int) or concurrency < 1:
         raise BackendError(f"{name}: `concurrency` is {concurrency!r}, not a positive number")
+    identity = dict(getattr(backend, "identity", {}))
+    said = {k: v for k, v in (options or {}).items() if k not in SPEED}
+    if said:  # a stranger's backend may forget that they change its answers
+        identity["options"] = canonical_json(said)
     return LiveBackend(
         name=name,
         backend=backend,
         honours=frozenset(getattr(backend, "honours", ())),
-        identity=dict(getattr(backend, "identity", {})),
+        identity=identity,
         concurrency=concurrency,
         timeout_s=float(getattr(backend, "timeout_s", TIMEOUT_S)),
         artifact=artifact,

@@ -98,7 +98,9 @@ class Evaluation:
             refusal = live.refuse(request)
             if refusal:
                 raise UsageError(f"candidate {candidate.name!r}: {refusal}. Leave it out.")
-            key = live.key(request, base_url=candidate.base_url, repeat=trial.repeat)
+            key = live.key(
+                request, base_url=candidate.base_url, repeat=trial.repeat, epoch=candidate.epoch
+            )
             asks[trial] = Ask(key=key, request=request, live=live)
         return asks
 
@@ -155,6 +157,7 @@ class Evaluation:
                     evals_digest=self.task.evals_digest,
                     is_complete=is_complete(name),
                     repeats=self.repeats(name),
+                    repeat_verdict=_verdict(self.task.settings.repeat_verdict),
                     trials=tuple(self._trial(t, scores[t], faults.get(t)) for t in trials),
                     aggregates=tuple(aggregates.get(name, ())),
                 )
@@ -172,6 +175,7 @@ class Evaluation:
             reply_key=outcome.key if outcome and outcome.reply else None,
             scores=tuple(sorted(scores, key=lambda s: s.name)),
             fault=known,
+            case_digest=self.cases[trial.case_id].digest[:16],
         )
 
     def _recorded(self, candidate: Candidate, case: Case) -> Outcome:
@@ -270,6 +274,10 @@ def fetch_all(
         evaluation.take(some, outcomes)
         if is_offline:
             evaluation.recall_faults(store)
+
+
+def _verdict(name: str) -> str | None:
+    return None if name == "mean" else name
 
 
 def _is_recorded(candidate: Candidate) -> bool:

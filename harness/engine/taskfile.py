@@ -38,6 +38,8 @@ class DecodingTable(Strict):
     """The seed of a drawn reply, where the backend honours one."""
     stop: tuple[str, ...] | None = None
     """Texts at which a reply ends."""
+    logprobs: int | None = pydantic.Field(default=None, ge=0, le=20)
+    """Ask for log probabilities: of each token, and of so many alternatives to it."""
 
 
 class CandidateTable(Strict):
@@ -53,6 +55,35 @@ class CandidateTable(Strict):
     """The base URL of an OpenAI-compatible server."""
     decoding: DecodingTable = DecodingTable()
     """What differs from the task's decoding."""
+    options: dict[str, Any] = {}
+    """The backend's own settings, beyond those of `[backends]`."""
+
+
+class JudgeTable(Strict):
+    """A model that scores replies. It gives a score of its own name in every eval run."""
+
+    backend: str
+    """SCHEME:MODEL of the judge."""
+    rubric: str
+    """What is judged: a text, or the name of a file `*.md` in the task's folder."""
+    kind: Literal["rubric", "g-eval", "pairwise"] = "rubric"
+    """How: one verdict with a reason; steps and a graded scale; or against another's reply."""
+    against: str | None = None
+    """Kind `pairwise`: the candidate whose reply is the other side (`reference` too)."""
+    steps: tuple[str, ...] = ()
+    """Kind `g-eval`: the steps that the judge goes through."""
+    scale: tuple[int, int] = (1, 5)
+    """Kind `g-eval`: the worst and the best grade."""
+    pass_at: float | None = pydantic.Field(default=None, gt=0, le=1)
+    """The score from which a reply passes (1); below it is a miss (0). Without it, as graded."""
+    shows: tuple[str, ...] = ()
+    """The inputs that the judge is shown (default: all of them)."""
+    shows_reference: bool = True
+    """Whether the judge is shown the reference answer, where there is one."""
+    base_url: str | None = None
+    """The base URL of an OpenAI-compatible server."""
+    decoding: DecodingTable = DecodingTable()
+    """How verdicts are drawn (default: greedy)."""
 
 
 class TuneTable(Strict):
@@ -106,6 +137,14 @@ class TaskFile(Strict):
     """How much a wall rests on: 14 tries, or 7 (`quick`: it speaks for the next try only)."""
     repeats: int = pydantic.Field(default=1, ge=1)
     """How often each case is asked."""
+    repeat_verdict: str = "mean"
+    """How the repeats of a case become one number: `mean`, `K of N`, `pass@K` or `pass^K`."""
+    epoch: int = pydantic.Field(default=0, ge=0)
+    """Raise it to ask everything anew: a hosted model that changed behind its name."""
+    eval_timeout_s: float = pydantic.Field(default=60.0, gt=0)
+    """Seconds after which an eval that does not end is a fault."""
+    images: tuple[str, ...] = ()
+    """The inputs that name image files (PNG, JPEG, WebP, GIF), relative to the case file."""
     needs_knowledge: bool = False
     """Whether the answers stand in documents: then `rag` must be tried too."""
     base_url: str | None = None
@@ -114,6 +153,10 @@ class TaskFile(Strict):
     """What `pytest` and `harness eval` run without `--candidate`."""
     decoding: DecodingTable = DecodingTable()
     """How replies are drawn."""
+    backends: dict[str, dict[str, Any]] = {}
+    """Settings of backends, by scheme (`openai`) or in full (`"openai:gpt-x"`), which goes first."""
+    judges: dict[str, JudgeTable] = {}
+    """Models that score replies, by the name of their score."""
     candidates: dict[str, CandidateTable] = {}
     """Candidates by name, beside the automatic one of each prompt."""
     guardrails: dict[str, float] = {}
@@ -148,6 +191,13 @@ class TaskFile(Strict):
         return self
 
 
+class CheckRow(Strict):
+    """A check of one case, run by the built-in eval `checks`."""
+
+    name: str = pydantic.Field(min_length=1)
+    arguments: dict[str, Any] = {}
+
+
 class CaseRow(Strict):
     """One line of a case file."""
 
@@ -157,6 +207,7 @@ class CaseRow(Strict):
     reference: Any = None
     cluster: str | None = None
     tags: tuple[str, ...] = ()
+    checks: tuple[CheckRow, ...] = ()
 
 
 def read_task_file(path: Path) -> TaskFile:
@@ -180,6 +231,7 @@ def read_task_file(path: Path) -> TaskFile:
 TABLES: dict[str, type[Strict]] = {
     "decoding": DecodingTable,
     "candidates": CandidateTable,
+    "judges": JudgeTable,
     "tune": TuneTable,
     "budgets": BudgetTable,
 }
@@ -212,6 +264,7 @@ def read_cases(path: Path) -> list[Case]:
                 reference=row.reference,
                 cluster=row.cluster if row.cluster is not None else row.id,
                 tags=row.tags,
+                checks=tuple(c.model_dump() for c in row.checks),
                 line=place,
             )
         )

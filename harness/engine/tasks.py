@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from harness.core.prompts import front_matter, parse_prompt
 from harness.engine.taskfile import (
@@ -21,7 +22,7 @@ from harness.engine.taskfile import (
     read_text,
 )
 from harness.errors import TaskError, UsageError
-from harness.records import Candidate, Case, Decoding, Prompt, Split, digest
+from harness.records import Candidate, Case, Decoding, Json, Prompt, Split, digest
 
 REFERENCE = "reference"
 REPLAY = "replay:"
@@ -47,7 +48,11 @@ class Task:
         own_cases = {(self.folder / path).resolve() for path in _paths(self.settings.cases)}
         found = [*self.folder.glob("*.py"), *self.folder.glob("*.json")]
         files = sorted(f for f in found if f.resolve() not in own_cases)
-        return digest([[f.name, hashlib.sha256(f.read_bytes()).hexdigest()] for f in files])
+        files += [f for f in _conftests(self.folder) if f.parent != self.folder]
+        digests: list[Any] = [[f.name, hashlib.sha256(f.read_bytes()).hexdigest()] for f in files]
+        if self.settings.repeat_verdict != "mean":
+            digests.append(["repeat_verdict", self.settings.repeat_verdict])
+        return digest(digests)
 
     @cached_property
     def policy_digest(self) -> str:
@@ -55,7 +60,8 @@ class Task:
         s = self.settings
         promised = [s.model, s.goal, s.target, s.margin, s.better_in, s.mid, s.min_gain, s.primary]
         kept = [s.profile, s.guardrails, s.must_hold_slices, s.budgets.model_dump()]
-        return digest([*promised, *kept, s.needs_knowledge, s.waivers])
+        later = [] if s.repeat_verdict == "mean" else [s.repeat_verdict]
+        return digest([*promised, *kept, s.needs_knowledge, s.waivers, *later])
 
     @cached_property
     def train_digest(self) -> str:
@@ -68,7 +74,12 @@ class Task:
 
     def labels_digest(self, split: Split) -> str:
         """Identity of the references of a split."""
-        return digest([[c.id, c.reference] for c in self.split(split)])
+        return digest(
+            [
+                [c.id, c.reference, c.checks] if c.checks else [c.id, c.reference]
+                for c in self.split(split)
+            ]
+        )
 
     @cached_property
     def eval_names(self) -> tuple[str, ...]:
@@ -213,7 +224,15 @@ def resolve_candidate(
         decoding=_decoding(task.settings.decoding, table.decoding),
         artifact=artifact_digest(table.artifact) if table.artifact else None,
         base_url=base_url or table.base_url or task.settings.base_url,
+        options=backend_options(task, backend) | table.options,
+        epoch=task.settings.epoch or None,
     )
+
+
+def backend_options(task: Task, backend: str) -> dict[str, Json]:
+    """Return the settings of `backend`: those of its scheme, then those of its full name."""
+    tables = task.settings.backends
+    return {**tables.get(backend.partition(":")[0], {}), **tables.get(backend, {})}
 
 
 def replay_path(backend: str, folder: Path) -> Path:
@@ -242,20 +261,29 @@ def _known_prompt(task: Task, name: str) -> Prompt:
 def _prompt(path: Path) -> Prompt:
     text = read_text(path)
     settings, _, _ = front_matter(text, path=str(path))
-    schema = None
-    if settings.get("schema"):
-        schema_path = path.parent.parent / str(settings["schema"])
-        try:
-            schema = json.loads(read_text(schema_path))
-        except json.JSONDecodeError as exc:
-            raise TaskError(f"{schema_path}:{exc.lineno}: not JSON: {exc.msg}") from exc
+    schema, tools = (_json_beside(path, settings.get(key)) for key in ("schema", "tools"))
+    if tools is not None and not (isinstance(tools, list) and tools):
+        raise TaskError(f"{path}:1: tools: {settings['tools']} holds no list of tools")
     try:
-        prompt = parse_prompt(text, name=path.stem, path=str(path), schema=schema)
+        prompt = parse_prompt(
+            text, name=path.stem, path=str(path), schema=schema, tools=tools or ()
+        )
     except (TypeError, ValueError) as exc:  # `shots = "many"`
         raise TaskError(f"{path}:1: shots or seed: {exc}") from exc
     if prompt.shots < 0:
         raise TaskError(f"{path}:1: shots: {prompt.shots} is less than none")
     return prompt
+
+
+def _json_beside(prompt: Path, name: object) -> Json:
+    """Return what the JSON file `name` of the task's folder holds; None without a name."""
+    if not name:
+        return None
+    path = prompt.parent.parent / str(name)
+    try:
+        return json.loads(read_text(path))
+    except json.JSONDecodeError as exc:
+        raise TaskError(f"{path}:{exc.lineno}: not JSON: {exc.msg}") from exc
 
 
 def _joined(cases: list[Case]) -> list[Case]:

@@ -28,8 +28,8 @@ class Backend(Protocol):
 
     Optional attributes, each with the default that the engine assumes:
 
-    * `honours: frozenset[str]` (empty): which of `schema`, `seed`, `tools`, `stop` it obeys; a
-      request that needs another is refused before it is sent.
+    * `honours: frozenset[str]` (empty): which of `schema`, `seed`, `tools`, `stop`, `logprobs`,
+      `images` it obeys; a request that needs another is refused before it is sent.
     * `identity: Mapping[str, str]` (empty): what else can change an answer (weights digest,
       template digest, dtype); part of the cache key.
     * `concurrency: int` (16): how many requests it likes in flight.
