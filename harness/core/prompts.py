@@ -129,7 +129,8 @@ def training_row(prompt: Prompt, case: Case, *, examples: Sequence[Case] = ()) -
         raise TaskError(f"{case.line or case.id}: case {case.id!r} has no reference to learn from")
     if prompt.tools or case.images:
         raise TaskError(
-            f"{prompt.path or prompt.name}: case {case.id!r}: tuning takes no tools and no images yet"
+            f"{prompt.path or prompt.name}: case {case.id!r}: "
+            "tuning takes no tools and no images yet"
         )
     request = render(prompt, case, examples=examples, decoding=Decoding())
     return TrainingRow(case_id=case.id, messages=request.messages, completion=case.reference_text)

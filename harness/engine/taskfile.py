@@ -154,7 +154,7 @@ class TaskFile(Strict):
     decoding: DecodingTable = DecodingTable()
     """How replies are drawn."""
     backends: dict[str, dict[str, Any]] = {}
-    """Settings of backends, by scheme (`openai`) or in full (`"openai:gpt-x"`), which goes first."""
+    """Settings of backends, by scheme (`openai`) or in full (`"openai:gpt-x"`), which wins."""
     judges: dict[str, JudgeTable] = {}
     """Models that score replies, by the name of their score."""
     candidates: dict[str, CandidateTable] = {}
