@@ -6,7 +6,7 @@ TORCH_INDEX ?=
 PIP = .venv/bin/pip --disable-pip-version-check --quiet
 STAMP = .venv/.installed
 
-.PHONY: demo test check studies clean install
+.PHONY: demo test check studies bench chaos clean install
 
 install: $(STAMP)
 
@@ -31,5 +31,11 @@ check: install
 studies: install
 	.venv/bin/python -m pytest tests/studies -m study -s
 
+bench: install
+	.venv/bin/python tests/bench/bench.py --out reports/bench.md
+
+chaos: install  # a server that does all that servers do wrong, and three kill -9; a minute
+	.venv/bin/python -m pytest tests/studies/test_chaos.py -m study -s
+
 clean:
-	rm -rf .venv .harness build *.egg-info
+	rm -rf .venv .bench .harness build *.egg-info

@@ -5,16 +5,21 @@ Run it as `python docs/generate.py`.
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import click
 
+from harness.core.judging import Judge
 from harness.engine import taskfile
 from harness.ports import hookspecs
+from harness.records import Case
 from harness.surface.cli import VERBS, group
+from harness.surface.judge_prompts import prompt_lines, prompts_of
 
 DOCS = Path(__file__).parent
 NOTE = "<!-- Made by docs/generate.py; change the program, then run it again. -->\n"
@@ -46,18 +51,20 @@ def _block(text: str) -> str:
 def task() -> str:
     """Return the page of task.toml."""
     parts = [NOTE, "# task.toml\n", "An unknown key is an error that names the known ones.\n"]
-    tables = [
+    tables: list[tuple[str, type[taskfile.Strict]]] = [
         ("", taskfile.TaskFile),
         ("[decoding]", taskfile.DecodingTable),
         ("[candidates.NAME]", taskfile.CandidateTable),
+        ("[judges.NAME]", taskfile.JudgeTable),
         ("[tune]", taskfile.TuneTable),
         ("[budgets]", taskfile.BudgetTable),
     ]
     for heading, model in tables:
         parts.append(f"## {heading or 'Top level'}\n\n{inspect.getdoc(model)}\n")
         parts.append("| key | default | meaning |\n| --- | --- | --- |")
+        said = _meanings(model)
         for name, field in model.model_fields.items():
-            parts.append(f"| `{name}` | {_default(field)} | {field.description} |")
+            parts.append(f"| `{name}` | {_default(field)} | {said[name]} |")
         parts.append("")
     parts.append("## A row of the case file\n")
     parts.append(
@@ -71,13 +78,24 @@ def task() -> str:
     return "\n".join(parts) + "\n"
 
 
+def _meanings(model: type) -> dict[str, str]:
+    """Return the text below each key. pydantic could read it too, at every start of a program."""
+    (table,) = ast.parse(inspect.getsource(model)).body
+    assert isinstance(table, ast.ClassDef)
+    return {
+        ast.unparse(key.target): " ".join(ast.literal_eval(text.value).split())
+        for key, text in pairwise(table.body)
+        if isinstance(key, ast.AnnAssign) and isinstance(text, ast.Expr)
+    }
+
+
 def _default(field: Any) -> str:
     if field.is_required():
         return "needed"
     value = field.default
     if value is None or isinstance(value, taskfile.Strict) or value in ({}, ()):
         return ""
-    return f"`{value if not isinstance(value, tuple) else ', '.join(value)}`"
+    return f"`{value if not isinstance(value, tuple) else ', '.join(map(str, value))}`"
 
 
 def plugins() -> str:
@@ -93,7 +111,90 @@ def plugins() -> str:
     return "\n".join(parts).rstrip() + "\n"
 
 
-PAGES = {"cli.md": cli, "task.md": task, "plugins.md": plugins}
+JUDGES = """# Judges
+
+A judge is a model with a rubric. It scores what no assertion can: tone, clarity, faithfulness. It
+is declared in `task.toml`, and gives a score of its own name in every eval run; its requests are
+made once the replies are there, all at once, and are found in the store the next time.
+
+```toml
+[judges.polite]
+backend = "openai:gpt-x"       # any backend; it costs apart from the candidates
+rubric = "polite.md"           # a text, or a file of the task's folder
+kind = "rubric"                # or "g-eval", or "pairwise" with against = "CANDIDATE"
+```
+
+An eval may ask a judge itself; then its own assertion decides, and where it has the judge's name it
+takes the place of the judge's score:
+
+```python
+def test_polite(case, reply, judge):
+    verdict = judge("polite")
+    assert verdict.value >= 0.5, verdict.reason
+```
+
+What comes of it:
+
+* `rubric`: 1 or 0. `g-eval`: the grade as a share of the scale; where the judge's backend honours
+  `logprobs` and each grade is one digit, the mean of the grades weighted by the probabilities of
+  their token (the reason says which). `pairwise`: both orders are asked; a side that wins in both
+  scores 1 or 0, and all else is 0.5. A judge that flips on more than 30 % of the pairs with their
+  order cannot tell the two sides apart, and the table says so.
+* With `pass_at`, a value at or above it is 1, and a lower one a miss.
+* An answer that is no verdict is unscored, and counted. A judge that does not answer is a fault of
+  the harness, and makes its own score missing; it is no failure of the candidate.
+* The model, its settings, the prompt and the rubric are part of a score's identity. After a change
+  of any the recorded replies are judged anew, and no candidate is asked again.
+* A case with the tag `internal` reaches no external backend, a judge's included.
+
+## A judge advises; a certified judge decides
+
+Until people have labelled replies and their agreement with the judge is on record (a `certificate`
+in the ledger), its score is shown and decides nothing: where `primary` or a guardrail is a judge's
+score, `harness wall` says neither WALL nor SHIP_PROMPT, and `harness gate` does not say SHIP. The
+certificate is for one identity: a changed rubric or model needs another.
+
+## What is sent
+
+`harness data look TASK --judges` prints it for a task. Every piece of data stands between fences
+with a mark that is made from the data and stands in none of them, so that no reply can end its
+fence. No instruction protects a weak model wholly: the certificate, and not the prompt, says
+whether a judge can be trusted. Where the backend honours `schema`, an answer of another shape
+cannot be given; elsewhere it is read strictly, and two verdicts that differ are none.
+"""
+
+
+def judges() -> str:
+    """Return the page of judges, with the messages that one of each kind is sent."""
+    case = Case(id="c1", split="dev", inputs={"question": "Where is my order?"})
+    kinds: list[Judge] = [
+        Judge(name="polite", backend="openai:gpt-x", rubric="The reply is polite."),
+        Judge(
+            name="clear",
+            backend="openai:gpt-x",
+            rubric="The reply is clear.",
+            kind="g-eval",
+            steps=("Read the question.", "Look for words that a customer may not know."),
+        ),
+        Judge(
+            name="kinder",
+            backend="openai:gpt-x",
+            rubric="The kinder reply.",
+            kind="pairwise",
+            against="reference",
+        ),
+    ]
+    parts = [NOTE, JUDGES]
+    for judge in kinds:
+        first = next(prompts_of(judge, case))
+        parts.append(f"### `{judge.kind}`\n")
+        if judge.kind == "pairwise":
+            parts.append("The second request has the two replies in the other order.\n")
+        parts.append(_block("\n".join(prompt_lines(first)).rstrip()))
+    return "\n".join(parts).rstrip() + "\n"
+
+
+PAGES = {"cli.md": cli, "judges.md": judges, "task.md": task, "plugins.md": plugins}
 
 
 def main() -> None:

@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from harness import checks as checks
+    from harness.checks.base import CheckResult as CheckResult
+    from harness.engine.guard import Guard as Guard, GuardResult as GuardResult, guard as guard
     from harness.errors import (
         BackendError as BackendError,
+        GuardRefused as GuardRefused,
         HarnessError as HarnessError,
         Miss as Miss,
         MissingExtra as MissingExtra,
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from harness.ports.hookspecs import hookimpl as hookimpl
     from harness.ports.protocols import (
         BackendConfig as BackendConfig,
+        BatchState as BatchState,
         TrainProgress as TrainProgress,
         TrainResult as TrainResult,
         TuneJob as TuneJob,
@@ -38,8 +42,13 @@ if TYPE_CHECKING:
 _HOMES = {
     "BackendConfig": "harness.ports.protocols",
     "BackendError": "harness.errors",
+    "BatchState": "harness.ports.protocols",
     "Case": "harness.records",
+    "CheckResult": "harness.checks.base",
     "Decoding": "harness.records",
+    "Guard": "harness.engine.guard",
+    "GuardRefused": "harness.errors",
+    "GuardResult": "harness.engine.guard",
     "HarnessError": "harness.errors",
     "Message": "harness.records",
     "Miss": "harness.errors",
@@ -52,14 +61,20 @@ _HOMES = {
     "TrainingRow": "harness.records",
     "TuneJob": "harness.ports.protocols",
     "UsageError": "harness.errors",
+    "guard": "harness.engine.guard",
     "hookimpl": "harness.ports.hookspecs",
 }
 
 __all__ = [
     "BackendConfig",
     "BackendError",
+    "BatchState",
     "Case",
+    "CheckResult",
     "Decoding",
+    "Guard",
+    "GuardRefused",
+    "GuardResult",
     "HarnessError",
     "Message",
     "Miss",
@@ -73,6 +88,7 @@ __all__ = [
     "TuneJob",
     "UsageError",
     "checks",
+    "guard",
     "hookimpl",
 ]
 __version__ = "0.1.0"

@@ -6,6 +6,7 @@ HarnessError                 exit 2 unless said otherwise
 │   ├── PluginError          a plugin that cannot be loaded, or two that claim one name
 │   └── MissingExtra         a library that an extra installs
 ├── Refused                  exit 1: the harness will not do it, and says what would change that
+│   └── GuardRefused         a guarded reply that is not good, after every try; holds the tries
 ├── NotEnoughEvidence        exit 3: a question that the recorded runs cannot answer
 ├── BackendError             exit 4: a model, server or trainer did not deliver
 ├── StoreError               exit 4: the store cannot be opened, read or written
@@ -13,6 +14,8 @@ HarnessError                 exit 2 unless said otherwise
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 
 class HarnessError(Exception):
@@ -45,6 +48,14 @@ class Refused(HarnessError):
     """A rule of the house stands in the way, as for `tune` without a wall."""
 
     exit_code = 1
+
+
+class GuardRefused(Refused):
+    """A guard found no good reply. `result` is its GuardResult, with every attempt."""
+
+    def __init__(self, message: str, *, result: Any) -> None:
+        super().__init__(message)
+        self.result = result
 
 
 class NotEnoughEvidence(HarnessError):

@@ -12,7 +12,7 @@ import types
 import typing
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Literal
 
 Json = Any
@@ -68,6 +68,12 @@ def canonical_json(value: object) -> str:
 def digest(value: object) -> str:
     """Return the sha256 (64 hex digits) of the canonical JSON of `value`."""
     return hashlib.sha256(canonical_json(value).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+@lru_cache(maxsize=4096)
+def _image_digest(url: str) -> str:
+    """A case is identified many times in a run; its megabytes are read once."""
+    return hashlib.sha256(url.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 T = typing.TypeVar("T")
@@ -189,7 +195,9 @@ class Case:
     @property
     def inputs_digest(self) -> str:
         """Identity of what the model is asked about: the inputs and images alone."""
-        return digest([dict(self.inputs), self.images] if self.images else dict(self.inputs))
+        if not self.images:
+            return digest(dict(self.inputs))
+        return digest([dict(self.inputs), [_image_digest(image) for image in self.images]])
 
     @property
     def digest(self) -> str:
@@ -231,6 +239,10 @@ class Prompt:
         return digest([*parts, self.tools] if self.tools else parts)
 
 
+SPEED = frozenset({"batch_size", "concurrency", "stream", "timeout_s"})
+"""Options that change how fast a backend is asked, and no answer of it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
     """A backend, a prompt and a decoding, perhaps with an artifact: what is measured.
@@ -255,8 +267,9 @@ class Candidate:
     def digest(self) -> str:
         """Identity of what answers, whatever it is called."""
         parts = [self.backend, self.prompt_digest, self.decoding, self.artifact, self.base_url]
-        later = [self.options, self.epoch]  # left out where unset: older digests stand
-        return digest(parts + later if self.options or self.epoch else parts)
+        options = {k: v for k, v in self.options.items() if k not in SPEED}
+        later = [options, self.epoch]  # left out where unset: older digests stand
+        return digest(parts + later if options or self.epoch else parts)
 
 
 # ---------------------------------------------------------------- what came back

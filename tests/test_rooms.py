@@ -40,6 +40,14 @@ REACHES_OUT = {
 }  # fmt: skip
 NO_REACH = {"harness.records", "harness.errors", "harness.core"}
 NO_NETWORK = {"harness.checks", "harness.ports", "harness.store"}
+# Plugins stand alone, but for what is shared by law (docs/decisions/0007): the one renderer of
+# tuning and inference, and what every backend over HTTP needs to keep a key and read a failure.
+SHARED = {
+    "harness_anthropic": {"harness_http"},
+    "harness_apps": {"harness_http"},
+    "harness_openai": {"harness_http"},
+    "harness_trl": {"harness_transformers"},
+}
 NETWORK = {"socket", "http", "urllib", "subprocess", "asyncio"}
 
 
@@ -104,6 +112,11 @@ def test_every_import_stays_in_its_room(path: Path) -> None:
 @pytest.mark.parametrize("path", sorted((ROOT / "plugins").rglob("*.py")), ids=str)
 def test_plugins_use_only_the_names_that_harness_exports(path: Path) -> None:
     for line, target in imports(path):
+        top = target.split(".")[0]
+        if top.startswith("harness_"):
+            own = path.relative_to(ROOT / "plugins").parts[0]
+            allowed = {own, *SHARED.get(own, set())}
+            assert top in allowed, f"{path}:{line}: {own} may import {sorted(allowed)}, not {top}"
         if target.startswith("harness."):
             assert target.count(".") == 1, f"{path}:{line}: import {target} from `harness` instead"
             exported = ast.literal_eval(_homes()) | {"checks": ""}

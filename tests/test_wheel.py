@@ -65,5 +65,6 @@ def test_the_wheel_makes_a_task_scores_it_and_renders_a_report(site: Path, tmp_p
 
 def test_evals_and_fixtures_are_not_in_the_wheel(site: Path) -> None:
     names = {p.name for p in site.iterdir()}
-    assert {"harness", "harness_openai", "harness_transformers", "harness_trl"} <= names
+    plugins = {"anthropic", "apps", "http", "openai", "transformers", "trl"}
+    assert {"harness", *(f"harness_{name}" for name in plugins)} <= names
     assert not names & {"evals", "fixtures", "tests", "docs"}

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from harness.checks.budget import (
         cost as cost,
         finish_reason as finish_reason,
+        first_token as first_token,
         latency as latency,
+        perplexity as perplexity,
         tokens as tokens,
     )
     from harness.checks.code import (
@@ -34,6 +36,12 @@ if TYPE_CHECKING:
         json_equal as json_equal,
         json_overlap as json_overlap,
         json_schema as json_schema,
+    )
+    from harness.checks.markup import (
+        contains_html as contains_html,
+        contains_sql as contains_sql,
+        contains_xml as contains_xml,
+        html as html,
     )
     from harness.checks.numbers import between as between, close_to as close_to, number as number
     from harness.checks.prose import (
@@ -67,6 +75,7 @@ if TYPE_CHECKING:
         chrf as chrf,
         edit_distance as edit_distance,
         edit_similarity as edit_similarity,
+        gleu as gleu,
         rouge_l as rouge_l,
         rouge_n as rouge_n,
     )
@@ -80,9 +89,11 @@ if TYPE_CHECKING:
         starts_with as starts_with,
     )
     from harness.checks.tools import (
+        step_count as step_count,
         tool_call as tool_call,
         tool_f1 as tool_f1,
         tool_sequence as tool_sequence,
+        tool_used as tool_used,
         valid_tool_calls as valid_tool_calls,
     )
 
@@ -95,13 +106,19 @@ __all__ = [
     "contains",
     "contains_all",
     "contains_any",
+    "contains_html",
     "contains_json",
+    "contains_sql",
+    "contains_xml",
     "cost",
     "edit_distance",
     "edit_similarity",
     "ends_with",
     "equals",
     "finish_reason",
+    "first_token",
+    "gleu",
+    "html",
     "json",
     "json_equal",
     "json_overlap",
@@ -115,6 +132,7 @@ __all__ = [
     "no",
     "number",
     "one_of",
+    "perplexity",
     "pii",
     "python",
     "reading_grade",
@@ -130,12 +148,14 @@ __all__ = [
     "sql",
     "sql_equal",
     "starts_with",
+    "step_count",
     "token_f1",
     "tokens",
     "toml",
     "tool_call",
     "tool_f1",
     "tool_sequence",
+    "tool_used",
     "use_plugins",
     "valid_tool_calls",
     "words",

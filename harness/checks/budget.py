@@ -5,7 +5,8 @@ What the backend did not report raises `Unmeasured`: unknown is neither a miss n
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from harness.checks.base import CheckResult, Unmeasured, held, listed, miss, show
@@ -63,3 +64,34 @@ def finish_reason(reply: Reply, expected: str | Iterable[str] = "stop") -> Check
             "finish_reason", f"it ended with {show(reply.finish_reason)}, not {show(wanted)}"
         )
     return held("finish_reason", f"it ended with {show(reply.finish_reason)}")
+
+
+def first_token(reply: Reply, at_most_s: float) -> CheckResult:
+    """Hold where the first token of the reply came within `at_most_s` seconds (it was streamed)."""
+    took = _known("first_token", reply, "first_token_s")
+    if took > at_most_s:
+        raise miss("first_token", f"{took:.3f} s is over {at_most_s:g} s")
+    return held("first_token", f"{took:.3f} s is within {at_most_s:g} s")
+
+
+def perplexity(reply: Reply, at_most: float) -> CheckResult:
+    """Hold where the model's perplexity of its own reply is at most `at_most`: e to the mean
+    negative log probability of a token. The candidate's decoding asks for `logprobs`.
+
+    Source: Jelinek, Mercer, Bahl & Baker (1977), JASA 62 S63.
+    """
+    if not isinstance(reply, Reply):
+        raise UsageError(f"perplexity: takes a Reply, not {type(reply).__name__}")
+    found = [row.get("logprob") if isinstance(row, Mapping) else None for row in reply.logprobs]
+    known = [float(p) for p in found if isinstance(p, int | float) and math.isfinite(p)]
+    if not known or len(known) < len(found):
+        raise Unmeasured(
+            "perplexity: the backend reported no log probability of every token "
+            "(`decoding.logprobs = 0` asks for them)"
+        )
+    mean = -sum(min(0.0, p) for p in known) / len(known)
+    value = math.exp(min(mean, 700.0))  # beyond it no float can hold
+    reason = f"perplexity {value:.4g} over {len(known)} tokens"
+    if value > at_most:
+        raise miss("perplexity", f"{reason} is over {at_most:g}")
+    return held("perplexity", reason)

@@ -17,14 +17,23 @@ if TYPE_CHECKING:
     from harness.ports.manager import Plugins
 
 FAMILIES: dict[str, tuple[str, ...]] = {
-    "budget": ("cost", "finish_reason", "latency", "tokens"),
+    "budget": ("cost", "finish_reason", "first_token", "latency", "perplexity", "tokens"),
     "code": ("code_block", "python", "sql", "sql_equal", "toml", "xml"),
     "json_": ("contains_json", "json", "json_equal", "json_overlap", "json_schema"),
+    "markup": ("contains_html", "contains_sql", "contains_xml", "html"),
     "numbers": ("between", "close_to", "number"),
     "prose": ("language", "length", "reading_grade"),
     "safety": ("pii", "refusal", "secrets", "words"),
     "sets": ("one_of", "set_f1", "set_precision", "set_recall", "token_f1"),
-    "similarity": ("bleu", "chrf", "edit_distance", "edit_similarity", "rouge_l", "rouge_n"),
+    "similarity": (
+        "bleu",
+        "chrf",
+        "edit_distance",
+        "edit_similarity",
+        "gleu",
+        "rouge_l",
+        "rouge_n",
+    ),
     "text": (
         "contains",
         "contains_all",
@@ -34,7 +43,14 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "regex",
         "starts_with",
     ),
-    "tools": ("tool_call", "tool_f1", "tool_sequence", "valid_tool_calls"),
+    "tools": (
+        "step_count",
+        "tool_call",
+        "tool_f1",
+        "tool_sequence",
+        "tool_used",
+        "valid_tool_calls",
+    ),
 }
 HOMES = {name: family for family, names in FAMILIES.items() for name in names}
 TOOLS = ("named", "names", "negate", "run", "use_plugins")
@@ -150,6 +166,20 @@ def negate(check: Check, *, name: str = "") -> Callable[..., CheckResult]:
     return negated
 
 
+def identity_of(name: str) -> str | None:
+    """Return what a plugin's check is: its distribution, version, and what its own `identity` (a
+    text, or a function that gives one) adds, as a digest of weights. None for a check of ours.
+    """
+    if name in HOMES or name not in _strangers():
+        return None
+    check = _strangers()[name]
+    top = str(getattr(check, "__module__", "")).split(".", maxsplit=1)[0]
+    own = next((i for i in _plugins[0].infos if i.module.split(".", maxsplit=1)[0] == top), None)
+    said = getattr(check, "identity", "")
+    parts = [own.distribution, own.version] if own else [top]
+    return " ".join([*parts, str(said() if callable(said) else said)]).strip()
+
+
 class Negations:
     """Every check negated: `checks.no.contains(reply, "x")`."""
 
@@ -172,13 +202,21 @@ def run(name: str, reply: Any, arguments: Mapping[str, Json] | None = None) -> C
 
     Raises UsageError where the check takes no such argument, or lacks one.
     """
-    check = named(name)
     given = dict(arguments or {})
+    result = binding(name, given)(reply, **given)
+    return result if isinstance(result, CheckResult) else held(name, show(result))
+
+
+def binding(name: str, arguments: Mapping[str, Json]) -> Check:
+    """Return the check called `name`, which takes `arguments` after the reply.
+
+    Raises UsageError where there is none, it takes no such argument, or lacks one.
+    """
+    check = named(name)
     signature = inspect.signature(check)
     try:
-        signature.bind(reply, **given)
+        signature.bind(None, **arguments)
     except TypeError as exc:
         takes = ", ".join(list(signature.parameters)[1:]) or "nothing"
         raise UsageError(f"check {name!r}: {exc}. It takes {takes}.") from exc
-    result = check(reply, **given)
-    return result if isinstance(result, CheckResult) else held(name, show(result))
+    return check

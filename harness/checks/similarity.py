@@ -163,3 +163,32 @@ def chrf(
     Source: Popovic (2015), chrF, WMT 392-395.
     """
     return _sacrebleu("chrf", reply, expected, at_least)
+
+
+def gleu(
+    reply: Reply | str, expected: str | Iterable[str], *, at_least: float = 0.5
+) -> CheckResult:
+    r"""Score sentence GLEU: the runs of one to four words (`\w+`, case folded) in common, as a
+    share of those of the longer of the two texts; of several references the nearest counts.
+
+    Source: Wu et al. (2016), arXiv 1609.08144, section 6. Checked against nltk 3.10.4.
+    """
+    references = listed(expected, name="gleu", what="expected")
+    best, reason = 0.0, ""
+    for reference in references:
+        got, wanted = (_runs(words) for words in _words("gleu", reply, reference))
+        longer = max(got.total(), wanted.total())
+        if not wanted:
+            raise UsageError("gleu: there is no word to expect")
+        common = (got & wanted).total()
+        if common / longer > best or not reason:
+            best = common / longer
+            reason = f"{common} runs in common, of {longer}: expected {show(reference)}"
+    return scored("gleu", best, at_least=at_least, reason=reason)
+
+
+def _runs(words: list[str]) -> Counter[tuple[str, ...]]:
+    found: Counter[tuple[str, ...]] = Counter()
+    for n in range(1, 5):
+        found.update(zip(*(words[i:] for i in range(n)), strict=False))
+    return found

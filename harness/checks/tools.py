@@ -11,16 +11,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from harness.checks.base import CheckResult, held, lines, miss, printable, shorten, show
+from harness.checks.base import CheckResult, held, lines, listed, miss, printable, shorten, show
 from harness.checks.differences import Comparison
 from harness.checks.json_ import value_of
 from harness.checks.schema import problems_of
 from harness.checks.sets import f1_of
 from harness.errors import Miss, UsageError
-from harness.records import Json, Reply
+from harness.records import Json, Message, Reply
 
-Trajectory = Reply | Iterable[Reply]
-"""One reply, or the replies of a dialogue in their order."""
+Turn = Reply | Message
+Trajectory = Turn | Iterable[Turn]
+"""One reply, or the replies (or messages) of a dialogue in their order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,11 +58,16 @@ def _call(plain: Json) -> Call:
 
 def calls_of(replies: Trajectory, *, name: str) -> list[Call]:
     """Return the calls of a reply, or of several, in order."""
-    several = [replies] if isinstance(replies, Reply) else list(replies)
-    for reply in several:
-        if not isinstance(reply, Reply):
-            raise UsageError(f"{name}: takes a Reply or several, not {type(reply).__name__}")
-    return [_call(plain) for reply in several for plain in reply.tool_calls]
+    return [_call(plain) for turn in turns_of(replies, name=name) for plain in turn.tool_calls]
+
+
+def turns_of(replies: Trajectory, *, name: str) -> list[Turn]:
+    """Return the turns that the model took: replies, and the messages of the assistant."""
+    several = [replies] if isinstance(replies, Reply | Message) else list(replies)
+    for turn in several:
+        if not isinstance(turn, Reply | Message):
+            raise UsageError(f"{name}: takes a Reply or several, not {type(turn).__name__}")
+    return [t for t in several if isinstance(t, Reply) or t.role == "assistant"]
 
 
 def tool_call(
@@ -182,3 +188,54 @@ def tool_f1(reply: Trajectory, expected: Iterable[str], *, at_least: float = 1.0
     """Score the F1 of the names of the tools called against `expected`, each as often as called."""
     got = Counter(c.name for c in calls_of(reply, name="tool_f1"))
     return f1_of("tool_f1", got, Counter(expected), at_least=at_least)
+
+
+def tool_used(
+    reply: Trajectory,
+    names: str | Iterable[str],
+    *,
+    at_least: int = 1,
+    at_most: int | None = None,
+) -> CheckResult:
+    """Hold where each of the tools `names` was called so often, whatever else was called.
+
+    `checks.no.tool_used(reply, "delete")` holds where it never was.
+    """
+    wanted = listed(names, name="tool_used", what="names")
+    counts = Counter(c.name for c in calls_of(reply, name="tool_used"))
+    found = [
+        f"{name!r} was called {counts[name]} times, expected {_often(at_least, at_most)}"
+        for name in wanted
+        if counts[name] < at_least or (at_most is not None and counts[name] > at_most)
+    ]
+    if found:
+        called = show(dict(counts.most_common(10)))
+        raise miss("tool_used", f"{lines(found)}\n  called: {called}")
+    told = ", ".join(f"{name!r} {counts[name]} times" for name in wanted)
+    return held("tool_used", f"it called {shorten(told)}")
+
+
+def step_count(
+    reply: Trajectory,
+    *,
+    at_least: int = 0,
+    at_most: int | None = None,
+    of: Literal["calls", "turns"] = "calls",
+) -> CheckResult:
+    """Hold where the model took so many steps: tool calls, or turns of its own."""
+    if of not in ("calls", "turns"):
+        raise UsageError(f"step_count: of is 'calls' or 'turns', not {of!r}")
+    if not at_least and at_most is None:
+        raise UsageError("step_count: give at_least, at_most, or both")
+    calls = calls_of(reply, name="step_count") if of == "calls" else []
+    n = len(calls) if of == "calls" else len(turns_of(reply, name="step_count"))
+    if n < at_least or (at_most is not None and n > at_most):
+        called = f": {', '.join(c.title for c in calls[:10])}" if calls else ""
+        raise miss("step_count", f"{n} {of}, expected {_often(at_least, at_most)}{called}")
+    return held("step_count", f"{n} {of}")
+
+
+def _often(at_least: int, at_most: int | None) -> str:
+    if at_most is None:
+        return f"at least {at_least}"
+    return f"{at_least} to {at_most}" if at_least else f"at most {at_most}"

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.core.words import count, listed
 from harness.errors import UsageError
 from harness.records import FAMILIES
 
+COVERAGE = "coverage"
 LABELS = "labels"
 """The waiver that stands in for an audit of the labels."""
 
@@ -55,6 +56,7 @@ class Coverage:
     families_short: int
     tries_short: int
     text: str
+    is_checked: bool = True
 
     @property
     def is_complete(self) -> bool:
@@ -105,6 +107,18 @@ def judge_coverage(
         families_short=short,
         tries_short=max(profile.tries - len(families), 0),
         text=_sentence(tried, owed, waived, profile=profile, families_short=short),
+    )
+
+
+def without_families(coverage: Coverage, profile: Profile, *, tries: int) -> Coverage:
+    """Return what is owed where nobody knows of which families the tries are: tries alone."""
+    return replace(
+        coverage,
+        owed=(),
+        families_short=0,
+        is_checked=False,
+        text=f"{count(tries, 'distinct try')} ({profile.tries} needed); families not checked: the "
+        "scores do not name them",
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -28,7 +28,7 @@ from harness.core.reach import (
     window_size,
 )
 from harness.core.tries import TryScores
-from harness.records import Estimate
+from harness.records import Condition, Estimate
 
 LARGEST_SHARE = 0.20
 
@@ -52,7 +52,11 @@ class WallInput:
     were not graded. `label_ceiling` estimates from an audit the share of labels that are right.
     `waivers` holds written reasons by family, or by `labels`. `stronger` models are no tries: they
     can ship, or show that the wall is one of cost. `sealed_clusters` counts what a confirmation
-    could be read on. `notes` (label edits, for one) are printed with the verdict.
+    could be read on. `notes` (label edits, for one) are printed with the verdict. `judges` says
+    whether the models that gave scores are certified, None where no model did: unless it holds,
+    neither a wall nor a shipped prompt may rest on the scores.
+    `unseen` names the conditions that a table made elsewhere cannot show (coverage, positive
+    control, labels): they stay unchecked, and decide nothing.
     """
 
     task: str
@@ -78,6 +82,8 @@ class WallInput:
     evals_digest: str = ""
     policy_digest: str = ""
     notes: Sequence[str] = ()
+    judges: Condition | None = None
+    unseen: Collection[str] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any
 
 import jinja2
+from jinja2 import meta
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from harness.errors import TaskError
@@ -140,6 +141,27 @@ def query_text(case: Case) -> str:
     """Return what a retriever compares: the text of the inputs that are plain strings."""
     texts = [v for v in case.inputs.values() if isinstance(v, str)]
     return "\n".join(texts) or json.dumps(dict(case.inputs), ensure_ascii=False)
+
+
+def check_text(source: str, names: Collection[str], *, place: str) -> None:
+    """Raise TaskError, naming `place`, where a template is broken or names what it is not given."""
+    try:
+        asked = meta.find_undeclared_variables(_environment().parse(source))
+    except jinja2.TemplateSyntaxError as exc:
+        raise TaskError(f"{place}: line {exc.lineno}: {exc.message}") from exc
+    unknown = sorted(asked - set(names))
+    if unknown:
+        known = ", ".join(sorted(names))
+        raise TaskError(f"{place}: {unknown[0]!r} is undefined. What it may name: {known}.")
+
+
+def fill_text(source: str, values: Mapping[str, Json], *, place: str) -> str:
+    """Return a template of no prompt with `values` in it. Raises TaskError naming `place`."""
+    try:
+        return str(_compiled(source).render(**values))
+    except (jinja2.TemplateError, TypeError, ValueError, ArithmeticError) as exc:
+        known = ", ".join(sorted(values))
+        raise TaskError(f"{place}: {exc}. What it may name: {known}.") from exc
 
 
 def _turns(prompt: Prompt, example: Case) -> list[Message]:

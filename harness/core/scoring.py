@@ -10,7 +10,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 
-from harness.records import Run, Trial
+from harness.core.repeats import case_value, parse_verdict
+from harness.records import Fault, Run, Trial
 
 ALL = "all"
 
@@ -18,11 +19,12 @@ ALL = "all"
 def trial_value(trial: Trial, primary: str) -> float | None:
     """Return the primary score of a trial: NaN where missing, None where unscored.
 
-    `primary` names one score, or is `all`: 1 if every scored one is 1. An eval that crashed makes
-    the scores missing that depend on it, and no other.
+    `primary` names one score, or is `all`: 1 if every scored one is 1. An eval that crashed, or a
+    judge that did not answer, makes the scores missing that depend on it, and no other.
     """
-    if trial.fault is not None and trial.fault.origin != "eval":
-        return math.nan if trial.fault.is_missing else 0.0
+    fault = trial.fault
+    if fault is not None and not (fault.origin == "eval" or _is_of_the_harness(fault)):
+        return math.nan if fault.is_missing else 0.0
     values = [s.value for s in trial.scores if primary in (ALL, s.name) and s.value is not None]
     if trial.fault is not None and (primary == ALL or not values):
         return math.nan
@@ -31,12 +33,18 @@ def trial_value(trial: Trial, primary: str) -> float | None:
     return float(all(v >= 1 for v in values)) if primary == ALL else fmean(values)
 
 
+def _is_of_the_harness(fault: Fault) -> bool:
+    # a reply that was never asked for has no score at all, so it stays missing below
+    return fault.origin == "harness" and fault.is_missing
+
+
 def case_values(run: Run, primary: str) -> dict[str, float | None]:
-    """Return one value a case, repeats averaged: NaN where no repeat has an answer."""
+    """Return one value a case, by the run's `repeat_verdict`: NaN missing, None unscored."""
+    verdict = parse_verdict(run.repeat_verdict)
     by_case: dict[str, list[float | None]] = {}
     for trial in run.trials:
         by_case.setdefault(trial.case_id, []).append(trial_value(trial, primary))
-    return {case: _mean(values) for case, values in by_case.items()}
+    return {case: case_value(values, verdict) for case, values in by_case.items()}
 
 
 def score_names(runs: Iterable[Run]) -> list[str]:
@@ -59,11 +67,3 @@ def table_values(
 
 def _number(value: float | None) -> float:
     return math.nan if value is None else value
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    scored = [v for v in values if v is not None]
-    if not scored:
-        return None
-    present = [v for v in scored if not math.isnan(v)]
-    return fmean(present) if present else math.nan

@@ -18,7 +18,8 @@ class TryScores:
 
     A case that the system under test failed to answer scores 0; only infrastructure trouble is
     missing. Digests say what is the same try. `is_countable` is false for partial runs and other
-    models (cases that were not run are None); `note` says why. The rest is passed on to `Try`.
+    models (cases that were not run are None); `note` says why. `family` is empty where it is
+    unknown. The rest is passed on to `Try`.
     """
 
     name: str
@@ -71,7 +72,7 @@ def score_table(tries: Sequence[TryScores], n: int) -> Array:
     """Return N x K scores in time order, missing as NaN. Raises UsageError on a wrong length."""
     table = np.empty((n, len(tries)))
     for k, rung in enumerate(tries):
-        if rung.family not in FAMILIES:
+        if rung.family and rung.family not in FAMILIES:
             raise UsageError(
                 f"try {rung.name!r}: family {rung.family!r} is not one of {', '.join(FAMILIES)}"
             )

@@ -21,7 +21,14 @@ from harness.core.bounds import (
     mean_bounds,
     means_bounds,
 )
-from harness.core.coverage import LABELS, Coverage, judge_coverage, profile_named
+from harness.core.coverage import (
+    COVERAGE,
+    LABELS,
+    Coverage,
+    judge_coverage,
+    profile_named,
+    without_families,
+)
 from harness.core.measures import Confirmation, Measures, WallInput, measure
 from harness.core.needs import cases_to_settle
 from harness.core.reach import REACH_LIMIT
@@ -55,6 +62,8 @@ def judge_wall(evidence: WallInput) -> WallVerdict:
         waivers=evidence.waivers,
         needs_knowledge=evidence.needs_knowledge,
     )
+    if COVERAGE in evidence.unseen:
+        coverage = without_families(coverage, profile, tries=len(counted))
     if not counted:
         rungs = build_tries(evidence.tries, evidence.clusters, alpha=evidence.alpha)
         said = words.Saying("KEEP_PROMPTING", *words.nothing_tried(evidence.task, coverage))
@@ -87,7 +96,8 @@ def nominee(evidence: WallInput) -> str | None:
 
 
 def _coverage_condition(coverage: Coverage) -> Condition:
-    return Condition(name="coverage", holds=coverage.is_complete, text=coverage.text)
+    holds = None if coverage.is_complete and not coverage.is_checked else coverage.is_complete
+    return Condition(name=COVERAGE, holds=holds, text=coverage.text)
 
 
 def _conditions(evidence: WallInput, seen: Measures) -> list[Condition]:
@@ -128,6 +138,7 @@ def _conditions(evidence: WallInput, seen: Measures) -> list[Condition]:
             text=condition_words.control(evidence, seen),
         ),
         Condition(name="labels", holds=labels, text=condition_words.labels(evidence)),
+        *([evidence.judges] if evidence.judges is not None else []),
     ]
 
 
@@ -143,7 +154,10 @@ def _decide(
     seen: Measures,
     conditions: Sequence[Condition],
 ) -> words.Saying:
-    holds = {condition.name: condition.holds for condition in conditions}
+    holds = {
+        c.name: True if c.holds is None and c.name in evidence.unseen else c.holds
+        for c in conditions
+    }
     missing = np.isnan(table).mean(axis=0)
     if (missing > MISSING_LIMIT).any():
         names = [counted[k].name for k in np.flatnonzero(missing > MISSING_LIMIT).tolist()]
@@ -151,7 +165,11 @@ def _decide(
     if seen.clusters < CLUSTERS_FOR_ANY:
         return words.Saying("INSUFFICIENT_EVIDENCE", *words.too_few_clusters(seen))
     shipping = _shipping(evidence, table, counted, seen)
+    judges = evidence.judges
     if shipping is not None:
+        if judges is not None and judges.holds is not True:
+            said = words.uncertified(shipping, judges)
+            return words.Saying("INSUFFICIENT_EVIDENCE", *said, best=shipping.best)
         return shipping
     if holds["positive control"] is False or holds["labels"] is False:
         return words.Saying("FIX_DATA", *words.fix_data(evidence, seen, holds))
@@ -163,7 +181,8 @@ def _decide(
         return words.Saying("KEEP_PROMPTING", *words.uncovered(evidence, seen, coverage))
     if all(holds.values()):
         return words.Saying("WALL", *words.wall(evidence, seen, coverage, counted))
-    evidence_holds = [v for k, v in holds.items() if k not in ("positive control", "labels")]
+    unread = ["positive control", "labels", *([judges.name] if judges is not None else [])]
+    evidence_holds = [v for k, v in holds.items() if k not in unread]
     if all(evidence_holds):
         return words.Saying("INSUFFICIENT_EVIDENCE", *words.unchecked(evidence, holds))
     if seen.climbing:

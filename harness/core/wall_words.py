@@ -13,7 +13,7 @@ from harness.core.measures import Measures, WallInput
 from harness.core.needs import CLUSTERS_FOR_WALL, MOST_TIMES
 from harness.core.tries import TryScores
 from harness.core.words import chance, count, listed, percent, points
-from harness.records import Estimate, Try, WallAnswer
+from harness.records import Condition, Estimate, Try, WallAnswer
 
 Said = tuple[str, str]
 """A reason and the next step."""
@@ -175,8 +175,9 @@ def wall(
     best = counted[seen.best].name
     parts = [
         (
-            f"You tried {count(len(counted), 'prompt')} from "
-            f"{count(len(coverage.tried), 'family')} on {count(seen.n, 'case')}."
+            f"You tried {count(len(counted), 'prompt')}"
+            + (f" from {count(len(coverage.tried), 'family')}" if coverage.is_checked else "")
+            + f" on {count(seen.n, 'case')}."
         ),
         (
             f"The best is very likely below {target} (at most {percent(seen.upper)}, "
@@ -197,6 +198,18 @@ def wall(
     ]
     if costly:
         parts.append(f"The wall is one of cost: {listed(costly)} reaches it outside the budget.")
+    has_labels = evidence.label_ceiling is not None or "labels" in evidence.waivers
+    unread = [
+        name
+        for name, is_unread in [
+            ("families", not coverage.is_checked),
+            ("the grader", "positive control" in evidence.unseen and seen.control is None),
+            ("the labels", "labels" in evidence.unseen and not has_labels),
+        ]
+        if is_unread
+    ]
+    if unread:
+        parts.append(f"Not checked: {listed(unread)}; a broken grader looks the same.")
     if evidence.profile == "quick":
         parts.append("Profile quick: this speaks for the next try only.")
     parts.append(
@@ -219,10 +232,26 @@ def unchecked(evidence: WallInput, holds: Mapping[str, bool | None]) -> Said:
             "audit 30 random cases and up to 25 that every try fails, or waive it with a reason "
             "under [waivers] labels in task.toml"
         )
+    if evidence.judges is not None and evidence.judges.holds is not True:
+        missing.append(evidence.judges.text)
+        steps.append(CERTIFY)
     step = listed(steps)
     return (
         f"The scores look like a wall, but {listed(missing)}: a broken grader looks the same.",
         f"{step[0].upper()}{step[1:]}.",
+    )
+
+
+CERTIFY = (
+    "certify the judge on replies that people labelled, or make an eval without a judge primary"
+)
+
+
+def uncertified(shipping: Saying, judges: Condition) -> Said:
+    """A prompt looks good enough to a judge that nobody checked."""
+    return (
+        f"{shipping.best} looks good enough, but {judges.text}.",
+        f"{CERTIFY[0].upper()}{CERTIFY[1:]}.",
     )
 
 
@@ -323,10 +352,11 @@ def _stronger(evidence: WallInput, *, alpha: float) -> list[tuple[str, bool, Est
 def notes(evidence: WallInput, seen: Measures | None, rungs: Sequence[Try]) -> tuple[str, ...]:
     """Return what must be printed beside the verdict."""
     found = []
-    families = listed(sorted({rung.family for rung in rungs if rung.is_counted}))
+    families = listed(sorted({r.family for r in rungs if r.is_counted and r.family}))
+    kinds = f"of the families {families}" if families else "of the same kinds"
     if seen is not None:
         found.append(
-            f"Speaks for {next_tries(seen.horizon)} of the families {families}"
+            f"Speaks for {next_tries(seen.horizon)} {kinds}"
             + (f" on {evidence.model}" if evidence.model else "")
             + "; untried families, other models and cleverer writers are not covered."
         )

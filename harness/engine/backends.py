@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,16 +14,23 @@ from typing import Any
 from harness.engine.threads import Threads
 from harness.errors import BackendError, HarnessError, UsageError
 from harness.ports.manager import Plugins
-from harness.ports.protocols import Backend, BackendConfig
-from harness.records import Candidate, Json, Reply, Request, canonical_json, digest
+from harness.ports.protocols import AnswersBatches, Backend, BackendConfig, BatchState
+from harness.records import SPEED, Candidate, Json, Reply, Request, canonical_json, digest
 
 CONCURRENCY = 16
 TIMEOUT_S = 600.0
+BATCH_CALL_S = 900.0  # to hand in or fetch a file of thousands of requests
+BATCH_SIZE = 10_000
+_CARRIED = frozenset({"concurrency", "timeout_s"})  # by fields of BackendConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveBackend:
-    """A backend with what it declares, defaults filled in. `name` is `scheme:model`."""
+    """A backend with what it declares, defaults filled in. `name` is `scheme:model`.
+
+    `is_free` where it says that its requests stay on this machine; `unpriced` says why what its
+    replies cost will not be known.
+    """
 
     name: str
     backend: Backend
@@ -31,7 +39,12 @@ class LiveBackend:
     concurrency: int
     timeout_s: float
     artifact: str | None = None
+    is_external: bool = False
+    is_free: bool = False
+    unpriced: str | None = None
+    batch_size: int | None = None
     threads: Threads = field(default_factory=Threads, repr=False, compare=False)
+    told: set[str] = field(default_factory=set, repr=False, compare=False)
 
     def key(
         self, request: Request, *, base_url: str | None, repeat: int, epoch: int | None = None
@@ -56,28 +69,67 @@ class LiveBackend:
         hint = getattr(self.backend, "honours_hint", "")
         return f"{self.name} does not honour {', '.join(lacking)}{f' ({hint})' if hint else ''}"
 
-    async def _ask(self, request: Request) -> Any:
-        function: Callable[[Request], Any] = self.backend.answer
-        if inspect.iscoroutinefunction(function):
-            return await function(request)
-        reply = await self.threads.run(partial(function, request))
-        return await reply if inspect.isawaitable(reply) else reply
+    def tell_once(self, note: Callable[[str], None]) -> None:
+        """Say why the cost of replies will be unknown, where it will be and was not said yet."""
+        if self.unpriced and not self.is_free and self.unpriced not in self.told:
+            self.told.add(self.unpriced)
+            note(self.unpriced)
+
+    def ready(self) -> None:
+        """Raise UsageError where nothing can be sent, as for want of a key."""
+        ready = getattr(self.backend, "ready", None)
+        if not callable(ready):
+            return
+        try:
+            ready()
+        except HarnessError:
+            raise
+        except Exception as exc:  # border: a stranger's backend can raise anything
+            raise BackendError(f"{self.name}: {type(exc).__name__}: {exc}") from exc
 
     async def answer(self, request: Request) -> Reply:
         """Return the reply, from an async or a plain `answer`. Raises BackendError."""
-        limit = asyncio.timeout(self.timeout_s)
+        reply = await self._call(self.backend.answer, request, limit_s=self.timeout_s)
+        return self._checked(reply)
+
+    async def submit_batch(self, requests: Mapping[str, Request]) -> str:
+        """Hand in a batch and return its id. Raises BackendError."""
+        assert isinstance(self.backend, AnswersBatches)
+        name = await self._call(self.backend.submit_batch, requests, limit_s=BATCH_CALL_S)
+        if not (isinstance(name, str) and name):
+            raise BackendError(f"{self.name}: submit_batch returned {name!r:.80}, not an id")
+        return name
+
+    async def collect_batch(self, batch_id: str) -> BatchState:
+        """Return how a batch stands, its replies checked. Raises BackendError."""
+        assert isinstance(self.backend, AnswersBatches)
+        state = await self._call(self.backend.collect_batch, batch_id, limit_s=BATCH_CALL_S)
+        if not isinstance(state, BatchState):
+            raise BackendError(f"{self.name}: collect_batch returned a {type(state).__name__}")
+        replies, errors = {}, dict(state.errors)
+        for name, reply in state.replies.items():
+            try:
+                replies[name] = self._checked(reply)
+            except BackendError as exc:
+                errors[name] = exc
+        return replace(state, replies=replies, errors=errors)
+
+    async def _call(self, function: Callable[..., Any], argument: Any, *, limit_s: float) -> Any:
+        limit = asyncio.timeout(limit_s)
         try:
             async with limit:
-                reply = await self._ask(request)
+                if inspect.iscoroutinefunction(function):
+                    return await function(argument)
+                found = await self.threads.run(partial(function, argument))
+                return await found if inspect.isawaitable(found) else found
         except HarnessError:
             raise
         except (Exception, SystemExit) as exc:  # border: a stranger's backend can raise anything
             if isinstance(exc, TimeoutError) and limit.expired():  # not a time-out of its own
                 raise BackendError(
-                    f"{self.name}: no reply within {self.timeout_s:g} s", is_systemic=True
+                    f"{self.name}: no reply within {limit_s:g} s", is_systemic=True
                 ) from exc
             raise BackendError(f"{self.name}: {type(exc).__name__}: {exc}") from exc
-        return self._checked(reply)
 
     def _checked(self, reply: object) -> Reply:
         """Return `reply` if it can be stored and read again, as a stranger's may not."""
@@ -100,22 +152,30 @@ class BackendPool:
         self._artifact_folder = artifact_folder
         self._live: dict[str, LiveBackend] = {}
 
-    def get(self, candidate: Candidate) -> LiveBackend:
-        """Return the backend of `candidate`. Raises UsageError, MissingExtra or BackendError."""
-        place = digest(
-            [candidate.backend, candidate.base_url, candidate.artifact, candidate.options]
-        )
+    def get(self, candidate: Candidate, *, folder: Path | None = None) -> LiveBackend:
+        """Return the backend of `candidate`, of the task in `folder`.
+
+        Raises UsageError, MissingExtra or BackendError.
+        """
+        scheme, _, model = candidate.backend.partition(":")
+        if not model:
+            raise UsageError(f"candidate {candidate.name!r}: no model after {scheme!r}:")
+        factory = self._plugins.owner("harness_backends", scheme)
+        timeout_s, wished = _wish(candidate, "timeout_s"), _wish(candidate, "concurrency")
+        parts = [candidate.backend, candidate.base_url, candidate.artifact, candidate.options]
+        if getattr(factory, "by_folder", False):  # the others are one for every task
+            parts.append(str(folder))
+        place = digest(parts)
         if place not in self._live:
-            scheme, _, model = candidate.backend.partition(":")
-            if not model:
-                raise UsageError(f"candidate {candidate.name!r}: no model after {scheme!r}:")
-            factory = self._plugins.owner("harness_backends", scheme)
-            folder = self._artifact_folder(candidate.artifact) if candidate.artifact else None
+            artifact = self._artifact_folder(candidate.artifact) if candidate.artifact else None
             config = BackendConfig(
                 model=model,
                 base_url=candidate.base_url,
-                artifact=folder,
-                options=dict(candidate.options),
+                artifact=artifact,
+                folder=folder,
+                options={k: v for k, v in candidate.options.items() if k not in _CARRIED},
+                timeout_s=timeout_s,
+                concurrency=None if wished is None else int(wished),
             )
             try:
                 backend = factory(config)
@@ -143,8 +203,20 @@ class BackendPool:
         self._live.clear()
 
 
-SPEED = frozenset({"concurrency", "timeout_s"})
-"""Options that change how fast a backend is asked, and no answer of it."""
+def _wish(candidate: Candidate, name: str) -> float | None:
+    """Return a positive number of a candidate's options. Raises UsageError for anything else."""
+    value = candidate.options.get(name)
+    if value is None:
+        return None
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not math.isfinite(value) or value <= 0:
+        raise UsageError(
+            f"{candidate.backend}: option {name} = {value!r} is not a positive number (task.toml, "
+            "[backends] or the candidate's options)"
+        )
+    if name == "concurrency" and not isinstance(value, int):
+        raise UsageError(f"{candidate.backend}: option concurrency = {value!r} is not a whole one")
+    return float(value)
 
 
 def describe(
@@ -155,11 +227,12 @@ def describe(
     options: Mapping[str, Json] | None = None,
 ) -> LiveBackend:
     """Return `backend` with its declarations. Raises BackendError where one is malformed."""
-    concurrency = getattr(backend, "concurrency", CONCURRENCY)
+    wishes = options or {}
+    concurrency = wishes.get("concurrency", getattr(backend, "concurrency", CONCURRENCY))
     if not isinstance(concurrency, int) or concurrency < 1:
         raise BackendError(f"{name}: `concurrency` is {concurrency!r}, not a positive number")
     identity = dict(getattr(backend, "identity", {}))
-    said = {k: v for k, v in (options or {}).items() if k not in SPEED}
+    said = {k: v for k, v in wishes.items() if k not in SPEED}
     if said:  # a stranger's backend may forget that they change its answers
         identity["options"] = canonical_json(said)
     return LiveBackend(
@@ -167,7 +240,21 @@ def describe(
         backend=backend,
         honours=frozenset(getattr(backend, "honours", ())),
         identity=identity,
+        is_external=bool(getattr(backend, "is_external", False)),
         concurrency=concurrency,
-        timeout_s=float(getattr(backend, "timeout_s", TIMEOUT_S)),
+        timeout_s=float(wishes.get("timeout_s", getattr(backend, "timeout_s", TIMEOUT_S))),
         artifact=artifact,
+        is_free=getattr(backend, "is_external", None) is False,
+        unpriced=getattr(backend, "unpriced", None),
+        batch_size=_batch_size(backend, name),
     )
+
+
+def _batch_size(backend: Backend, name: str) -> int | None:
+    """Return the most requests of one batch, None where the backend takes no batches."""
+    if not isinstance(backend, AnswersBatches):
+        return None
+    size = getattr(backend, "batch_size", BATCH_SIZE)
+    if not isinstance(size, int) or size < 1:
+        raise BackendError(f"{name}: `batch_size` is {size!r}, not a positive number")
+    return size

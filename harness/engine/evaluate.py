@@ -12,10 +12,12 @@ from itertools import islice
 from pathlib import Path
 
 from harness.core.prompts import query_text, render
+from harness.core.repeats import check_verdict
 from harness.engine.backends import BackendPool
 from harness.engine.fetch import Ask, Outcome, Progress, fetch
+from harness.engine.spending import Spending
 from harness.engine.taskfile import json_lines
-from harness.engine.tasks import REFERENCE, REPLAY, Task, replay_path
+from harness.engine.tasks import CONSTANT, REFERENCE, REPLAY, Task, replay_path
 from harness.errors import TaskError, UsageError
 from harness.records import (
     SPLITS,
@@ -54,8 +56,11 @@ class Evaluation:
         split: Split,
         pool: BackendPool,
         case_ids: Iterable[str] | None = None,
+        repeats: int | None = None,
     ) -> None:
         self.task = task
+        self._repeats = repeats if repeats is not None else task.settings.repeats
+        check_verdict(task.settings.repeat_verdict, repeats=self._repeats)
         self.split: Split = split
         self.candidates = {c.name: c for c in candidates}
         chosen = None if case_ids is None else set(case_ids)
@@ -76,7 +81,12 @@ class Evaluation:
 
     def repeats(self, candidate: str) -> int:
         """Return how often each case is asked: once where the reply is already known."""
-        return 1 if _is_recorded(self.candidates[candidate]) else self.task.settings.repeats
+        return 1 if _is_recorded(self.candidates[candidate]) else self._repeats
+
+    def has_other_repeats(self, candidate: str) -> bool:
+        """Tell whether cases are asked more or less often than the task says: no try of it."""
+        is_recorded = _is_recorded(self.candidates[candidate])
+        return not is_recorded and self._repeats != self.task.settings.repeats
 
     def request(self, trial: TrialId) -> Request:
         """Return the request of a trial, exactly as it is sent."""
@@ -93,16 +103,66 @@ class Evaluation:
             if _is_recorded(candidate):
                 self.outcomes[trial] = self._recorded(candidate, self.cases[trial.case_id])
                 continue
-            live = self._pool.get(candidate)
-            request = self.request(trial)
-            refusal = live.refuse(request)
-            if refusal:
-                raise UsageError(f"candidate {candidate.name!r}: {refusal}. Leave it out.")
-            key = live.key(
-                request, base_url=candidate.base_url, repeat=trial.repeat, epoch=candidate.epoch
-            )
-            asks[trial] = Ask(key=key, request=request, live=live)
+            asks[trial] = self._ask(trial, self.request(trial))
         return asks
+
+    def _ask(self, trial: TrialId, request: Request) -> Ask:
+        candidate = self.candidates[trial.candidate]
+        live = self._pool.get(candidate, folder=self.task.folder)
+        refusal = live.refuse(request)
+        if refusal:
+            raise UsageError(f"candidate {candidate.name!r}: {refusal}. Leave it out.")
+        key = live.key(
+            request, base_url=candidate.base_url, repeat=trial.repeat, epoch=candidate.epoch
+        )
+        internal = self._internal(candidate, self.cases[trial.case_id])
+        return Ask(
+            key=key,
+            request=request,
+            live=live,
+            internal=internal,
+            who=candidate.name,
+            case=trial.case_id,
+        )
+
+    def is_recorded(self, candidate: str) -> bool:
+        """Tell whether a candidate's replies are known without a backend: one for each case."""
+        return _is_recorded(self.candidates[candidate])
+
+    def turn(self, trial: TrialId, request: Request) -> Ask | Outcome:
+        """Return what must be asked for a turn of a dialogue, or its outcome where it is known."""
+        if self.is_recorded(trial.candidate):
+            self.asks([trial])
+            return self.outcomes[trial]
+        known = self.outcomes.get(trial)
+        if known is not None and request == self.request(trial):
+            return known
+        return self._ask(trial, request)
+
+    def recalled(self, trial: TrialId, outcome: Outcome, *, store: Store) -> Outcome:
+        """Return `outcome`, a lost turn, with the fault that the newest complete run knows."""
+        before = self.outcomes.get(trial)
+        self.outcomes[trial] = outcome
+        self.recall_faults(store)
+        found = self.outcomes.pop(trial)
+        if before is not None:
+            self.outcomes[trial] = before
+        return found
+
+    def _internal(self, candidate: Candidate, case: Case) -> tuple[str, ...]:
+        """Return the internal cases that a request holds: its own, and those of its examples."""
+        shown = [case]
+        if candidate.prompt and internal_ids(self.task.split("train")):
+            shown += self._requests.examples(candidate.prompt, case)
+        return internal_ids(shown)
+
+    def key_of(self, trial: TrialId) -> str | None:
+        """Return the key that the reply of a trial has, or will have; None where it needs none."""
+        ask = self.asks([trial]).get(trial)
+        if ask is not None:
+            return ask.key
+        outcome = self.outcomes[trial]
+        return outcome.key if outcome.reply else None
 
     def take(self, asks: Mapping[TrialId, Ask], outcomes: Mapping[str, Outcome]) -> None:
         """Keep the outcomes of `asks`."""
@@ -140,8 +200,12 @@ class Evaluation:
         faults: Mapping[TrialId, Fault],
         aggregates: Mapping[str, Sequence[Score]],
         is_complete: Callable[[str], bool],
+        dialogues: Mapping[TrialId, str] | None = None,
     ) -> list[Run]:
-        """Return one run a candidate, from the `scores` that the evals gave."""
+        """Return one run a candidate, from the `scores` that the evals gave. `dialogues` has the
+        key of the last reply of trials that were scored in dialogues alone.
+        """
+        last = dialogues or {}
         runs = []
         for name, candidate in self.candidates.items():
             trials = [t for t in self.trial_ids() if t.candidate == name and t in scores]
@@ -157,14 +221,18 @@ class Evaluation:
                     evals_digest=self.task.evals_digest,
                     is_complete=is_complete(name),
                     repeats=self.repeats(name),
-                    repeat_verdict=_verdict(self.task.settings.repeat_verdict),
-                    trials=tuple(self._trial(t, scores[t], faults.get(t)) for t in trials),
+                    repeat_verdict=verdict_of(self.task, candidate),
+                    trials=tuple(
+                        self._trial(t, scores[t], faults.get(t), last=last.get(t)) for t in trials
+                    ),
                     aggregates=tuple(aggregates.get(name, ())),
                 )
             )
         return runs
 
-    def _trial(self, trial: TrialId, scores: Sequence[Score], fault: Fault | None) -> Trial:
+    def _trial(
+        self, trial: TrialId, scores: Sequence[Score], fault: Fault | None, *, last: str | None
+    ) -> Trial:
         outcome = self.outcomes.get(trial)
         known = outcome.fault if outcome and outcome.fault else fault
         if fault and fault.origin != "eval":  # told by the process that asked
@@ -172,19 +240,21 @@ class Evaluation:
         return Trial(
             case_id=trial.case_id,
             repeat=trial.repeat,
-            reply_key=outcome.key if outcome and outcome.reply else None,
+            reply_key=last or (outcome.key if outcome and outcome.reply else None),
             scores=tuple(sorted(scores, key=lambda s: s.name)),
             fault=known,
             case_digest=self.cases[trial.case_id].digest[:16],
         )
 
     def _recorded(self, candidate: Candidate, case: Case) -> Outcome:
-        """A reply that needs no backend: the reference, or a line of a replay file."""
+        """A reply that needs no backend: the reference, a line of a replay file, or a constant."""
         if candidate.backend == REFERENCE:
             text = case.reference_text
             if text is None:  # unscored, and no fault of anything
                 return Outcome(key=digest([candidate.backend, case.id]))
             where = ""
+        elif candidate.backend.startswith(CONSTANT):
+            text, where = candidate.backend.removeprefix(CONSTANT), ""
         else:
             path = replay_path(candidate.backend, self.task.folder)
             if path not in self._replayed:
@@ -196,6 +266,15 @@ class Evaluation:
             fault = Fault(origin="harness", message=f"{case.id}: {where}", is_missing=True)
             return Outcome(key=key, fault=fault)
         return Outcome(key=key, reply=Reply(text=text), is_cached=True)
+
+
+INTERNAL = "internal"
+"""The tag of a case that may not leave this machine."""
+
+
+def internal_ids(cases: Iterable[Case]) -> tuple[str, ...]:
+    """Return the ids of the cases that no external backend may be sent."""
+    return tuple(c.id for c in cases if INTERNAL in c.tags)
 
 
 class Requests:
@@ -265,23 +344,36 @@ def fetch_all(
     store: Store,
     progress: Progress,
     is_offline: bool = False,
+    spending: Spending | None = None,
+    is_batch: bool = False,
 ) -> None:
     """Fetch what several evaluations need, all candidates at once, and give it to them."""
     wanted = [(evaluation, evaluation.asks(trials)) for evaluation, trials in evaluations]
     asks = [ask for _, some in wanted for ask in some.values()]
-    outcomes = fetch(asks, store=store, progress=progress, is_offline=is_offline)
+    outcomes = fetch(
+        asks,
+        store=store,
+        progress=progress,
+        is_offline=is_offline,
+        spending=spending,
+        is_batch=is_batch,
+    )
     for evaluation, some in wanted:
         evaluation.take(some, outcomes)
         if is_offline:
             evaluation.recall_faults(store)
 
 
-def _verdict(name: str) -> str | None:
-    return None if name == "mean" else name
+def verdict_of(task: Task, candidate: Candidate) -> str | None:
+    """Return the `repeat_verdict` of a run of `candidate`; what is asked once is its one repeat."""
+    name = task.settings.repeat_verdict
+    if name == "mean":
+        return None
+    return "1 of 1" if _is_recorded(candidate) else name
 
 
 def _is_recorded(candidate: Candidate) -> bool:
-    return candidate.backend == REFERENCE or candidate.backend.startswith(REPLAY)
+    return candidate.backend == REFERENCE or candidate.backend.startswith((REPLAY, CONSTANT))
 
 
 def read_replies(path: Path) -> dict[str, str]:

@@ -8,13 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from harness.engine.backends import LiveBackend
+from harness.engine.batches import (
+    Batches,
+    held_by,
+    need_batches,
+    pause_s,
+    settle_interrupted,
+)
 from harness.engine.limiter import Limiter
-from harness.errors import BackendError, HarnessError
+from harness.engine.spending import Spending
+from harness.errors import BackendError, HarnessError, UsageError
 from harness.records import Fault, Reply, Request
 from harness.store.store import Store, StoredReply
 
@@ -27,11 +35,22 @@ FLUSH_EVERY_S = 0.2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ask:
-    """One request to one backend, under the key that its reply is stored by."""
+    """One request to one backend, under the key that its reply is stored by. `internal` names the
+    cases in it that may not leave this machine; `who` the candidate or judge that asks, `case`
+    what it is about: costs are forecast by them.
+    """
 
     key: str
     request: Request
     live: LiveBackend
+    internal: tuple[str, ...] = ()
+    who: str = ""
+    case: str = ""
+
+    @property
+    def payer(self) -> str:
+        """Whose costs are alike: the candidate's, else the backend's."""
+        return self.who or self.live.name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +74,9 @@ class Progress(Protocol):
     def advance(self, backend: str) -> None:
         """One of them is done, well or badly."""
 
+    def spend(self, cost_usd: float) -> None:
+        """A reply cost so much; not told where that is not known."""
+
     def note(self, text: str) -> None:
         """Something that a person should know: a retry, a backend that is down."""
 
@@ -68,6 +90,9 @@ class Silence:
     def advance(self, backend: str) -> None:
         """Say nothing."""
 
+    def spend(self, cost_usd: float) -> None:
+        """Say nothing."""
+
     def note(self, text: str) -> None:
         """Say nothing."""
 
@@ -79,11 +104,16 @@ def fetch(
     progress: Progress,
     is_offline: bool = False,
     wait: Callable[[int], float] | None = None,
+    spending: Spending | None = None,
+    is_batch: bool = False,
+    pause: Callable[[int], float] = pause_s,
 ) -> dict[str, Outcome]:
     """Return the outcome of every ask, by key. Equal keys are asked once.
 
-    `wait` gives the seconds before try n (2, 3, ...), for tests. KeyboardInterrupt passes
-    through after every reply that arrived was stored.
+    `spending` holds what may be spent: its first fetch begins with a pilot and a forecast, and
+    raises UsageError where that is above the cap. `is_batch` hands in what is missing as batches.
+    `wait` gives the seconds before try n (2, 3, ...), `pause` those before look n at a batch, for
+    tests. KeyboardInterrupt passes through after every reply that arrived was stored.
     """
     unique = {ask.key: ask for ask in asks}
     known = store.known_replies(list(unique))
@@ -94,13 +124,37 @@ def fetch(
             origin="harness", message="no recorded reply (run without --offline)", is_missing=True
         )
         return outcomes | {a.key: Outcome(key=a.key, fault=fault) for a in missing}
+    stay_inside(missing)
+    for live in {id(ask.live): ask.live for ask in missing}.values():
+        live.ready()  # all of them, before one is paid for
+        live.tell_once(progress.note)
     if missing:
-        fetching = _Fetching(store=store, progress=progress, wait=wait or _backoff)
+        if is_batch:
+            need_batches(ask.live for ask in missing)
+        fetching = _Fetching(
+            store=store, progress=progress, wait=wait or _backoff, spending=spending
+        )
         try:
-            outcomes |= asyncio.run(fetching.all(missing))
+            outcomes |= asyncio.run(
+                fetching.everything(unique.values(), known, pause=pause if is_batch else None)
+            )
         except* HarnessError as group:
             raise _first(group) from None
     return outcomes
+
+
+def stay_inside(asks: Sequence[Ask]) -> None:
+    """Raise UsageError where an internal case would be sent to an external backend.
+
+    Called before the first byte of any request is sent.
+    """
+    for ask in asks:
+        if ask.internal and ask.live.is_external:
+            raise UsageError(
+                f"case {ask.internal[0]!r} is tagged internal, and {ask.live.name} is an external "
+                "backend: nothing was sent. Use a backend on this machine, or remove the tag if "
+                "the case may leave it."
+            )
 
 
 def _first(group: BaseExceptionGroup[HarnessError]) -> HarnessError:
@@ -149,9 +203,75 @@ class _Fetching:
     store: Store
     progress: Progress
     wait: Callable[[int], float]
+    spending: Spending | None = None
     lanes: dict[int, _Lane] = field(default_factory=dict)
     unsaved: list[StoredReply] = field(default_factory=list)
     earlier: dict[str, Reply] = field(default_factory=dict)
+
+    async def everything(
+        self,
+        asks: Collection[Ask],
+        known: Mapping[str, Reply],
+        *,
+        pause: Callable[[int], float] | None,
+    ) -> dict[str, Outcome]:
+        """Return what came of the asks that are not `known`: in batches where `pause` is given."""
+        missing = [ask for ask in asks if ask.key not in known]
+        if pause is not None:
+            settle_interrupted(self.store, self.progress)
+        held = held_by(missing, self.store) if any(a.live.batch_size for a in missing) else []
+        if held and pause is None:
+            count = sum(len(some) for _, some in held)
+            self.progress.note(
+                f"{count} of these requests wait in batch {held[0][0].id} of {held[0][0].backend}: "
+                "they are asked again, and paid twice; --batch waits for it instead"
+            )
+        if pause is not None:
+            waiting = {ask.key for _, some in held for ask in some}
+            missing = [ask for ask in missing if ask.key not in waiting]
+        found: dict[str, Outcome] = {}
+        if self.spending is not None and missing:
+            found |= await self._pilot(
+                missing, asks, known, spending=self.spending, is_batch=pause is not None
+            )
+            missing = [ask for ask in missing if ask.key not in found]
+        if pause is None:
+            return found | dict(await self.all(missing) if missing else {})
+        batches = Batches(store=self.store, progress=self.progress, paid=self._paid, pause=pause)
+        await batches.all(missing, held)
+        found |= {k: Outcome(key=k, fault=f) for k, f in batches.faults.items()}
+        return found | {k: Outcome(key=k, reply=r) for k, r in batches.replies.items()}
+
+    async def _pilot(
+        self,
+        missing: Sequence[Ask],
+        asks: Collection[Ask],
+        known: Mapping[str, Reply],
+        *,
+        spending: Spending,
+        is_batch: bool,
+    ) -> dict[str, Outcome]:
+        """Ask a few, and tell what the rest will cost. Raises UsageError above the cap."""
+        spending.begin()
+        spending.refuse_unpriced(missing)
+        if spending.is_forecast:
+            return {}
+        here = {ask.key for ask in missing}
+        pilot, counts = spending.pilot([a for a in asks if a.key in here or a.key in known], known)
+        found = dict(await self.all(pilot)) if pilot else {}
+        made = spending.forecasts(pilot, counts)
+        for one in made:
+            self.progress.note(one.line())
+        cases = len({ask.case or ask.key for ask in missing})
+        spending.stop_above(made, cases=cases, is_whole=is_batch)
+        return found
+
+    def _paid(self, reply: Reply) -> None:
+        """Count a batch's reply."""
+        if self.spending is not None:
+            self.spending.take(reply)
+        if reply.cost_usd is not None:
+            self.progress.spend(reply.cost_usd)
 
     async def all(self, asks: Sequence[Ask]) -> Mapping[str, Outcome]:
         counts: dict[str, int] = {}
@@ -194,18 +314,28 @@ class _Fetching:
                         return None
                     lane.under_way += not has_begun
                     has_begun = True
+                    room = 0.0 if self.spending is None else await self.spending.admit(ask)
+                    if room is None:
+                        assert self.spending is not None
+                        return Outcome(key=ask.key, fault=self.spending.fault())
                     try:
                         reply = await ask.live.answer(ask.request)
                     except BackendError as exc:
                         error = exc
+                        if self.spending is not None:
+                            self.spending.settle(ask, room, None)
                     else:
-                        return await self._keep(ask, reply, lane)
+                        outcome = await self._keep(ask, reply, lane)
+                        if self.spending is not None:
+                            self.spending.settle(ask, room, reply)
+                        return outcome
                 if not error.is_retryable:
                     lane.has_answered = True  # badly, but somebody is there
                     return _failed(ask, str(error), is_missing=not error.is_systemic)
                 lane.has_failed = True
                 await lane.limiter.shrink()
-                pause = min(LONGEST_WAIT_S, max(error.retry_after_s or 0.0, self.wait(attempt + 1)))
+                asked = (error.retry_after_s or 0.0) * random.uniform(1.0, 1.25)
+                pause = min(LONGEST_WAIT_S, max(asked, self.wait(attempt + 1)))
                 if attempt < TRIES and (str(error), attempt) not in lane.noted:
                     lane.noted.add((str(error), attempt))  # once, not once for each in flight
                     self.progress.note(
@@ -213,7 +343,8 @@ class _Fetching:
                         f"(try {attempt} of {TRIES}, again in {pause:.1f} s)"
                     )
             self._give_up(ask, lane, error)
-            return _failed(ask, f"{error} ({TRIES} tries)", is_missing=True)
+            message = f"{error} ({TRIES} tries)"
+            return _failed(ask, message, is_missing=not error.is_systemic)
         finally:
             if has_begun:
                 lane.under_way -= 1
@@ -225,6 +356,8 @@ class _Fetching:
         self.unsaved.append(
             StoredReply(key=ask.key, request=ask.request, reply=reply, backend=ask.live.name)
         )
+        if reply.cost_usd is not None:
+            self.progress.spend(reply.cost_usd)
         await lane.limiter.grow()
         return Outcome(key=ask.key, reply=reply)
 

@@ -14,6 +14,8 @@ from harness.core.scoring import case_values
 from harness.core.tries import TryScores
 from harness.core.usage import Usage, usage
 from harness.core.wall import WallInput
+from harness.engine.certificates import judges_condition
+from harness.engine.evaluate import verdict_of
 from harness.engine.tasks import REFERENCE, Task
 from harness.errors import NotEnoughEvidence
 from harness.records import Case, LedgerEntry, Run, WallVerdict as Verdict, digest, from_plain
@@ -40,7 +42,7 @@ def read_ladder(task: Task, store: Store, *, split: str = "dev") -> Ladder:
     rows = [r for r in store.runs(task=task.name) if r.split == split]
     asked = [r for r in rows if r.inputs_digest == task.inputs_digest(r.split)]
     newest: dict[str, RunRow] = {}
-    for row in sorted(asked, key=lambda r: (_is_current(r, task), r.is_complete, r.at)):
+    for row in sorted(asked, key=lambda r: (_is_current(r, task), r.is_complete, r.last_at)):
         newest[row.candidate_digest] = row
     ordered = sorted(newest.values(), key=lambda r: r.first_at)
     runs = [store.run(r.id) for r in ordered if _is_current(r, task)]
@@ -77,6 +79,9 @@ def why_not_counted(run: Run, task: Task) -> str:
         return "recorded replies" if run.candidate.backend != REFERENCE else "positive control"
     if run.candidate.backend != task.settings.model:
         return f"other model: {run.candidate.backend}"
+    asked = (task.settings.repeats, verdict_of(task, run.candidate))
+    if (run.repeats, run.repeat_verdict) != asked:
+        return f"other repeats: {run.repeats}, {run.repeat_verdict or 'mean'}"
     return "" if run.is_complete else "partial run"
 
 
@@ -131,8 +136,13 @@ def try_scores(task: Task, ladder: Ladder) -> list[TryScores]:
     return rungs
 
 
-def wall_input(task: Task, ladder: Ladder) -> WallInput:
-    """Return what the wall gate reads. Raises NotEnoughEvidence where nothing was tried."""
+def wall_input(
+    task: Task, ladder: Ladder, *, certificates: Sequence[LedgerEntry] = ()
+) -> WallInput:
+    """Return what the wall gate reads. Raises NotEnoughEvidence where nothing was tried.
+
+    `certificates` are the ledger's: without one, a judge's scores advise and decide nothing.
+    """
     rungs = try_scores(task, ladder)
     if not any(r.is_countable for r in rungs):
         raise NotEnoughEvidence(
@@ -175,6 +185,7 @@ def wall_input(task: Task, ladder: Ladder) -> WallInput:
         evals_digest=task.evals_digest,
         policy_digest=task.policy_digest,
         notes=notes,
+        judges=judges_condition(task, ladder.runs, certificates),
     )
 
 

@@ -139,6 +139,13 @@ def looks_spent(
 ) -> list[str]:
     """Return the distinct looks, in order, that were recorded for the present sealed cases."""
     here = {c.inputs_digest[:12] for c in task.split("test")}
+    return looks_on(here, entries, purposes=purposes)
+
+
+def looks_on(
+    here: set[str], entries: Sequence[LedgerEntry], *, purposes: Sequence[str]
+) -> list[str]:
+    """Return the distinct looks, in order, at cases of which more than half are among `here`."""
     seen: list[str] = []
     for entry in entries:
         payload = entry.payload

@@ -12,7 +12,8 @@ from typing import Any, Literal
 
 import pydantic
 
-from harness.errors import TaskError
+from harness.core.repeats import check_verdict
+from harness.errors import TaskError, UsageError
 from harness.records import FAMILIES, Case, Json
 
 DEEPEST = 100
@@ -22,7 +23,7 @@ DEEPEST = 100
 class Strict(pydantic.BaseModel):
     """A table in which an unknown key is an error."""
 
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
 
 class DecodingTable(Strict):
@@ -80,10 +81,27 @@ class JudgeTable(Strict):
     """The inputs that the judge is shown (default: all of them)."""
     shows_reference: bool = True
     """Whether the judge is shown the reference answer, where there is one."""
+    longest_reason: int | None = pydantic.Field(default=None, ge=1)
+    """The longest reason, in characters, where the backend honours a schema: for a small model
+    that would go on until its tokens end."""
     base_url: str | None = None
-    """The base URL of an OpenAI-compatible server."""
+    """The base URL of an OpenAI-compatible server; the task's own is not the judge's."""
     decoding: DecodingTable = DecodingTable()
-    """How verdicts are drawn (default: greedy)."""
+    """How verdicts are drawn (default: greedy, at most 512 tokens)."""
+
+    @pydantic.model_validator(mode="after")
+    def _terms_fit_the_kind(self) -> JudgeTable:
+        if not self.rubric.strip():
+            raise ValueError("the rubric is empty")
+        if ":" not in self.backend:
+            raise ValueError(f"backend {self.backend!r} is not SCHEME:MODEL")
+        if (self.kind == "pairwise") != (self.against is not None):
+            raise ValueError('`against` and kind = "pairwise" go together')
+        if self.steps and self.kind != "g-eval":
+            raise ValueError('`steps` are for kind = "g-eval"; write them into the rubric')
+        if self.scale[0] >= self.scale[1]:
+            raise ValueError(f"scale {list(self.scale)}: the worst grade is not below the best")
+        return self
 
 
 class TuneTable(Strict):
@@ -181,6 +199,15 @@ class TaskFile(Strict):
             if len(reason.split()) < 3:
                 raise ValueError(f"the waiver of {name} needs a written reason, in a sentence")
         return waivers
+
+    @pydantic.field_validator("repeat_verdict")
+    @classmethod
+    def _repeats_can_give_it(cls, verdict: str, info: pydantic.ValidationInfo) -> str:
+        try:
+            check_verdict(verdict, repeats=info.data.get("repeats", 1))
+        except UsageError as exc:
+            raise ValueError(str(exc)) from exc
+        return verdict.strip()
 
     @pydantic.model_validator(mode="after")
     def _match_names_its_terms(self) -> TaskFile:

@@ -6,13 +6,17 @@ import ast
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from harness.checks import registry
+from harness.checks.registry import binding
 from harness.core.prompts import front_matter, parse_prompt
+from harness.engine.images import with_images
 from harness.engine.taskfile import (
     CandidateTable,
     DecodingTable,
@@ -22,10 +26,11 @@ from harness.engine.taskfile import (
     read_text,
 )
 from harness.errors import TaskError, UsageError
-from harness.records import Candidate, Case, Decoding, Json, Prompt, Split, digest
+from harness.records import SPEED, Candidate, Case, Decoding, Json, Prompt, Split, digest
 
 REFERENCE = "reference"
 REPLAY = "replay:"
+CONSTANT = "constant:"
 
 
 @dataclass(frozen=True)
@@ -48,10 +53,15 @@ class Task:
         own_cases = {(self.folder / path).resolve() for path in _paths(self.settings.cases)}
         found = [*self.folder.glob("*.py"), *self.folder.glob("*.json")]
         files = sorted(f for f in found if f.resolve() not in own_cases)
-        files += [f for f in _conftests(self.folder) if f.parent != self.folder]
+        files += [f for f in conftests(self.folder) if f.parent != self.folder]
         digests: list[Any] = [[f.name, hashlib.sha256(f.read_bytes()).hexdigest()] for f in files]
         if self.settings.repeat_verdict != "mean":
             digests.append(["repeat_verdict", self.settings.repeat_verdict])
+        strangers = _plugin_checks([f for f in files if f.suffix == ".py"], self.cases)
+        if strangers:  # left out where none: older digests stand
+            digests.append(["checks", strangers])
+        if self.settings.judges:
+            digests.append(["judges", judge_facts(self)])
         return digest(digests)
 
     @cached_property
@@ -83,24 +93,107 @@ class Task:
 
     @cached_property
     def eval_names(self) -> tuple[str, ...]:
-        """The scores of the task: names of eval functions without `test_`."""
-        return tuple(sorted(set(eval_functions(self.folder))))
+        """The scores of the task: names of eval functions without `test_`, and built-in evals."""
+        return tuple(sorted({*eval_functions(self.folder), *self.builtin_names}))
+
+    @cached_property
+    def builtin_names(self) -> tuple[str, ...]:
+        """The scores that the task asks for without an eval function of its own."""
+        checks = (CHECKS,) if any(c.checks for c in self.cases) else ()
+        # a judge with an eval function of its own name is asked by that function, if at all
+        judges = sorted(set(self.settings.judges) - set(eval_functions(self.folder)))
+        return (*checks, *judges)
 
 
 def load_task(folder: Path) -> Task:
     """Return the task in `folder`. Raises TaskError naming file and line."""
     settings = read_task_file(folder / "task.toml")
     prompts = {p.stem: _prompt(p) for p in sorted((folder / "prompts").glob("*.md"))}
-    cases = [
-        case for path in _paths(settings.cases) for case in read_cases((folder / path).resolve())
-    ]
+    cases = list(_cases(folder, settings))
     _no_duplicate_ids(cases)
     task = Task(folder.name, folder.resolve(), settings, prompts, tuple(_joined(cases)))
     _check_names(task)
     return task
 
 
-OURS = frozenset({"case", "reply", "candidate", "trials", "harness_case", "harness_trial"})
+def _cases(folder: Path, settings: TaskFile) -> Iterator[Case]:
+    for name in _paths(settings.cases):
+        path = (folder / name).resolve()
+        for case in read_cases(path):
+            for check in case.checks:
+                try:
+                    binding(check["name"], check["arguments"])
+                except UsageError as exc:
+                    raise TaskError(f"{case.line}: checks: {exc}") from exc
+            images = settings.images
+            yield with_images(case, images, folder=path.parent) if images else case
+
+
+def judge_facts(task: Task) -> list[Json]:
+    """Return all of the judges that can change a score: tables, rubrics, and who is the other
+    side of a pair.
+    """
+    facts: list[Json] = []
+    for name, table in sorted(task.settings.judges.items()):
+        other = table.against if table.against not in {None, REFERENCE} else None
+        facts.append(
+            [
+                name,
+                table.model_dump(exclude_defaults=True),  # so that a new key changes no digest
+                rubric_text(task, name),
+                _deciding_options(task, table.backend),
+                _facts_of_other(task, other) if other else None,
+            ]
+        )
+    return facts
+
+
+def _facts_of_other(task: Task, name: str) -> Json:
+    if name.startswith(REPLAY):
+        return digest(read_text(replay_path(name, task.folder)))
+    s = task.settings
+    table = s.candidates.get(name, CandidateTable())
+    prompt = task.prompts.get(table.prompt or name.partition("@")[0])
+    shots = task.train_digest if prompt and prompt.shots else None
+    backend = table.backend or s.model
+    drawn = s.decoding.model_dump(exclude_defaults=True)
+    common = [backend, s.base_url, drawn, _deciding_options(task, backend), s.epoch]
+    facts = table.model_dump(exclude_defaults=True)
+    return [facts, prompt.digest if prompt else None, shots, *common]
+
+
+def _deciding_options(task: Task, backend: str) -> dict[str, Json]:
+    return {k: v for k, v in backend_options(task, backend).items() if k not in SPEED}
+
+
+def rubric_text(task: Task, name: str) -> str:
+    """Return the rubric of a judge: the text in task.toml, or the file that it names."""
+    rubric = task.settings.judges[name].rubric
+    is_file = rubric.endswith(".md") and "\n" not in rubric
+    text = read_text(task.folder / rubric) if is_file else rubric
+    if not text.strip():
+        raise TaskError(f"{task.folder / rubric}:1: the rubric is empty")
+    return text
+
+
+CHECKS = "checks"
+"""The built-in eval that runs the checks which cases carry."""
+
+_CHECK = re.compile(r"\bchecks\.(?:no\.)?([a-z]\w*)")
+
+
+def _plugin_checks(files: Sequence[Path], cases: Sequence[Case]) -> list[list[str]]:
+    """Return the checks of plugins that the evals and the cases name, each with its identity."""
+    names = {name for file in files for name in _CHECK.findall(read_text(file))}
+    names |= {str(row["name"]).removeprefix("no.") for case in cases for row in case.checks}
+    unknown = sorted(names - set(registry.HOMES) - {*registry.TOOLS, "no"})
+    found = [(name, registry.identity_of(name)) for name in unknown]  # loads plugins, where any
+    return [[name, identity] for name, identity in found if identity is not None]
+
+
+OURS = frozenset(
+    {"ask", "case", "reply", "candidate", "judge", "trials", "harness_case", "harness_trial"}
+)
 """The fixtures that make a test an eval."""
 
 
@@ -113,7 +206,7 @@ def eval_functions(folder: Path) -> list[str]:
     """
     asks: dict[str, set[str]] = {}
     tests = []
-    for path in [*_conftests(folder), *sorted(folder.glob("eval_*.py"))]:
+    for path in [*conftests(folder), *sorted(folder.glob("eval_*.py"))]:
         for function in _functions(path):
             names = function.args.posonlyargs + function.args.args + function.args.kwonlyargs
             asks.setdefault(function.name, set()).update(a.arg for a in names)
@@ -122,7 +215,10 @@ def eval_functions(folder: Path) -> list[str]:
     return [t.removeprefix("test_") for t in tests if OURS & _reached(t, asks)]
 
 
-def _conftests(folder: Path) -> Iterator[Path]:
+def conftests(folder: Path) -> Iterator[Path]:
+    """Yield the conftest.py files that hold for `folder`: its own, then those above it, up to the
+    root of the project.
+    """
     for place in [folder, *folder.parents]:
         if (place / "conftest.py").is_file():
             yield place / "conftest.py"
@@ -185,10 +281,11 @@ def candidate_names(task: Task) -> list[str]:
 def resolve_candidate(
     task: Task, text: str, *, base_url: str | None = None, artifact_digest: ArtifactFinder
 ) -> Candidate:
-    """Return the candidate that `text` names: NAME, `PROMPT@SCHEME:MODEL[+ARTIFACT]`, `reference`
-    or `replay:FILE`. Raises UsageError naming what is known.
+    """Return the candidate that `text` names: NAME, `PROMPT@SCHEME:MODEL[+ARTIFACT]`, `reference`,
+    `replay:FILE` or `constant:TEXT`, which always answers TEXT. Raises UsageError naming what is
+    known.
     """
-    if text == REFERENCE:
+    if text == REFERENCE or text.startswith(CONSTANT):
         return Candidate(name=text, backend=text)
     if text.startswith(REPLAY):  # replies that were edited are another candidate's
         replies = digest(read_text(replay_path(text, task.folder)))
@@ -205,8 +302,8 @@ def resolve_candidate(
     if table is None:
         raise UsageError(
             f"no candidate {text!r} in task {task.name!r}. Known: "
-            f"{', '.join(candidate_names(task))}; or write PROMPT@SCHEME:MODEL[+ARTIFACT]. "
-            f"`harness plugins` lists schemes."
+            f"{', '.join(candidate_names(task))}; or write PROMPT@SCHEME:MODEL[+ARTIFACT], "
+            "replay:FILE or constant:TEXT. `harness plugins` lists schemes."
         )
     prompt = _known_prompt(task, table.prompt or text)
     backend = table.backend or task.settings.model
@@ -262,8 +359,8 @@ def _prompt(path: Path) -> Prompt:
     text = read_text(path)
     settings, _, _ = front_matter(text, path=str(path))
     schema, tools = (_json_beside(path, settings.get(key)) for key in ("schema", "tools"))
-    if tools is not None and not (isinstance(tools, list) and tools):
-        raise TaskError(f"{path}:1: tools: {settings['tools']} holds no list of tools")
+    if tools is not None and (wrong := _no_tools(tools)):
+        raise TaskError(f"{path.parent.parent / str(settings['tools'])}: {wrong}")
     try:
         prompt = parse_prompt(
             text, name=path.stem, path=str(path), schema=schema, tools=tools or ()
@@ -284,6 +381,24 @@ def _json_beside(prompt: Path, name: object) -> Json:
         return json.loads(read_text(path))
     except json.JSONDecodeError as exc:
         raise TaskError(f"{path}:{exc.lineno}: not JSON: {exc.msg}") from exc
+
+
+def _no_tools(tools: Json) -> str:
+    """Return why `tools` are no tools that a model can be offered; empty where they are."""
+    shape = '{"type": "function", "function": {"name", "description", "parameters"}}'
+    if not isinstance(tools, list) or not tools:
+        return f"holds no list of tools, each {shape}"
+    names = []
+    for number, tool in enumerate(tools, start=1):
+        inner = tool.get("function", tool) if isinstance(tool, dict) else None
+        if not isinstance(inner, dict) or not isinstance(inner.get("name"), str):
+            return f"tool {number} is not {shape}"
+        if not isinstance(inner.get("parameters", {}), dict):
+            return f"tool {number} ({inner['name']}): parameters are a JSON schema, an object"
+        if inner["name"] in names:
+            return f"tool {number}: a second {inner['name']!r}"
+        names.append(inner["name"])
+    return ""
 
 
 def _joined(cases: list[Case]) -> list[Case]:
@@ -314,6 +429,13 @@ def _check_names(task: Task) -> None:
     names = task.eval_names
     if not names:
         raise TaskError(f"{task.folder}: no eval: write `def test_NAME(case, reply)` in eval_*.py")
+    own = eval_functions(task.folder) if task.builtin_names else []
+    for name in sorted(set(task.builtin_names) & set(own)):
+        raise TaskError(
+            f"{task.folder}: test_{name} has the name of a built-in eval, which this task's files "
+            f"ask for ({name}). Give it another name."
+        )
+    _check_judges(task)
     for what, name in [("primary", s.primary), *(("guardrails", g) for g in s.guardrails)]:
         if name not in {*names, "all"}:
             raise TaskError(
@@ -325,3 +447,17 @@ def _check_names(task: Task) -> None:
     for name in clash:
         if s.candidates[name].prompt not in {None, name}:
             raise TaskError(f"{path}: candidates.{name}: a prompt file has that name already")
+
+
+def _check_judges(task: Task) -> None:
+    path, known = task.folder / "task.toml", candidate_names(task)
+    for name, table in task.settings.judges.items():
+        if not name.isidentifier() or name in {"all", CHECKS}:
+            raise TaskError(f"{path}: judges.{name}: a judge's name is a score's, as in `polite`")
+        rubric_text(task, name)
+        other = table.against or REFERENCE
+        if other not in known and "@" not in other and not other.startswith(REPLAY):
+            raise TaskError(
+                f"{path}: judges.{name}.against: no candidate {other!r}. "
+                f"Known: {', '.join(known)}; or write PROMPT@SCHEME:MODEL or replay:FILE."
+            )

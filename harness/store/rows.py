@@ -25,6 +25,7 @@ class RunRow:
 
     `at` is when this run was first recorded; `first_at` when any run of the same candidate
     (by digest) over the same inputs was: the time order of tries, which re-scoring keeps.
+    `last_at` is when the same content was last recorded again.
     """
 
     id: str
@@ -40,6 +41,7 @@ class RunRow:
     cases: int
     at: str
     first_at: str
+    last_at: str
     inputs_digest: str
     labels_digest: str
     evals_digest: str

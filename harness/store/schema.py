@@ -86,6 +86,17 @@ def m004_ledger(db: Any) -> None:
         )
 
 
+@_migration
+def m005_batches(db: Any) -> None:
+    """Create batches: what was handed in to a provider, and whether it was collected.
+
+    A row is written before the batch is handed in; `id` is the provider's, empty until it is told.
+    """
+    text = ["id", "backend", "state", "at", "keys"]
+    db["batches"].create({"seq": int} | dict.fromkeys(text, str), pk="seq", not_null=set(text))
+    db["batches"].create_index(["state"])
+
+
 NAMES: tuple[str, ...] = tuple(name for name, _ in _ORDER)
 
 

@@ -75,12 +75,14 @@ class Store:
         self.close()
 
     @contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """Lend the connection to this room, errors made clean."""
         with self._lock, clean_errors(self.path):
             yield self._connection
 
     @contextmanager
-    def _writing(self, *, survives_power_loss: bool = False) -> Iterator[sqlite3.Connection]:
+    def writing(self, *, survives_power_loss: bool = False) -> Iterator[sqlite3.Connection]:
+        """Lend the connection to this room for one transaction."""
         with self._lock, clean_errors(self.path):
             connection = self._connection
             if survives_power_loss:
@@ -102,7 +104,7 @@ class Store:
     def known_replies(self, keys: Iterable[str]) -> dict[str, Reply]:
         """Return the stored replies of those `keys` that have one."""
         wanted = json.dumps([column(key) for key in keys])
-        with self._reading() as connection:
+        with self.reading() as connection:
             rows = connection.execute(
                 "SELECT key, body FROM replies WHERE key IN (SELECT value FROM json_each(?))",
                 (wanted,),
@@ -130,7 +132,7 @@ class Store:
             keys.append(row.key)
             requests[name] = body
             replies.append((column(row.key), name, column(row.backend), reply))
-        with self._writing() as connection:
+        with self.writing() as connection:
             before = self.known_replies(keys)
             connection.executemany(
                 "INSERT INTO requests (digest, body) VALUES (?, ?) ON CONFLICT DO NOTHING",
@@ -147,7 +149,7 @@ class Store:
 
     def request_of(self, key: str) -> Request | None:
         """Return the request that the reply of `key` answered, None where the key is unknown."""
-        with self._reading() as connection:
+        with self.reading() as connection:
             row = connection.execute(
                 "SELECT requests.body FROM replies JOIN requests "
                 "ON requests.digest = replies.request_digest WHERE replies.key = ?",
@@ -188,7 +190,7 @@ class Store:
             "at": at,
             "body": body,
         }
-        with self._writing() as connection:
+        with self.writing() as connection:
             again = connection.execute(
                 "UPDATE runs SET last_at = max(last_at, ?) WHERE id = ?", (at, run_id)
             )
@@ -214,7 +216,7 @@ class Store:
         Raises UsageError, naming known ids, where none or several do.
         """
         wanted = column(run_id_or_prefix)
-        with self._reading() as connection:
+        with self.reading() as connection:
             found = connection.execute(
                 "SELECT id, body FROM runs WHERE ?1 <> '' AND substr(id, 1, length(?1)) = ?1 "
                 "ORDER BY at, seq",
@@ -232,7 +234,7 @@ class Store:
         raise UsageError(f"no run {run_id_or_prefix!r} in {self.path}. Known: {_listed(known)}.")
 
     def _load(self, run_id: str, body: str) -> Run:
-        with self._reading() as connection:
+        with self.reading() as connection:
             bodies = connection.execute(
                 "SELECT body FROM trials WHERE run_id = ? ORDER BY seq", (run_id,)
             )
@@ -245,12 +247,12 @@ class Store:
         self, *, task: str | None = None, split: str | None = None, complete: bool | None = None
     ) -> list[RunRow]:
         """Return the runs that match, the newest last."""
-        with self._reading() as connection:
+        with self.reading() as connection:
             rows = connection.execute(
                 "SELECT id, task, split, candidate, candidate_digest, backend, prompt, family, "
-                "artifact, is_complete, cases, at, first_at, inputs_digest, labels_digest, "
-                "evals_digest FROM (SELECT *, min(at) OVER (PARTITION BY task, split, "
-                "candidate_digest, inputs_digest) AS first_at FROM runs) "
+                "artifact, is_complete, cases, at, first_at, last_at, inputs_digest, "
+                "labels_digest, evals_digest FROM (SELECT *, min(at) OVER (PARTITION BY task, "
+                "split, candidate_digest, inputs_digest) AS first_at FROM runs) "
                 "WHERE (:task IS NULL OR task = :task) AND (:split IS NULL OR split = :split) "
                 "AND (:complete IS NULL OR is_complete = :complete) ORDER BY at, seq",
                 {
@@ -277,7 +279,7 @@ class Store:
         A partial run never stands in for a complete one unless `complete` is False or None.
         """
         key = (task, split, candidate_digest, inputs_digest, labels_digest, evals_digest)
-        with self._reading() as connection:
+        with self.reading() as connection:
             found = connection.execute(
                 "SELECT id, body FROM runs WHERE task = ?1 AND split = ?2 "
                 "AND candidate_digest = ?3 AND inputs_digest = ?4 AND labels_digest = ?5 "
@@ -287,13 +289,27 @@ class Store:
             ).fetchone()
             return None if found is None else self._load(*found)
 
+    def newest_runs(self, task: str, split: str, *, candidate: str) -> Iterator[Run]:
+        """Yield the runs of the candidate of this name, complete or not, the last recorded first.
+
+        Each is read only when it is asked for.
+        """
+        with self.reading() as connection:
+            found = connection.execute(
+                "SELECT id, body FROM runs WHERE task = ? AND split = ? AND candidate = ? "
+                "ORDER BY last_at DESC, seq DESC",
+                (column(task), column(split), column(candidate)),
+            ).fetchall()
+        for run_id, body in found:
+            yield self._load(run_id, body)
+
     # ------------------------------------------------------------ artifacts
 
     def add_artifact(self, artifact: Artifact, *, at: str) -> None:
         """Store `artifact`. Stored again, it becomes the newest of its name."""
         body = encode(artifact, what=f"artifact {artifact.name}")
         row = (digest(artifact), column(artifact.digest), column(artifact.task))
-        with self._writing() as connection:
+        with self.writing() as connection:
             connection.execute(
                 "INSERT INTO artifacts (id, digest, task, name, at, body) "
                 "VALUES (?, ?, ?, ?, ?, ?) "
@@ -303,7 +319,7 @@ class Store:
 
     def artifacts(self, task: str | None = None) -> list[Artifact]:
         """Return the artifacts (of one task), the newest last."""
-        with self._reading() as connection:
+        with self.reading() as connection:
             rows = connection.execute(
                 "SELECT body FROM artifacts WHERE ?1 IS NULL OR task = ?1 ORDER BY at, seq",
                 (None if task is None else column(task),),
@@ -334,7 +350,7 @@ class Store:
         """Append `entry`. Nothing in this program, or in SQL, changes or removes it afterwards."""
         plain = {"kind": entry.kind, "task": entry.task, "at": entry.at, "text": entry.text}
         body = encode(plain | {"payload": to_plain(entry.payload)}, what=f"{entry.kind} entry")
-        with self._writing(survives_power_loss=True) as connection:
+        with self.writing(survives_power_loss=True) as connection:
             connection.execute(
                 "INSERT INTO ledger (kind, task, at, body) VALUES (?, ?, ?, ?)",
                 (column(entry.kind), column(entry.task), column(entry.at), body),
@@ -342,7 +358,7 @@ class Store:
 
     def ledger(self, *, task: str | None = None, kind: str | None = None) -> list[LedgerEntry]:
         """Return the entries that match, in the order in which they were recorded."""
-        with self._reading() as connection:
+        with self.reading() as connection:
             rows = connection.execute(
                 "SELECT body FROM ledger WHERE (?1 IS NULL OR task = ?1) "
                 "AND (?2 IS NULL OR kind = ?2) ORDER BY seq",

@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness.checks.base import Unmeasured
 from harness.engine.evaluate import TrialId
+from harness.engine.outcomes import is_miss, is_unscored, reason_of
 from harness.engine.project import task_folder_of
-from harness.engine.views import NoReference
-from harness.errors import HarnessError, Miss
 from harness.records import Fault
+from harness.surface.words import escaped
 
-ASSERTION_LIBRARIES = ("numpy.testing", "numpy.testing._private", "unittest", "pandas._testing")
-REASON_LENGTH = 2000
-ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,}\b")
-
-
+TURNS = pytest.StashKey[list[str]]()
+"""The keys of the replies of an item's dialogue, as they come."""
 SETTLED = pytest.StashKey[pytest.ExceptionInfo[BaseException]]()
 """What a fixture measured: then the eval function is not called, and the item ends as if it had."""
 
@@ -52,15 +46,15 @@ def judged(
     mark = ""
     if error is None:
         said["score"] = 1.0 if given is None else given
-    elif is_miss(error, excinfo, folder=task_folder_of(item.path)):
+    elif is_miss(error, folder=task_folder_of(item.path)):
         said["score"] = 0.0  # a share that a check measured is a score only through `score(...)`
-        said["miss"] = _text(error)
+        said["miss"] = reason_of(error)
         mark = "missed"
-    elif isinstance(error, NoReference | Unmeasured | pytest.skip.Exception):
-        said["unscored"] = _text(error)
+    elif is_unscored(error):
+        said["unscored"] = reason_of(error)
         mark = "unscored"
     else:
-        said["fault"] = _text(error)
+        said["fault"] = reason_of(error)
     if mark and call.when == "setup" and excinfo is not None:
         item.stash[SETTLED] = excinfo
         call = copy.copy(call)
@@ -69,6 +63,10 @@ def judged(
     if isinstance(error, NoReply) and error.fault:
         fault = error.fault
         said |= {"fault": fault.message, "origin": fault.origin, "is_missing": fault.is_missing}
+    if (turns := item.stash.get(TURNS, None)) is not None:
+        said["turns"] = " ".join(turns)
+        said["is_dialogue"] = is_dialogue(item)
+    said = escaped(said)  # so that a worker of xdist and one process record the same run
     item.user_properties += _properties(item, trial, said)
     if mark:  # pytest renders no traceback for a measurement, and a debugger still sees the error
         call = copy.copy(call)
@@ -83,21 +81,10 @@ def judged(
     return report
 
 
-def is_miss(
-    error: BaseException, excinfo: pytest.ExceptionInfo[Any] | None, *, folder: Path | None
-) -> bool:
-    """Tell a measurement from a broken eval: a Miss, or an AssertionError that the task's own
-    files or an assertion library raised.
-    """
-    if isinstance(error, Miss):
-        return True
-    if not isinstance(error, AssertionError) or excinfo is None:
-        return False
-    frame = list(excinfo.traceback)[-1]
-    module = str(frame.frame.f_globals.get("__name__", ""))
-    if any(module == m or module.startswith(f"{m}.") for m in ASSERTION_LIBRARIES):
-        return True
-    return folder is not None and Path(str(frame.path)).is_relative_to(folder)
+def is_dialogue(item: pytest.Item) -> bool:
+    """Tell whether an item asks by itself alone: nothing can be fetched for it before it runs."""
+    names = getattr(item, "fixturenames", ())
+    return "ask" in names and "reply" not in names
 
 
 def mark_of(
@@ -127,11 +114,3 @@ def _properties(
         "repeat": trial.repeat,
     }
     return list((where | said).items())
-
-
-def _text(error: BaseException) -> str:
-    text = str(error) or type(error).__name__
-    if not isinstance(error, AssertionError | HarnessError | pytest.fail.Exception):
-        text = f"{type(error).__name__}: {text}"
-    text = ADDRESS.sub("0x…", text)  # an address would make every run a different one
-    return text if len(text) <= REASON_LENGTH else f"{text[:REASON_LENGTH]} …"

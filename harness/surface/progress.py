@@ -7,6 +7,7 @@ import time
 from types import TracebackType
 from typing import TextIO
 
+from harness.engine.spending import usd
 from harness.surface.words import one_line, seconds
 
 EVERY_S = 15.0
@@ -20,6 +21,7 @@ class TextProgress:
         self._label = label
         self._is_live = self._stream.isatty()
         self._total = self._done = 0
+        self._cost_usd = 0.0
         self._since = self._shown = time.monotonic()
 
     def __enter__(self) -> TextProgress:
@@ -46,6 +48,10 @@ class TextProgress:
         if time.monotonic() - self._shown >= wait:
             self._show()
 
+    def spend(self, cost_usd: float) -> None:
+        """Add to what the replies cost so far."""
+        self._cost_usd += cost_usd
+
     def note(self, text: str) -> None:
         """Write a line of its own."""
         erase = "\r\x1b[K" if self._is_live else ""
@@ -56,6 +62,7 @@ class TextProgress:
         self._shown = time.monotonic()
         spent = self._shown - self._since
         line = f"{self._label}: {self._done} of {self._total}, {seconds(spent)}"
+        line += f", {usd(self._cost_usd)}" if self._cost_usd else ""
         if self._total > self._done >= max(5, self._total // 20):  # before that it is a guess
             line += f", about {seconds(spent / self._done * (self._total - self._done))} to go"
         if self._is_live:

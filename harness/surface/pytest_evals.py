@@ -7,20 +7,31 @@ with a mark; what fails a run is a fault, or a floor that was asked for.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import argparse
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from harness.checks.base import Unmeasured
+from harness.core.judge_verdicts import JudgeVerdict
+from harness.engine.dialogue import Dialogue
 from harness.engine.evaluate import TrialId
+from harness.engine.outcomes import JOIN
 from harness.engine.project import task_folder_of
+from harness.engine.spending import not_asked
 from harness.engine.tasks import REFERENCE
 from harness.engine.views import NoReference, TrialView, eval_case
-from harness.errors import HarnessError
-from harness.records import Candidate, Case, Reply
-from harness.surface.eval_outcomes import SETTLED, NoReply, judged, mark_of
+from harness.errors import HarnessError, UsageError
+from harness.records import Candidate, Case, Reply, Request
+from harness.surface import caps
+from harness.surface.builtin_collector import collector_of
+from harness.surface.eval_calls import EvalCalls
+from harness.surface.eval_outcomes import SETTLED, TURNS, NoReply, judged, mark_of
 from harness.surface.eval_session import SESSION, EvalSession, trial_of
+from harness.surface.selection import ONLY
+from harness.surface.words import escaped
 
 PATTERN = "eval_*.py"
 
@@ -41,6 +52,28 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption("--store", default=None, help="the store (default: .harness/harness.db)")
     group.addoption("--offline", action="store_true", help="recorded replies alone")
     group.addoption(
+        "--only",
+        choices=ONLY,
+        default=None,
+        help="the cases that the newest recorded runs of the candidate missed, that ended in a "
+        "fault, or that changed since",
+    )
+    group.addoption(
+        "--sample",
+        type=_positive,
+        default=None,
+        metavar="N",
+        help="N cases, always the same ones; a larger N keeps the smaller's",
+    )
+    group.addoption(
+        "--repeats",
+        type=_positive,
+        default=None,
+        metavar="N",
+        help="ask each case N times; a run with other repeats than the task's is no try",
+    )
+    caps.add_options(group)
+    group.addoption(
         "--look-is-counted",
         action="store_true",
         help="the look at the sealed split is in the ledger already (harness gate says so)",
@@ -54,10 +87,17 @@ def add_options(parser: pytest.Parser) -> None:
     )
 
 
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 up")
+    return int(text)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Let eval files be collected, with pytest's own assertion messages."""
     config.addinivalue_line("python_files", PATTERN)
     config.stash[SESSION] = EvalSession(config)
+    config.pluginmanager.register(EvalCalls(config.stash[SESSION]), "harness-eval-calls")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -70,6 +110,11 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     if collection_path.match(PATTERN) and task_folder_of(collection_path.parent) is None:
         return True
     return None
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    """Collect the built-in evals that a task's own files ask for."""
+    return collector_of(file_path, parent) if file_path.name == "task.toml" else None
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -95,9 +140,29 @@ def _item_id(trial: TrialId) -> str:
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Sort aggregates last: they see every trial of the same pass."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep what `--only` and `--sample` ask for; sort aggregates last: they see every trial of
+    the same pass. (`-k` has filtered already, `--lf` wraps this: each filters what is left.)
+    """
+    ours, option = config.stash[SESSION], config.option
+    if option.only or option.sample is not None:
+        try:
+            kept = ours.select(items)
+        except HarnessError as exc:
+            _stop(config, exc)
+            kept = []
+        chosen = set(kept)
+        config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+        items[:] = kept
     items.sort(key=lambda item: "trials" in getattr(item, "fixturenames", ()))
+
+
+def _stop(config: pytest.Config, error: HarnessError) -> None:
+    """Stop before anything is asked: our caller, or the controller of xdist, says why."""
+    ours = config.stash[SESSION]
+    ours.error = error
+    if not ours.is_watched and not hasattr(config, "workerinput"):
+        raise pytest.UsageError(str(error)) from error
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -153,12 +218,62 @@ def reply(harness_case: Case, harness_trial: TrialId, request: pytest.FixtureReq
     if harness_trial.candidate == REFERENCE and harness_case.reference is None:
         raise NoReference("no reference")
     if session.error is not None:  # in a worker of xdist, which may not stop by itself
-        raise NoReply(str(session.error))
+        raise NoReply(str(session.error), fault=not_asked(session.error))
     outcome = session.outcome(request.path, harness_trial)
     if outcome.reply is None:
         what = outcome.fault.message if outcome.fault else "no reply"
         raise NoReply(f"{harness_case.id}: {what}", fault=outcome.fault)
     return outcome.reply
+
+
+@pytest.fixture
+def ask(harness_case: Case, harness_trial: TrialId, request: pytest.FixtureRequest) -> Dialogue:
+    """A dialogue with the candidate: `ask()` sends its own request, `ask("text")` goes on."""
+    session = request.config.stash[SESSION]
+    keys = request.node.stash[TURNS] = []
+
+    def answer(asked: Request) -> Reply:
+        if session.error is not None:
+            raise NoReply(str(session.error), fault=not_asked(session.error))
+        outcome = session.turn(request.path, harness_trial, asked)
+        if outcome.reply is None:
+            what = outcome.fault.message if outcome.fault else "no reply"
+            raise NoReply(f"{harness_case.id}: {what}", fault=outcome.fault)
+        keys.append(outcome.key)
+        return outcome.reply
+
+    if harness_trial.candidate == REFERENCE and harness_case.reference is None:
+        raise NoReference("no reference")
+    evaluation = session.evaluation_of(request.path)
+    is_recorded = evaluation.is_recorded(harness_trial.candidate)
+    return Dialogue(
+        Request(messages=()) if is_recorded else evaluation.request(harness_trial),
+        answer=answer,
+        images=harness_case.images,
+        only_turn_of=harness_trial.candidate if is_recorded else "",
+    )
+
+
+@pytest.fixture
+def judge(
+    reply: Reply, harness_trial: TrialId, request: pytest.FixtureRequest
+) -> Callable[[str], JudgeVerdict]:
+    """Call `judge("name")` for the verdict of a judge of task.toml on the reply."""
+    session, node = request.config.stash[SESSION], request.node
+    given: dict[str, str] = {}
+
+    def ask(name: str) -> JudgeVerdict:
+        found, given[name] = session.judged(request.path, name, harness_trial)
+        node.user_properties.append(("judge", JOIN.join(sorted(set(given.values())))))
+        node.user_properties.append(("judged_by", " ".join(given)))
+        if found.verdict is None:
+            what = found.fault.message if found.fault else f"judge {name}: no verdict"
+            raise NoReply(f"{harness_trial.case_id}: {what}", fault=found.fault)
+        if found.verdict.value is None:
+            raise Unmeasured(f"judge {name}: {found.verdict.reason}")
+        return found.verdict
+
+    return ask
 
 
 @pytest.fixture
@@ -233,9 +348,15 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 @pytest.hookimpl(wrapper=True, trylast=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Iterator[None]:
     """Write the runs, in the controller alone, and hold the floors."""
-    ours = session.config.stash[SESSION]
+    ours, option = session.config.stash[SESSION], session.config.option
     if _CONTROLLER and _CONTROLLER[-1] is ours:
         _CONTROLLER.pop()
+    if hasattr(session.config, "workeroutput") and (option.only or option.sample is not None):
+        session.config.workeroutput["harness_selection"] = {
+            "notes": ours.notes,
+            "selected_none": ours.selected_none,
+            "error": str(ours.error) if ours.error else "",
+        }
     if not hasattr(session.config, "workerinput") and not session.config.option.collectonly:
         try:
             ours.finish(was_interrupted=exitstatus == pytest.ExitCode.INTERRUPTED)
@@ -245,6 +366,25 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Iterator[N
         if ours.broken_floors and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
     return (yield)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Hear what a worker of xdist chose, and what stopped its choice; each says the same."""
+    told = getattr(node, "workeroutput", {}).get("harness_selection")
+    ours = node.config.stash[SESSION]
+    if told:
+        ours.notes = list(told["notes"])
+        ours.selected_none = told["selected_none"]
+        if told["error"]:
+            ours.error = UsageError(told["error"])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable(config: pytest.Config) -> Generator[None, Any, Any]:
+    """Let half a surrogate pair, as models send it, cross from a worker of xdist as an escape."""
+    data = yield
+    return escaped(data) if hasattr(config, "workerinput") and data else data
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.engine.judges import JudgeUse
 from harness.engine.tasks import Task
 from harness.errors import BackendError, HarnessError, TaskError
 from harness.records import Run
@@ -32,6 +33,9 @@ class EvalRun:
     error: HarnessError | None = None
     was_interrupted: bool = False
     has_broken_floors: bool = False
+    notes: tuple[str, ...] = ()
+    judges: tuple[JudgeUse, ...] = ()
+    selected_none: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -87,6 +91,9 @@ def run_evals(
         error=session.error if session else None,
         was_interrupted=watcher.was_interrupted,
         has_broken_floors=bool(session and session.broken_floors),
+        notes=tuple(session.notes) if session else (),
+        judges=tuple(session.judge_uses()) if session else (),
+        selected_none=bool(session and session.selected_none),
     )
 
 

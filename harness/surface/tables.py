@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from itertools import groupby
 
 from tabulate import tabulate
@@ -20,12 +20,19 @@ MISSES_SHOWN = 3
 CAUSES_SHOWN = 3
 
 
-def estimate_of(run: Run, name: str, *, clusters: Mapping[str, str]) -> Estimate | None:
+def estimate_of(
+    run: Run,
+    name: str,
+    *,
+    clusters: Mapping[str, str],
+    only: Container[str] | None = None,
+) -> Estimate | None:
     """Return the mean of a score with its bounds; a case without an answer counts as failed.
 
-    None where no case was scored.
+    None where no case (of `only`, where given) was scored.
     """
-    values = {c: v for c, v in case_values(run, name).items() if v is not None}
+    every = case_values(run, name)
+    values = {c: v for c, v in every.items() if v is not None and (only is None or c in only)}
     if not values:
         return None
     filled = [0.0 if math.isnan(v) else v for v in values.values()]
@@ -56,7 +63,7 @@ def run_table(
                 + [*counts(run), number(spent.input_tokens), number(spent.output_tokens)]
                 + [seconds(spent.latency_s)]
                 + ([number(spent.cost_usd, unit=" $", digits=4)] if _has_cost(usages) else [])
-                + [run.id[:8] + ("" if run.is_complete else " partial")]
+                + [run.id[:8] + ("" if run.is_complete else " partial") + _repeats(run)]
             )
         heads = ["candidate", "cases", *(f"{n}*" if n == primary else n for n in columns)]
         heads += ["faults", "unscored", "tokens in", "out", "median"]
@@ -188,6 +195,13 @@ def floor_of(floor: str) -> tuple[str, float]:
     if not 0 <= least <= 1:
         raise UsageError(f"--floor {floor!r} is not SCORE=VALUE, as in valid=0.9")
     return name, least
+
+
+def _repeats(run: Run) -> str:
+    """Say how often each case was asked, and how that became one number, where more than once."""
+    if run.repeats == 1:
+        return ""
+    return f" ×{run.repeats} {run.repeat_verdict or 'mean'}"
 
 
 def _has_cost(usages: Mapping[str, Usage]) -> bool:

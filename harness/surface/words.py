@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from harness.records import Estimate
 
@@ -17,6 +18,17 @@ def clean(text: str) -> str:
     text = _UNSAFE.sub("�", text)
     # a CI runner takes a line that starts with two colons for a command
     return re.sub(r"^(\s*)::", r"\1: :", text, flags=re.MULTILINE)
+
+
+def escaped(value: Any) -> Any:
+    """Return plain data with half surrogate pairs as escapes: UTF-8 cannot hold them."""
+    if isinstance(value, str):
+        return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, dict):
+        return {k: escaped(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(escaped(v) for v in value)
+    return value
 
 
 def one_line(text: str, *, width: int = 100) -> str:

@@ -23,7 +23,7 @@ from harness.records import (
 )
 from harness.store.store import Store
 
-HONOURED = frozenset({"schema", "seed", "tools", "stop"})
+HONOURED = frozenset({"schema", "seed", "tools", "stop", "logprobs", "images"})
 """What a request can need of a backend."""
 
 Scripted = str | Reply | BaseException

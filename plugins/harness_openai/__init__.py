@@ -3,6 +3,11 @@
 `openai:MODEL` asks `--base-url`, else `OPENAI_BASE_URL`, else api.openai.com. What a server
 obeys is written in `presets.toml`; `--base-url http://localhost:8000/v1#vllm` picks the entry by
 hand where the address does not tell (the fragment is never sent).
+
+`[backends.openai]` in task.toml, or a candidate's `options`, may say: `stream = true` (a reply's
+`first_token_s` is then known), `concurrency`, `timeout_s`, `batch_size` (none of these changes an
+answer, and none asks anew), `preset`, and what replaces a preset's own `honours`, `token_limit`,
+`key_env`, `body` and `sampled_body`.
 """
 
 from __future__ import annotations
@@ -17,10 +22,15 @@ if TYPE_CHECKING:
 
 
 def make_backend(config: BackendConfig) -> OpenAIBackend:
-    """Return the backend of `config`. Raises UsageError for a bad address, option or key."""
+    """Return the backend of `config`. Raises UsageError for a bad address or option."""
     from harness_openai.backend import OpenAIBackend
 
-    return OpenAIBackend(config)
+    backend = OpenAIBackend(config)
+    if not backend.preset.batch:
+        return backend
+    from harness_openai.batches import BatchingBackend
+
+    return BatchingBackend(config)  # only here are there batch methods that an engine could find
 
 
 @hookimpl

@@ -1,80 +1,39 @@
-"""What went wrong, in words that say what to do. Knows nothing of requests or retries.
+"""The failures of chat servers, with advice that fits them. Knows nothing of requests or retries.
 
-Whether an error is worth another try, and whether it is an answer of the system under test (a
-context overflow, a filtered prompt), is decided here; the engine acts on it.
+What a failure means is decided in `harness_http.failures`.
 """
 
 from __future__ import annotations
 
-import json
-import math
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx
+from harness_http import failures
+from harness_http.failures import Complaint, complaint_of, read_complaint, retry_after_s
+from harness_http.keys import Key
 
 from harness import BackendError
-from harness_openai.keys import Key
 from harness_openai.presets import Address
 
-LONGEST = 300  # characters of a server's message
-FIRST = 80  # characters of an answer that is no JSON
-_PASSING = {408, 409, 425, 429}
-
-# 429s that no waiting cures: https://platform.openai.com/docs/guides/error-codes
-_MONEY = {
-    "insufficient_quota",
-    "credit_balance_exhausted",
-    "organization_spend_limit_exceeded",
-    "project_spend_limit_exceeded",
-    "organization_usage_limit_exceeded",
-    "billing_hard_limit_reached",
-}
-_OVERFLOW_CODES = {
-    "context_length_exceeded",
-    "exceed_context_size_error",
-    "string_above_max_length",
-}
-# OpenAI, vLLM (two wordings), llama.cpp, Gemini, LM Studio
-_OVERFLOW = re.compile(
-    r"maximum context length|maximum model length|available context size|context size exceeded"
-    r"|input token count .{0,80}exceeds|greater than the context length|context window",
-    re.IGNORECASE,
-)
-_FILTER_CODES = {
-    "content_filter",
-    "content_policy_violation",
-    "invalid_prompt",
-    "responsibleaipolicyviolation",
-    "moderation_blocked",
-}
-_FILTER = re.compile(r"content (management )?policy|content[ _]filter|was flagged", re.IGNORECASE)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Complaint:
-    """What a server said: its message, and every code it gave, in lower case."""
-
-    message: str
-    codes: frozenset[str] = frozenset()
+__all__ = [
+    "Complaint",
+    "complaint_of",
+    "error_inside",
+    "of_break",
+    "of_complaint",
+    "of_connection",
+    "of_garbage",
+    "of_status",
+    "read_complaint",
+    "retry_after_s",
+]
 
 
 def of_status(response: httpx.Response, *, address: Address, key: Key) -> BackendError:
     """Return the error of an answer that is not 2xx."""
-    status = response.status_code
-    complaint = read_complaint(response)
-    return of_complaint(
-        complaint,
-        status=status,
-        address=address,
-        key=key,
-        retry_after_s=retry_after_s(response.headers, now=datetime.now(UTC)),
-        advice=_advice(status, response, address=address, key=key),
-    )
+    advice = _advice(response, address=address, key=key)
+    return failures.of_response(response, base=address.base, key=key, advice=advice)
 
 
 def of_complaint(
@@ -87,21 +46,13 @@ def of_complaint(
     advice: str = "",
 ) -> BackendError:
     """Return the error of what a server said, judged by status, codes and wording."""
-    codes, message = complaint.codes, complaint.message
-    is_overflow = status != 429 and bool(codes & _OVERFLOW_CODES or _OVERFLOW.search(message))
-    is_filtered = status in (400, 403, 422) and bool(
-        codes & _FILTER_CODES or _FILTER.search(message)
-    )
-    is_broke = status == 402 or bool(codes & _MONEY)
-    is_systemic = is_overflow or is_filtered
-    if is_broke:
-        advice = "Waiting does not help: check the account's credit and limits."
-    text = f"HTTP {status} from {address.base}: {_trim(key.scrub(message))}"
-    return BackendError(
-        f"{text} {key.scrub(advice)}".rstrip(),
-        is_retryable=not is_systemic and not is_broke and (status in _PASSING or status >= 500),
+    return failures.of_complaint(
+        complaint,
+        status=status,
+        base=address.base,
+        key=key,
         retry_after_s=retry_after_s,
-        is_systemic=is_systemic,
+        advice=advice,
     )
 
 
@@ -109,105 +60,51 @@ def of_connection(
     exc: httpx.HTTPError, *, address: Address, key: Key, timeout_s: float
 ) -> BackendError:
     """Return the error of a request that got no answer."""
-    reason = key.scrub(str(exc)) or type(exc).__name__
-    check = f"Check: curl {address.base}/models"
-    if isinstance(exc, httpx.ConnectTimeout):
-        text = f"cannot connect to {address.base}: no answer. Is the server up? {check}"
-    elif isinstance(exc, httpx.TimeoutException):
-        text = f"no answer from {address.base} within {timeout_s:g} s"
-    elif "CERTIFICATE_VERIFY_FAILED" in reason:
-        text = f"{address.base}: its certificate is not trusted ({reason}). Set SSL_CERT_FILE."
-        return BackendError(text)
-    elif isinstance(exc, httpx.ConnectError):
-        text = f"cannot connect to {address.base}: {reason}. Is the server running? {check}"
-    else:
-        text = f"the connection to {address.base} was lost: {reason}"
-    return BackendError(text, is_retryable=True)
+    check = f"Check: curl {address.at('/models')}"
+    return failures.of_connection(exc, base=address.base, key=key, timeout_s=timeout_s, check=check)
 
 
 def of_garbage(response: httpx.Response, *, address: Address, key: Key) -> BackendError:
     """Return the error of a 2xx answer that is not the JSON it should be."""
-    kind = response.headers.get("content-type", "no content type")
-    first = key.scrub(_trim(response.text, FIRST))
-    text = f"{address.base} answered HTTP {response.status_code} with {kind}, not a chat completion"
-    if "json" in kind:  # announced well and cut short: a lost connection, which may pass
-        return BackendError(f"{text}: {first!r}", is_retryable=True)
     hint = "Is the base URL right? It usually ends in /v1."
-    return BackendError(f"{text}: {first!r}. {hint}")
-
-
-def read_complaint(response: httpx.Response) -> Complaint:
-    """Return what the server said, from any of the shapes in use."""
-    try:
-        payload = json.loads(response.content)
-    except (ValueError, RecursionError):
-        kind = response.headers.get("content-type", "no content type")
-        return Complaint(message=f"({kind}) {_trim(response.text, FIRST)}")
-    return complaint_of(payload)
-
-
-def complaint_of(payload: Any) -> Complaint:
-    """Return the complaint in a JSON answer: OpenAI's, FastAPI's, Ollama's or Gemini's shape."""
-    if isinstance(payload, list) and payload:
-        payload = payload[0]
-    if not isinstance(payload, Mapping):
-        return Complaint(message=_trim(json.dumps(payload)))
-    error = payload.get("error", payload.get("detail", payload))
-    if not isinstance(error, Mapping):
-        return Complaint(message=error if isinstance(error, str) else json.dumps(error))
-    inner = error.get("innererror")
-    codes = {error.get("code"), error.get("type"), error.get("status")}
-    codes.add(inner.get("code") if isinstance(inner, Mapping) else None)
-    message = error.get("message")
-    return Complaint(
-        message=message if isinstance(message, str) and message else json.dumps(error),
-        codes=frozenset(code.lower() for code in codes if isinstance(code, str)),
+    return failures.of_garbage(
+        response, base=address.base, key=key, wanted="a chat completion", hint=hint
     )
 
 
-def retry_after_s(headers: Mapping[str, str], *, now: datetime) -> float | None:
-    """Return the wait that the server asks for, in seconds from `now`, or None.
-
-    Source: RFC 9110 section 10.2.3 (seconds or a date); `retry-after-ms` is Azure's and OpenAI's.
-    """
-    in_ms = _number(headers.get("retry-after-ms"))
-    if in_ms is not None:
-        return in_ms / 1000
-    text = headers.get("retry-after", "").strip()
-    seconds = _number(text)
-    if seconds is not None or not text:
-        return seconds
-    try:
-        until = parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    if until.tzinfo is None:
-        until = until.replace(tzinfo=UTC)
-    return max(0.0, (until - now).total_seconds())
+def error_inside(payload: Mapping[str, Any]) -> tuple[int, Complaint] | None:
+    """Return the status and the complaint of an error that came with HTTP 200, where one did."""
+    choices = payload.get("choices")
+    first = choices[0] if isinstance(choices, list) and choices else None
+    for holder in (payload, first):
+        if isinstance(holder, Mapping) and holder.get("error"):
+            error = holder["error"]
+            break
+    else:
+        if payload.get("object") != "error":  # as vLLM once said it
+            return None
+        error = holder = payload
+    code = error.get("code") if isinstance(error, Mapping) else None
+    status = code if isinstance(code, int) and 400 <= code < 600 else 502
+    return status, complaint_of(holder)
 
 
-def _number(text: str | None) -> float | None:
-    try:
-        value = float(text or "")
-    except ValueError:
-        return None
-    return value if math.isfinite(value) and value >= 0 else None
+def of_break(reason: str, *, characters: int, address: Address, key: Key) -> BackendError:
+    """Return the error of a stream that ended before the answer did, which may pass."""
+    text = f"the stream from {address.base} broke off after {characters} characters: {reason}"
+    return BackendError(key.scrub(text), is_retryable=True)
 
 
-def _advice(status: int, response: httpx.Response, *, address: Address, key: Key) -> str:
+def _advice(response: httpx.Response, *, address: Address, key: Key) -> str:
+    status = response.status_code
     if status in (401, 403):
         state = "is set, and was refused" if key.is_set else "is not set"
         return f"The key's variable {key.name} {state}."
     if status in (404, 405):
         return (
             "Is the model's name right, and the base URL? It usually ends in /v1. "
-            f"Check: curl {address.base}/models"
+            f"Check: curl {address.at('/models')}"
         )
     if response.is_redirect:
         return f"It moved to {response.headers.get('location', '?')}: use that as base URL."
     return ""
-
-
-def _trim(text: str, length: int = LONGEST) -> str:
-    flat = " ".join(text.split())
-    return flat if len(flat) <= length else flat[: length - 1] + "…"

@@ -6,7 +6,7 @@ Knows nothing of requests or keys.
 from __future__ import annotations
 
 import dataclasses
-import ipaddress
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,18 +14,17 @@ from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit, urlunsplit
+from urllib.parse import urlsplit, urlunsplit
 
-import httpx
+from harness_http.addresses import parse_place
 
 from harness import UsageError
 
 FILE = Path(__file__).with_name("presets.toml")
 OPENAI = "https://api.openai.com/v1"
-KNOWN_ABILITIES = frozenset({"schema", "seed", "tools", "stop", "logprobs"})
+KNOWN_ABILITIES = frozenset({"schema", "seed", "tools", "stop", "logprobs", "images"})
 _CHAT = "/chat/completions"
-# names without a dot or with one of these endings are given out by a private network
-_PRIVATE_ENDINGS = (".localhost", ".local", ".internal", ".lan", ".home.arpa")
+_DEPLOYMENT = re.compile(r"/deployments/[^/]+$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +38,13 @@ class Address:
     is_private: bool
     is_encrypted: bool
     preset: str | None = None
+
+    def at(self, path: str) -> str:
+        """Return the address of `path` beside `chat`, as `/models`, the query kept."""
+        parts = urlsplit(self.base)
+        # files and batches are no part of a deployment, as Azure's older addresses name one
+        root = _DEPLOYMENT.sub("", parts.path)
+        return urlunsplit(parts._replace(path=root + path))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,54 +62,30 @@ class Preset:
     token_limit: str = "max_tokens"  # noqa: S105 - of a field, and no secret
     body: Mapping[str, Any] = field(default_factory=dict)
     sampled_body: Mapping[str, Any] = field(default_factory=dict)
+    min_top_logprobs: int = 0
+    batch: bool = False
+    batch_price: float = 1.0
     checked: str = ""
 
 
 def parse_address(text: str) -> Address:
     """Return the address that `text` names. Raises UsageError, never repeating a credential."""
-    parts = urlsplit(text.strip())
-    try:
-        host, port = parts.hostname or "", parts.port
-    except ValueError as exc:
-        raise UsageError(f"the base URL has no usable host or port: {exc}") from None
-    if parts.username is not None or parts.password is not None:
-        raise UsageError(
-            f"the base URL of {host} holds a user name or password, and would be recorded with it. "
-            "Put the key into the environment variable that presets.toml names."
-        )
-    if parts.scheme not in ("http", "https") or not host:
-        shown = "(not shown, for it holds an @)" if "@" in text else repr(text)
-        raise UsageError(
-            f"base URL {shown}: expected http:// or https:// and a host, "
-            "as in http://localhost:8000/v1"
-        )
-    if {name for name, _ in parse_qsl(parts.query, keep_blank_values=True)} - {"api-version"}:
-        raise UsageError(
-            f"the base URL of {host} has a query; only api-version may stand there, because the "
-            "address is recorded. Put a key into the environment."
-        )
-    try:
-        httpx.URL(scheme=parts.scheme, host=host, path="/")
-    except httpx.InvalidURL as exc:
-        raise UsageError(f"base URL {text!r}: {exc}") from exc
-    path = parts.path.rstrip("/").removesuffix(_CHAT).rstrip("/")
-    return Address(
-        base=urlunsplit((parts.scheme, parts.netloc, path, parts.query, "")),
-        chat=urlunsplit((parts.scheme, parts.netloc, path + _CHAT, parts.query, "")),
-        host=host,
-        port=port or (443 if parts.scheme == "https" else 80),
-        is_private=is_private(host),
-        is_encrypted=parts.scheme == "https",
-        preset=parts.fragment or None,
+    place = parse_place(
+        text,
+        example="http://localhost:8000/v1",
+        ending=_CHAT,
+        queries=frozenset({"api-version"}),
     )
-
-
-def is_private(host: str) -> bool:
-    """Return whether `host` is this machine or its private network. Asks no name server."""
-    try:
-        return ipaddress.ip_address(host).is_private
-    except ValueError:
-        return "." not in host or host.endswith(_PRIVATE_ENDINGS)
+    parts = urlsplit(place.base)
+    return Address(
+        base=place.base,
+        chat=urlunsplit(parts._replace(path=parts.path + _CHAT)),
+        host=place.host,
+        port=place.port,
+        is_private=place.is_private,
+        is_encrypted=place.is_encrypted,
+        preset=place.fragment,
+    )
 
 
 @cache

@@ -28,6 +28,8 @@ def to_body(request: Request, *, model: str, preset: Preset) -> dict[str, Any]:
             ("tools", bool(request.tools)),
             ("stop", bool(decoding.stop)),
             ("seed", decoding.seed is not None and is_sampled),
+            ("logprobs", decoding.logprobs is not None),
+            ("images", any(m.images for m in request.messages)),
         )
         if is_needed and name not in preset.honours
     ]
@@ -51,6 +53,9 @@ def to_body(request: Request, *, model: str, preset: Preset) -> dict[str, Any]:
         body["seed"] = decoding.seed
     if decoding.stop:
         body["stop"] = list(decoding.stop)
+    if decoding.logprobs is not None:
+        body["logprobs"] = True
+        body["top_logprobs"] = max(decoding.logprobs, preset.min_top_logprobs)
     if request.tools:
         body["tools"] = [_tool(t) for t in request.tools]
     if request.schema is not None:
@@ -60,9 +65,18 @@ def to_body(request: Request, *, model: str, preset: Preset) -> dict[str, Any]:
 
 
 def to_reply(
-    payload: Mapping[str, Any], *, stop: tuple[str, ...], latency_s: float, cost_usd: float | None
+    payload: Mapping[str, Any],
+    *,
+    stop: tuple[str, ...] = (),
+    logprobs: int | None = None,
+    latency_s: float | None = None,
+    cost_usd: float | None = None,
 ) -> Reply:
-    """Return the reply in a chat completion. Raises ValueError where `payload` is none."""
+    """Return the reply in a chat completion, its text cut at `stop`, with at most `logprobs`
+    alternatives a token.
+
+    Raises ValueError where `payload` is none.
+    """
     choices = payload.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices else None
     message = choice.get("message") if isinstance(choice, Mapping) else None
@@ -80,6 +94,7 @@ def to_reply(
         cost_usd=cost_usd,
         model=model if isinstance(model, str) else None,
         tool_calls=tuple(_call(c) for c in calls) if isinstance(calls, list) else (),
+        logprobs=_logprobs(choice, most=logprobs),
     )
 
 
@@ -94,14 +109,43 @@ def _count(usage: Mapping[str, Any], name: str) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def _text(message: Mapping[str, Any]) -> str:
-    content = message.get("content")
-    if isinstance(content, list):  # parts, as some servers answer
+def text_of(content: Any) -> str:
+    """Return the text of a message's content: a text, or parts as some servers answer."""
+    if isinstance(content, list):
         parts = [p.get("text") for p in content if isinstance(p, Mapping)]
-        content = "".join(p for p in parts if isinstance(p, str))
-    # a refusal comes in a field of its own, and is what the model said
-    content = content or message.get("refusal")
+        return "".join(p for p in parts if isinstance(p, str))
     return content if isinstance(content, str) else ""
+
+
+def _text(message: Mapping[str, Any]) -> str:
+    # a refusal comes in a field of its own, and is what the model said
+    return text_of(message.get("content")) or text_of(message.get("refusal"))
+
+
+def _logprobs(choice: Mapping[str, Any], *, most: int | None) -> tuple[Any, ...]:
+    holder = choice.get("logprobs")
+    tokens = None
+    if isinstance(holder, Mapping):
+        tokens = holder.get("content") or holder.get("refusal")
+    found = []
+    try:
+        for token in tokens or ():
+            top = token.get("top_logprobs") or ()
+            found.append(
+                {
+                    "token": token["token"],
+                    "logprob": _finite(token["logprob"]),
+                    "top": [[t["token"], _finite(t["logprob"])] for t in top][:most],
+                }
+            )
+    except (AttributeError, KeyError, TypeError) as exc:
+        raise ValueError(f"logprobs of another shape: {exc!r}") from exc
+    return tuple(found)
+
+
+def _finite(logprob: Any) -> float:
+    # JSON has no infinity; OpenAI says this number for what it gave no chance
+    return max(-9999.0, float(logprob))
 
 
 def _until(text: str, stop: tuple[str, ...]) -> str:
@@ -112,6 +156,10 @@ def _until(text: str, stop: tuple[str, ...]) -> str:
 
 def _message(message: Message) -> dict[str, Any]:
     plain: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.images:
+        text = [{"type": "text", "text": message.content}] if message.content else []
+        shown = [{"type": "image_url", "image_url": {"url": url}} for url in message.images]
+        plain["content"] = [*text, *shown]
     if message.tool_calls:
         plain["tool_calls"] = [_call_out(c) for c in message.tool_calls]
     if message.tool_call_id is not None:
@@ -136,8 +184,13 @@ def _call(call: Any) -> Any:
 
 
 def _call_out(call: Any) -> Any:
-    function = call.get("function") if isinstance(call, Mapping) else None
-    if not isinstance(function, Mapping) or isinstance(function.get("arguments"), str):
+    if not isinstance(call, Mapping):
         return call
-    arguments = json.dumps(function.get("arguments", {}), ensure_ascii=False)
-    return {"type": "function", **call, "function": {**function, "arguments": arguments}}
+    function = call.get("function")
+    if not isinstance(function, Mapping):  # as other backends, and people, write a call
+        function = {k: call[k] for k in ("name", "arguments") if k in call}
+    arguments = function.get("arguments", {})
+    if not isinstance(arguments, str):
+        arguments = json.dumps(arguments, ensure_ascii=False)
+    rest = {k: v for k, v in call.items() if k not in ("name", "arguments")}
+    return {"type": "function", **rest, "function": {**function, "arguments": arguments}}

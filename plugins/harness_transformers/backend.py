@@ -14,10 +14,11 @@ import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from harness import BackendConfig, BackendError, Decoding, Reply, Request, UsageError
-from harness_transformers import attention, encoding, models
+from harness_transformers import attention, bases, encoding, models, tool_calls
 from harness_transformers.artifacts import parts_of
 from harness_transformers.batcher import Batcher, Pending
 from harness_transformers.generate import Row, generate
@@ -37,9 +38,11 @@ class LocalBackend:
     * `batch_rows` (64): the most rows in one batch;
     * `memory_gb` (2.0): about how much keys, values and scores of a batch may take;
     * `dtype`: `float32`, `bfloat16` or `float16` (default: what the hardware does best).
+
+    Tools are taken where the model's chat template shows them to it. Calls are read out of a reply
+    where its tokenizer has a `response_template`; without one they stay in the reply's text.
     """
 
-    honours = frozenset({"schema", "seed", "stop"})
     concurrency = 512
     # A request's clock starts when it is queued: the last of a thousand waits for the others.
     timeout_s = 24 * 3600.0
@@ -67,6 +70,12 @@ class LocalBackend:
     # ------------------------------------------------------------ what it is
 
     @cached_property
+    def honours(self) -> frozenset[str]:
+        """What it obeys; tools depend on the model's chat template."""
+        tools = {"tools"} if tool_calls.shows_tools(self._tokenizer) else set()
+        return frozenset({"schema", "seed", "stop"} | tools)
+
+    @cached_property
     def identity(self) -> Mapping[str, str]:
         """What can change an answer besides the request."""
         facts = {
@@ -79,13 +88,17 @@ class LocalBackend:
                 f"{name} {importlib.metadata.version(name)}" for name in ("torch", "transformers")
             ),
         }
+        if template := getattr(self._tokenizer, "response_template", None):
+            text = json.dumps(template, sort_keys=True, default=str)
+            facts["response_template"] = hashlib.sha256(text.encode()).hexdigest()
         if self._parts.adapter is not None:
             facts["adapter"] = models.weights_digest(self._parts.adapter)
+            facts["merge"] = "parameters"  # of replies before it, half precision rounded more
         return facts
 
     def token_ids(self, request: Request) -> Sequence[int]:
         """Return the ids that `answer` would send to the model."""
-        return encoding.prompt_ids(self._tokenizer, request.messages)
+        return encoding.prompt_ids(self._tokenizer, request.messages, tools=request.tools)
 
     def stop_ids(self) -> frozenset[int]:
         """Return the ids at which generation ends."""
@@ -111,12 +124,17 @@ class LocalBackend:
         return encoding.stop_ids(self._tokenizer, config)
 
     @cached_property
+    def _base(self) -> tuple[bases.Base, Path | None]:
+        parts = self._parts
+        return bases.shared_base(parts.model, dtype=self._dtype, adapter=parts.adapter)
+
+    @property
     def _model(self) -> Any:
-        return models.load_model(self._parts.model, dtype=self._dtype, adapter=self._parts.adapter)
+        return self._base[0].model
 
     @cached_property
     def _is_shared(self) -> bool:
-        return attention.install(self._model)
+        return self._base[0].is_shared
 
     @cached_property
     def _context(self) -> int | None:
@@ -157,7 +175,7 @@ class LocalBackend:
         """Stop the worker and let go of the model."""
         self._batcher.close()
         self._prefixes.clear()
-        for name in ("_model", "_grammars"):
+        for name in ("_base", "_grammars"):
             self.__dict__.pop(name, None)
 
     def _answer_round(self, round_: Sequence[Pending[tuple[Request, Ask], Reply]]) -> None:
@@ -199,7 +217,9 @@ class LocalBackend:
         ]
         schema = request.schema
         try:
-            with torch.inference_mode():
+            base, adapter = self._base
+            # other candidates may share the base: a batch is of one adapter, from end to end
+            with base.wearing(adapter), torch.inference_mode():
                 generate(
                     self._session(batch),
                     rows,
@@ -220,9 +240,11 @@ class LocalBackend:
             if not row.finish_reason or not pending.future.set_running_or_notify_cancel():
                 pending.future.cancel()
                 continue
+            text, calls = self._read(pending.ask[0], row, ask)
             pending.future.set_result(
                 Reply(
-                    text=row.text,
+                    text=text,
+                    tool_calls=calls,
                     finish_reason=row.finish_reason,
                     input_tokens=len(ask.ids),
                     output_tokens=len(row.ids),
@@ -230,6 +252,13 @@ class LocalBackend:
                     model=f"local:{self._name}",
                 )
             )
+
+    def _read(self, request: Request, row: Row, ask: Ask) -> tuple[str, tuple[Any, ...]]:
+        """Return the text of a reply and, where tools were offered, its calls."""
+        read = request.tools and tool_calls.read_reply(
+            self._tokenizer, row.ids, prompt_ids=ask.ids, tools=request.tools
+        )
+        return read or (row.text, ())
 
     def _session(self, batch: Batch) -> Session:
         prompts = [ask.ids for ask in batch.asks]

@@ -15,12 +15,15 @@ IGNORED = -100
 """The label that a loss skips."""
 
 
-def prompt_ids(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
-    """Return the ids that the model is sent: `messages` and the opening of its turn.
+def prompt_ids(
+    tokenizer: Any, messages: Sequence[Message], *, tools: Sequence[Any] = ()
+) -> list[int]:
+    """Return the ids that the model is sent: `tools`, `messages` and the opening of its turn.
 
     Raises UsageError where the tokenizer has no chat template, or the template refuses.
     """
-    return _template_ids(tokenizer, [_plain(m) for m in messages], opens_turn=True)
+    turns = [_plain(m) for m in messages]
+    return _template_ids(tokenizer, turns, opens_turn=True, tools=[_tool(t) for t in tools])
 
 
 def encode_row(tokenizer: Any, row: TrainingRow) -> PreparedRow:
@@ -93,6 +96,12 @@ def _plain(message: Message) -> dict[str, Any]:
     return plain
 
 
+def _tool(tool: Any) -> Any:
+    # templates know a tool by its type, as OpenAI writes it
+    is_bare = isinstance(tool, dict) and "function" not in tool and "type" not in tool
+    return {"type": "function", "function": tool} if is_bare else tool
+
+
 def _refuse_control_tokens(tokenizer: Any, turns: Sequence[dict[str, Any]]) -> None:
     """Raise BackendError where a text holds the writing of a control token.
 
@@ -109,7 +118,13 @@ def _refuse_control_tokens(tokenizer: Any, turns: Sequence[dict[str, Any]]) -> N
                 )
 
 
-def _template_ids(tokenizer: Any, turns: list[dict[str, Any]], *, opens_turn: bool) -> list[int]:
+def _template_ids(
+    tokenizer: Any,
+    turns: list[dict[str, Any]],
+    *,
+    opens_turn: bool,
+    tools: Sequence[Any] = (),
+) -> list[int]:
     import jinja2
 
     if not tokenizer.chat_template:
@@ -122,7 +137,11 @@ def _template_ids(tokenizer: Any, turns: list[dict[str, Any]], *, opens_turn: bo
     try:
         # return_dict=False: since transformers 5 the default is a mapping, whose length is 2.
         ids = tokenizer.apply_chat_template(
-            turns, add_generation_prompt=opens_turn, tokenize=True, return_dict=False
+            turns,
+            tools=list(tools) or None,
+            add_generation_prompt=opens_turn,
+            tokenize=True,
+            return_dict=False,
         )
     except jinja2.TemplateError as exc:
         roles = ", ".join(turn["role"] for turn in turns)

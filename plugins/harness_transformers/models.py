@@ -213,12 +213,49 @@ def load_model(path: Path, *, dtype: Any = None, adapter: Path | None = None) ->
             use_safetensors=True,
         )
     if adapter is not None:
-        model = merge_adapter(model, adapter).to(wanted)
+        model = merge_adapter(model, adapter)
+        # not `model.to(wanted)`: it would round the buffers too, as the rotary frequencies, which
+        # a base in half precision keeps in float32
+        for parameter in model.parameters():
+            parameter.data = parameter.data.to(wanted)
     return model.to(choose_device()).eval()
 
 
 def merge_adapter(model: Any, adapter: Path) -> Any:
     """Return `model` (float32) with the adapter's weights added into it."""
+    return _opened(model, adapter).merge_and_unload()
+
+
+def factors_and_merged(path: Path, adapter: Path) -> tuple[dict[str, tuple[Any, ...]], Any]:
+    """Return the low-rank factors `(a, b, scaling, is_transposed)` of an adapter by parameter, and
+    the model of `path` with the adapter merged into it, all in float32 on the CPU.
+    """
+    require_local("a local model")
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with quiet_transformers():
+        model = AutoModelForCausalLM.from_pretrained(
+            str(path),
+            dtype=torch.float32,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+        )
+    opened = _opened(model, adapter)
+    factors = {}
+    for name, module in opened.named_modules():
+        parts = [getattr(module, part, None) for part in ("lora_A", "lora_B", "scaling")]
+        if not all(part is not None and len(part) == 1 for part in parts):
+            continue
+        a, b, scaling = (next(iter(part.values())) for part in parts if part is not None)
+        place = f"{name.removeprefix('base_model.model.')}.weight"
+        is_transposed = bool(getattr(module, "fan_in_fan_out", False))
+        factors[place] = (a.weight.data, b.weight.data, float(scaling), is_transposed)
+    return factors, opened.merge_and_unload()
+
+
+def _opened(model: Any, adapter: Path) -> Any:
     require_peft()
     check_adapter_folder(adapter)
     from peft import PeftModel
@@ -226,7 +263,7 @@ def merge_adapter(model: Any, adapter: Path) -> Any:
     with quiet_transformers(), warnings.catch_warnings():
         # peft 0.21 still asks by a name that transformers 5.23 has renamed.
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing")
-        return PeftModel.from_pretrained(model, str(adapter), is_trainable=False).merge_and_unload()
+        return PeftModel.from_pretrained(model, str(adapter), is_trainable=False)
 
 
 # ---------------------------------------------------------------- identity

@@ -24,6 +24,12 @@ HOSTILE = {  # the families' own worst are in their tests
     "array": "[" + "1," * (N // 2) + "1]",
     "array of objects": "[" + ",".join(f'{{"k":{i}}}' for i in range(N // 13)) + "]",
     "directions": "\u202e" * N,
+    "tags": "<a><b " * (N // 14) + "</a>" * (N // 14),
+    "short tags": "<a>" * 100_000 + "</b>" * 20_000,
+    "comments": "<!--" * (N // 4),
+    "scripts": "<script>" * 40_000,
+    "selects": "select a\n" * (N // 9),
+    "fences": "```sql\nselect\n" * (N // 14),
 }
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "between": {"low": 1, "high": 2},
@@ -32,12 +38,15 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "close_to": {"expected": 1, "which": "last"},
     "contains": {"text": "zzz", "normalise": ("case", "space")},
     "contains_all": {"texts": ["zz", "yy"]},
+    "contains_xml": {"root": "a"},
     "contains_any": {"texts": ["zz", "yy"]},
     "cost": {"at_most_usd": 1},
     "edit_distance": {"expected": "x" * 1000, "at_most": 5},
     "edit_similarity": {"expected": "x" * 1000},
     "ends_with": {"text": "zz"},
     "equals": {"expected": "x", "normalise": ("nfkc", "case", "space", "punctuation")},
+    "first_token": {"at_most_s": 1},
+    "gleu": {"expected": "x y"},
     "json_equal": {"expected": [1] * 1000, "unordered": True},
     "json_overlap": {"expected": {"a": 1}},
     "json_schema": {"schema": {"items": {"type": "object"}, "uniqueItems": True}},
@@ -45,6 +54,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "latency": {"at_most_s": 1},
     "length": {"at_most": 3, "unit": "sentences"},
     "one_of": {"classes": ["a", "b"]},
+    "perplexity": {"at_most": 5},
     "reading_grade": {"at_most": 3},
     "regex": {"pattern": r"(\w+\s?)+$z"},
     "rouge_l": {"expected": "x y z " * 1000},
@@ -53,11 +63,13 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "set_precision": {"expected": ["a"]},
     "set_recall": {"expected": ["a"]},
     "sql_equal": {"expected": "select 1"},
+    "step_count": {"at_most": 3},
     "starts_with": {"text": "zz"},
     "token_f1": {"expected": "a b c"},
     "tokens": {"at_most": 1},
     "tool_sequence": {"expected": ["a"]},
     "tool_f1": {"expected": ["a"]},
+    "tool_used": {"names": ["a"]},
     "valid_tool_calls": {"tools": [{"name": "a"}]},
     "words": {"words": ["bad", "very bad"], "disguised": True},
 }
@@ -68,7 +80,8 @@ def test_a_million_characters_end_within_a_second(name: str) -> None:
     check = checks.named(name)
     arguments = ARGUMENTS.get(name, {})
     inspect.signature(check).bind(None, **arguments)
-    facts = {"latency_s": 1, "cost_usd": 1, "output_tokens": 1, "finish_reason": "stop"}
+    facts: dict[str, Any] = {"latency_s": 1, "cost_usd": 1, "output_tokens": 1, "first_token_s": 1}
+    facts |= {"finish_reason": "stop", "logprobs": ({"token": "a", "logprob": -0.5},) * 1000}
     _judge(check, Reply(text="warm up 1", **facts), arguments)
     for kind, text in HOSTILE.items():
         reply = Reply(text=text, tool_calls=({"name": text, "arguments": text},), **facts)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from harness import Reply, UsageError, checks
+from harness import Message, Reply, UsageError, checks
 
 Reason = Callable[..., str]
 PARIS = {"city": "Paris", "unit": "C"}
@@ -136,3 +136,39 @@ def test_a_dialogue_is_several_replies() -> None:
 def test_tool_f1_counts_names() -> None:
     assert checks.tool_f1(named("a", "b"), ["b", "a"]).value == 1
     assert checks.tool_f1(named("a", "a"), ["a"], at_least=0).value == pytest.approx(2 / 3)
+
+
+def test_a_tool_was_used_so_often(reason: Reason) -> None:
+    several = [named("search", "read"), Reply(text="hm"), named("read")]
+    assert checks.tool_used(several, "read", at_least=2)
+    assert checks.tool_used(several, ["search", "read"])
+    assert checks.no.tool_used(several, "delete")
+    said = reason(checks.tool_used, several, ["search", "read"], at_most=1)
+    assert "'read' was called 2 times, expected 1 to 1" in said
+    assert 'called: {"read": 2, "search": 1}' in said
+    assert "was called 0 times, expected at least 1" in reason(checks.tool_used, several, "x")
+
+
+def test_steps_are_calls_or_turns(reason: Reason) -> None:
+    several = [named("search", "read"), Reply(text="hm"), named("read")]
+    assert checks.step_count(several, at_most=3).reason == "3 calls"
+    assert checks.step_count(several, at_least=3, of="turns").reason == "3 turns"
+    said = reason(checks.step_count, several, at_most=2)
+    assert said == "step_count: 3 calls, expected at most 2: search, read, read"
+    assert "expected at least 4" in reason(checks.step_count, several, at_least=4)
+    with pytest.raises(UsageError, match="give at_least"):
+        checks.step_count(several)
+
+
+def test_the_messages_of_a_dialogue_are_a_trajectory_too() -> None:
+    call = SHAPES["openai"]
+    talk = [
+        Message(role="user", content="go"),
+        Message(role="assistant", content="", tool_calls=(call,)),
+        Message(role="tool", content="18", tool_call_id="1"),
+        Message(role="assistant", content="18 C"),
+    ]
+    assert checks.tool_sequence(talk, ["weather"])
+    assert checks.step_count(talk, at_most=2, of="turns").reason == "2 turns"
+    with pytest.raises(UsageError, match="takes a Reply or several, not str"):
+        checks.step_count(["x"], at_most=1)  # type: ignore[list-item]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from harness.core.prompts import parse_prompt, render, training_row
@@ -36,6 +38,15 @@ def test_sections_examples_and_case_become_turns() -> None:
         Message(role="assistant", content='{"a":"é"}'),
         Message(role="user", content="Q: is it?"),
     )
+
+
+def test_images_are_shown_on_the_last_user_turn_and_examples_show_their_own() -> None:
+    prompt = parse_prompt(TEXT, name="few", path="few.md")
+    shown = replace(case("is it?", photo="a.png"), images=("data:image/png;base64,AA",))
+    example = replace(case("was it?"), images=("data:image/gif;base64,BB",))
+    messages = render(prompt, shown, examples=[example], decoding=Decoding()).messages
+    assert [m.images for m in messages] == [(), example.images, (), shown.images]
+    assert messages[-1].content == "Q: is it?"
 
 
 def test_a_case_cannot_open_a_turn_of_its_own() -> None:

@@ -230,6 +230,45 @@ def test_a_backend_is_made_once_for_each_model_artifact_and_place() -> None:
     ]
 
 
+def test_a_persons_time_out_and_concurrency_hold_for_any_backend_and_are_no_identity() -> None:
+    """The backend is not told of them as options, which it may refuse; it may read them."""
+    made = []
+
+    def make(config: Any) -> ScriptedBackend:
+        made.append(config)
+        return ScriptedBackend([], concurrency=4)
+
+    wishes = {"timeout_s": 2.5, "concurrency": 7, "dtype": "float32"}
+    plain = Candidate(name="a", backend="s:m", options={"dtype": "float32"})
+    quick = Candidate(name="b", backend="s:m", options=wishes)
+    pool = pool_of(s=make)
+    before, after = pool.get(plain), pool.get(quick)
+    assert (before.concurrency, before.timeout_s) == (4, 600.0)
+    assert (after.concurrency, after.timeout_s) == (7, 2.5)
+    assert made[1].options == {"dtype": "float32"}
+    assert (made[1].timeout_s, made[1].concurrency) == (2.5, 7)
+    assert plain.digest == quick.digest
+    assert before.key(ASK, base_url=None, repeat=0) == after.key(ASK, base_url=None, repeat=0)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("timeout_s", 0),
+        ("timeout_s", -1.0),
+        ("timeout_s", "long"),
+        ("timeout_s", math.nan),
+        ("timeout_s", True),
+        ("concurrency", 0),
+        ("concurrency", 2.5),
+    ],
+)
+def test_a_wish_that_is_no_positive_number_is_a_usage_error(option: str, value: Any) -> None:
+    pool = pool_of(s=lambda config: ScriptedBackend([]))
+    with pytest.raises(UsageError, match=f"s:m: option {option} = "):
+        pool.get(Candidate(name="a", backend="s:m", options={option: value}))
+
+
 def test_the_pool_closes_what_it_made_once() -> None:
     backend = ScriptedBackend([])
     pool = pool_of(s=lambda config: backend)

@@ -47,12 +47,16 @@ class Told:
         self.begun: list[tuple[str, int]] = []
         self.advanced: Counter[str] = Counter()
         self.notes: list[str] = []
+        self.spent: list[float] = []
 
     def begin(self, backend: str, total: int) -> None:
         self.begun.append((backend, total))
 
     def advance(self, backend: str) -> None:
         self.advanced[backend] += 1
+
+    def spend(self, cost_usd: float) -> None:
+        self.spent.append(cost_usd)
 
     def note(self, text: str) -> None:
         self.notes.append(text)
@@ -117,6 +121,13 @@ def test_the_reply_that_another_process_stored_first_is_the_one_that_is_given(
 
 
 # ---------------------------------------------------------------- how many at once
+
+
+def test_two_hundred_requests_reach_thirty_two_in_flight(store: Store) -> None:
+    backend = ScriptedBackend(echo, latency_s=0.003, concurrency=32)
+    found = ask_for(store, asks(backend, 200))
+    assert backend.max_in_flight == 32
+    assert sum(o.reply is not None for o in found.values()) == 200
 
 
 @pytest.mark.parametrize("concurrency", [1, 7, 32])
@@ -232,6 +243,35 @@ def test_retry_after_is_honoured(store: Store) -> None:
     begun = time.monotonic()
     ask_for(store, asks(ScriptedBackend(busy(1, retry_after_s=0.2)), 1))
     assert time.monotonic() - begun >= 0.2
+
+
+def test_those_that_were_told_the_same_wait_do_not_come_back_together(store: Store) -> None:
+    seen: Counter[str] = Counter()
+    came: list[float] = []
+
+    def answer(request: Request) -> str:
+        seen[request.messages[-1].content] += 1
+        if seen[request.messages[-1].content] == 1:
+            raise BackendError("429", is_retryable=True, retry_after_s=0.4)
+        came.append(time.monotonic())
+        return "at last"
+
+    ask_for(store, asks(ScriptedBackend(answer, concurrency=8), 8))
+    assert max(came) - min(came) > 0.02
+
+
+def test_no_answer_in_time_is_the_systems_own_failure_even_where_it_was_tried_again(
+    store: Store,
+) -> None:
+    def answer(request: Request) -> str:
+        raise BackendError("no answer within 1 s", is_systemic=True, is_retryable=True)
+
+    [outcome] = ask_for(store, asks(ScriptedBackend(answer), 1)).values()
+    assert outcome.fault is not None
+    assert (outcome.fault.message, outcome.fault.is_missing) == (
+        "no answer within 1 s (4 tries)",
+        False,
+    )
 
 
 def test_retry_after_has_a_ceiling(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,13 +20,21 @@ class Seen:
     path: str
     headers: Mapping[str, str]
     body: Any
+    method: str = "POST"
+    port: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
+    """`pieces` are sent one by one, each as a chunk; a number is a pause in seconds. `is_cut` hangs
+    up after them without an end.
+    """
+
     status: int = 200
     body: Any = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    pieces: Iterable[bytes | float] | None = None
+    is_cut: bool = False
 
     @property
     def data(self) -> bytes:
@@ -59,17 +68,44 @@ def loopback() -> Iterator[Loopback]:
 
         def do_POST(self) -> None:
             sent = self.rfile.read(int(self.headers["Content-Length"]))
-            seen = Seen(path=self.path, headers=dict(self.headers), body=json.loads(sent))
+            is_json = self.headers["Content-Type"] == "application/json"
+            self.reply(json.loads(sent) if is_json else sent)
+
+        def do_GET(self) -> None:
+            self.reply(None)
+
+        def reply(self, body: Any) -> None:
+            seen = Seen(
+                path=self.path,
+                headers=dict(self.headers),
+                body=body,
+                method=self.command,
+                port=self.client_address[1],
+            )
             served.seen.append(seen)
             answer = served.answer(seen)
             self.send_response(answer.status)
-            self.send_header("Content-Length", str(len(answer.data)))
+            if answer.pieces is None:
+                self.send_header("Content-Length", str(len(answer.data)))
+            else:
+                self.send_header("Transfer-Encoding", "chunked")
             if "Content-Type" not in answer.headers:
                 self.send_header("Content-Type", "application/json")
             for name, value in answer.headers.items():
                 self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(answer.data)
+            if answer.pieces is None:
+                self.wfile.write(answer.data)
+                return
+            for piece in answer.pieces:
+                if isinstance(piece, bytes):
+                    self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+                else:
+                    time.sleep(piece)
+            if answer.is_cut:
+                self.close_connection = True
+            else:
+                self.wfile.write(b"0\r\n\r\n")
 
         def log_message(self, *_: Any) -> None:
             pass

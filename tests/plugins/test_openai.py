@@ -60,9 +60,11 @@ def test_a_request_goes_out_with_all_that_it_asks_for(server: Loopback) -> None:
         top_p=0.9,
         seed=4,
         stop=("\n",),
+        logprobs=2,
         schema={"type": "object"},
         tools=({"name": "look", "parameters": {}},),
     )
+    server.answer = lambda _: Answer(body=completion(""))
     ask(backend(server), asked)
     [seen] = server.seen
     assert seen.path == "/v1/chat/completions"
@@ -74,6 +76,11 @@ def test_a_request_goes_out_with_all_that_it_asks_for(server: Loopback) -> None:
         "top_p": 0.9,
         "seed": 4,
         "stop": ["\n"],
+        "logprobs": True,
+        "top_logprobs": 2,
+        "top_k": -1,
+        "min_p": 0.0,
+        "repetition_penalty": 1.0,
         "tools": [{"type": "function", "function": {"name": "look", "parameters": {}}}],
         "response_format": {
             "type": "json_schema",
@@ -83,7 +90,7 @@ def test_a_request_goes_out_with_all_that_it_asks_for(server: Loopback) -> None:
 
 
 def test_nothing_is_sent_that_was_not_asked_for(server: Loopback) -> None:
-    ask(backend(server), request())
+    ask(backend(server, "ollama"), request())
     assert set(server.seen[0].body) == {"model", "messages", "temperature", "max_tokens"}
 
 
@@ -134,6 +141,26 @@ def test_the_key_goes_where_the_server_looks_for_it(
     monkeypatch.setenv(variable, " the-key\n")
     ask(backend(server, kind), request())
     assert header.items() <= dict(server.seen[0].headers).items()
+
+
+@pytest.mark.parametrize("kind", load_presets())
+def test_every_presets_own_ways_reach_the_wire(
+    server: Loopback, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    preset = load_presets()[kind]
+    assert preset.checked
+    monkeypatch.setenv(preset.key_env, "the-key")
+    ask(backend(server, kind), request(temperature=0.5, max_tokens=9, top_p=0.25), request())
+    sampled, greedy = server.seen
+    if sampled.body["temperature"] == 0:  # they go out together, in any order
+        sampled, greedy = greedy, sampled
+    assert sampled.headers[preset.key_header] == f"{preset.key_prefix}the-key"
+    ours = {"model", "messages", "temperature", preset.token_limit}
+    assert sampled.body[preset.token_limit] == 9
+    assert set(greedy.body) == ours | set(preset.body)
+    assert preset.body.items() <= greedy.body.items()
+    assert set(sampled.body) == ours | {"top_p"} | set(preset.body) | set(preset.sampled_body)
+    assert {**preset.sampled_body, "top_p": 0.25}.items() <= sampled.body.items()
 
 
 def test_a_vendors_key_is_not_sent_to_another_kind_of_server(
@@ -403,3 +430,39 @@ def test_every_price_says_when_and_where_it_was_read() -> None:
         assert price.as_of.year >= 2026
         assert price.source
         assert 0 < price.input < price.output
+
+
+# ---------------------------------------------------------------- images and tools
+
+
+def test_an_image_goes_out_as_a_part_after_the_text(server: Loopback) -> None:
+    url = "data:image/png;base64,AAAA"
+    turns = (
+        Message(role="system", content="Look."),
+        Message(role="user", content="What is it?", images=(url, url)),
+    )
+    ask(backend(server), Request(messages=turns))
+    system, user = server.seen[0].body["messages"]
+    assert system == {"role": "system", "content": "Look."}
+    shown = {"type": "image_url", "image_url": {"url": url}}
+    assert user["content"] == [{"type": "text", "text": "What is it?"}, shown, shown]
+
+
+def test_a_server_that_may_drop_an_image_in_silence_is_not_sent_one(server: Loopback) -> None:
+    turn = Message(role="user", content="?", images=("data:image/png;base64,AAAA",))
+    for kind in ("default", "transformers"):
+        with pytest.raises(BackendError, match="do not honour images"):
+            ask(backend(server, kind), Request(messages=(turn,)))
+    assert server.seen == []
+
+
+def test_a_call_of_another_backend_goes_out_in_this_apis_shape(server: Loopback) -> None:
+    bare = {"id": "c1", "name": "f", "arguments": {"n": 1}}
+    broken = {"id": "c2", "type": "function", "function": {"name": "f", "arguments": "{n"}}
+    turn = Message(role="assistant", content="", tool_calls=(bare, broken))
+    ask(backend(server), Request(messages=(turn,)))
+    first, second = server.seen[0].body["messages"][0]["tool_calls"]
+    assert first == {
+        "id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"n": 1}'},
+    }  # fmt: skip
+    assert second == broken

@@ -219,7 +219,7 @@ def test_a_server_that_hangs_is_given_up_in_time(server: Loopback) -> None:
     assert time.perf_counter() - start < 3
     assert "no answer" in str(found)
     assert "0.3 s" in str(found)
-    assert found.is_retryable
+    assert (found.is_retryable, found.is_systemic) == (False, True)  # it took the request
 
 
 def test_a_connection_that_breaks_is_worth_another_try() -> None:
@@ -258,25 +258,28 @@ def forms(key: str) -> set[str]:
 
 def test_a_missing_key_is_named_before_anything_is_sent() -> None:
     with pytest.raises(UsageError, match="set the environment variable OPENAI_API_KEY"):
-        OpenAIBackend(BackendConfig(model="m"))
+        OpenAIBackend(BackendConfig(model="m")).ready()
     with pytest.raises(UsageError, match="OPENROUTER_API_KEY"):
-        OpenAIBackend(BackendConfig(model="m", base_url="https://openrouter.ai/api/v1"))
+        OpenAIBackend(BackendConfig(model="m", base_url="https://openrouter.ai/api/v1")).ready()
     options = {"key_env": "MY_KEY"}
+    asked = OpenAIBackend(
+        BackendConfig(model="m", base_url="http://localhost:9/v1", options=options)
+    )
     with pytest.raises(UsageError, match="MY_KEY"):
-        OpenAIBackend(BackendConfig(model="m", base_url="http://localhost/v1", options=options))
+        asyncio.run(asked.answer(REQUEST))
 
 
 def test_a_key_does_not_leave_this_machine_unencrypted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", SENTINEL)
     with pytest.raises(UsageError, match=r"would travel to far.*unencrypted") as caught:
-        OpenAIBackend(BackendConfig(model="m", base_url="http://far.example.com/v1"))
+        OpenAIBackend(BackendConfig(model="m", base_url="http://far.example.com/v1")).ready()
     assert SENTINEL not in str(caught.value)
 
 
 def test_a_key_that_no_header_can_carry_is_refused_unseen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", SENTINEL + "\nInjected: 1")
     with pytest.raises(UsageError, match="OPENAI_API_KEY holds characters") as caught:
-        OpenAIBackend(BackendConfig(model="m"))
+        OpenAIBackend(BackendConfig(model="m")).ready()
     assert SENTINEL[8:] not in shown(caught.value)
 
 

@@ -193,3 +193,17 @@ def test_another_name_for_the_model_is_refused_with_the_servers_own_words(served
     with pytest.raises(BackendError, match="pinned to 'tiny-llama'; requested 'other'") as caught:
         asyncio.run(OpenAIBackend(config).answer(request()))
     assert not caught.value.is_retryable
+
+
+def test_a_streamed_reply_is_the_whole_one_and_tells_when_it_began(served: Served) -> None:
+    asked = request(max_tokens=LENGTH)
+    [whole] = served.ask(asked)
+    [streamed] = served.ask(asked, stream=True)
+    assert streamed.text == whole.text
+    assert (streamed.input_tokens, streamed.output_tokens) == (
+        whole.input_tokens,
+        whole.output_tokens,
+    )
+    assert streamed.first_token_s is not None
+    assert streamed.latency_s is not None
+    assert 0 < streamed.first_token_s < streamed.latency_s

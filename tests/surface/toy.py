@@ -119,13 +119,16 @@ class Toy:
         plain = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "COV"))}
         return {**plain, "PYTHONPATH": path, "SENT": str(self.sent_log), "COLUMNS": "200", **more}
 
-    def run(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *command: str, stdin: str | None = None, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", *command],
             cwd=self.root,
             env=self.environment(**environment),
             capture_output=True,
             text=True,
+            input=stdin,
             timeout=120,
             check=False,
         )

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
+from collections.abc import Sequence
 from statistics import median
 
 import click
 
 from harness.engine.tasks import Task, repeated_inputs
+from harness.errors import UsageError
 from harness.records import SPLITS, Case
 from harness.surface.cli.app import App, options
+from harness.surface.judge_prompts import JudgePrompt, judge_prompts, prompt_lines
 from harness.surface.words import clean, one_line
 
 
@@ -27,10 +30,19 @@ def command() -> None:
 )
 @click.option("--split", type=click.Choice(SPLITS), help="Rows of this split alone.")
 @click.option("--seed", default=0, show_default=True, help="Which rows: the same for a seed.")
+@click.option(
+    "--judges", is_flag=True, help="Also print what each judge is asked about the first dev row."
+)
 @options()
 @click.pass_obj
 def look(
-    store: str | None, task: str, rows: int, split: str | None, seed: int, as_json: bool
+    store: str | None,
+    task: str,
+    rows: int,
+    split: str | None,
+    seed: int,
+    judges: bool,
+    as_json: bool,
 ) -> int:
     """Show raw rows first, then counts: splits, clusters, tags, lengths.
 
@@ -41,11 +53,27 @@ def look(
         open_splits = [split] if split else ["train", "dev"]
         pool = [c for c in loaded.cases if c.split in open_splits]
         drawn = random.Random(seed).sample(pool, min(rows, len(pool)))
-        app.answer({"rows": drawn, "facts": facts(loaded)})
+        prompts = _judge_prompts(loaded, drawn) if judges else []
+        told: dict[str, object] = {"rows": drawn, "facts": facts(loaded)}
+        app.answer(told | ({"judges": prompts} if judges else {}))
         for case in drawn:
             app.say(*row_lines(case), "")
+        for prompt in prompts:
+            app.say(*prompt_lines(prompt))
         app.say(*fact_lines(loaded))
     return 0
+
+
+def _judge_prompts(task: Task, drawn: Sequence[Case]) -> list[JudgePrompt]:
+    """Return what the judges are asked about the first dev row that is shown, else about the
+    first shown row, or the first dev case.
+    """
+    if not task.settings.judges:
+        raise UsageError(
+            f"{task.folder / 'task.toml'}: no [judges.NAME], so there is no prompt of a judge"
+        )
+    shown = sorted(drawn, key=lambda case: case.split != "dev") or task.split("dev")
+    return list(judge_prompts(task, shown[0])) if shown else []
 
 
 def row_lines(case: Case) -> list[str]:

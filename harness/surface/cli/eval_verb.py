@@ -15,6 +15,25 @@ from harness.surface.cli.app import App, options
 @click.option("--split", type=click.Choice(SPLITS), default="dev")
 @click.option("--floor", multiple=True, metavar="SCORE=VALUE", help="Fail below it; repeatable.")
 @click.option("--offline", is_flag=True, help="Use recorded replies alone.")
+@click.option(
+    "--only",
+    type=click.Choice(["missed", "faults", "changed"]),
+    help="The cases that were missed or ended in a fault when last recorded, or changed since.",
+)
+@click.option(
+    "--sample",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="N cases, always the same ones; a larger N keeps the smaller's.",
+)
+@click.option(
+    "--repeats",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Ask each case N times; with other repeats than the task's it is no try.",
+)
+@click.option("--max-cost", type=click.FloatRange(min=0), metavar="USD", help="Spend at most this.")
+@click.option("--batch", is_flag=True, help="Use the provider's batch API, and wait.")
 @options(candidates=True)
 @click.pass_obj
 def command(
@@ -25,6 +44,11 @@ def command(
     split: Split,
     floor: tuple[str, ...],
     offline: bool,
+    only: str | None,
+    sample: int | None,
+    repeats: int | None,
+    max_cost: float | None,
+    batch: bool,
     base_url: str | None,
     as_json: bool,
 ) -> int:
@@ -33,14 +57,18 @@ def command(
     Exit 0: no fault, floors held. Options for pytest stand after `--`, as in
     `harness eval TASK -- -k parses --lf`.
     """
+    from harness.core.repeats import check_verdict
     from harness.engine.evaluate import cases_of
     from harness.surface.run_evals import completed, run_evals
+    from harness.surface.slices import flaky_of_task, slices_of_task
     from harness.surface.tables import check_floors
 
+    chosen = {"only": only, "sample": sample, "repeats": repeats, "max-cost": max_cost}
     with App(store, as_json=as_json) as app:
         loaded = app.task(task)
         cases_of(loaded, split)  # what is wrong is told before pytest begins
         check_floors(floor, known=loaded.eval_names)
+        check_verdict(loaded.settings.repeat_verdict, repeats=repeats or loaded.settings.repeats)
         for name in candidate or loaded.settings.default_candidates:
             app.candidate(loaded, name, base_url=base_url)
         outcome = run_evals(
@@ -51,8 +79,24 @@ def command(
             base_url=base_url,
             is_offline=offline,
             is_quiet=as_json,
-            extra=[*(f"--floor={f}" for f in floor), *pytest_options],
+            extra=[
+                *(f"--floor={f}" for f in floor),
+                *(f"--{name}={value}" for name, value in chosen.items() if value is not None),
+                *(["--batch"] if batch else []),
+                *pytest_options,
+            ],
         )
+        if outcome.selected_none and outcome.error is None:
+            app.answer({"runs": [], "notes": outcome.notes})
+            return 0  # nothing was missed, or nothing changed: that is what was asked
         completed(outcome)
-        app.answer({"runs": [{"id": run.id, "run": run} for run in outcome.runs]})
+        app.answer(
+            {
+                "runs": [{"id": run.id, "run": run} for run in outcome.runs],
+                "notes": outcome.notes,
+                "slices": slices_of_task(outcome.runs, loaded),
+                "flaky": flaky_of_task(outcome.runs, loaded),
+                "judges": outcome.judges,
+            }
+        )
         return 1 if outcome.exit_code == 1 else 0 if outcome.exit_code == 0 else 2

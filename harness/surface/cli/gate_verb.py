@@ -29,6 +29,7 @@ def command(
     Exit 0: SHIP. 1: BLOCK. 3: not enough evidence. The same pair judged again is the same look.
     """
     from harness.core.looks import alpha_of_look
+    from harness.engine.certificates import judges_condition
     from harness.engine.gate import candidate_conditions
     from harness.engine.ladder import read_ladder
     from harness.engine.release import (
@@ -84,11 +85,18 @@ def command(
             )
         )
         sealed = read_ladder(loaded, app.store, split="test")
+        arms = arms_of(loaded, sealed, baseline=old, candidate=new)
+        judges = judges_condition(
+            loaded,
+            [arms.baseline, arms.candidate],
+            app.store.ledger(task=loaded.name, kind="certificate"),
+        )
+        certificate = [judges] if judges is not None else []
         verdict = release_verdict(
-            arms_of(loaded, sealed, baseline=old, candidate=new),
+            arms,
             store=app.store,
             look=look,
-            conditions=[control_condition(loaded, sealed, split="test"), *conditions],
+            conditions=[control_condition(loaded, sealed, split="test"), *certificate, *conditions],
             overrides=overrides,
         )
         text = f"{verdict.answer}: {verdict.reason}"

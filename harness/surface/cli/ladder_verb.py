@@ -79,4 +79,4 @@ def why_not_asked(app: App, task: Task, candidate: Candidate) -> str | None:
     if candidate.prompt is None:
         return None
     request = Requests(task).of(candidate, cases_of(task, "dev")[0])
-    return app.pool.get(candidate).refuse(request)
+    return app.pool.get(candidate, folder=task.folder).refuse(request)

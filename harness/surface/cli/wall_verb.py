@@ -58,8 +58,14 @@ def command(store: str | None, task: str, confirm: bool, as_json: bool) -> int:
             )
         if again:
             ladder = read_ladder(loaded, app.store)
-        evidence = wall_input(loaded, ladder)
-        if confirm:
+        evidence = wall_input(
+            loaded,
+            ladder,
+            certificates=app.store.ledger(task=loaded.name, kind="certificate"),
+        )
+        if confirm and evidence.judges is not None and evidence.judges.holds is not True:
+            app.say(f"no look at the sealed cases is spent: {evidence.judges.text}")
+        elif confirm:
             seen = confirmation(app, loaded, nominee(evidence))
             evidence = replace(evidence, confirmation=seen)
         verdict = judge_wall(evidence)

@@ -1,0 +1,37 @@
+"""Runs the checks that a case carries itself, as one score. Knows nothing of pytest.
+
+A row's `checks` are `{"name": ..., "arguments": {...}}`, as `no.contains` and `{"text": "sorry"}`.
+"""
+
+from __future__ import annotations
+
+from harness.checks import registry
+from harness.checks.base import Unmeasured
+from harness.errors import Miss, UsageError
+from harness.records import Case, Reply
+
+NAME = "checks"
+"""What the score is called."""
+
+
+def run_case_checks(case: Case, reply: Reply) -> None:
+    """Run every check of `case` on `reply`.
+
+    Raises Miss naming each that did not hold; Unmeasured where none missed, and one could not be
+    asked; UsageError, naming the case's line, for a check or an argument that does not exist.
+    """
+    missed: list[str] = []
+    unknown: list[str] = []
+    for row in case.checks:
+        try:
+            registry.run(row["name"], reply, row.get("arguments"))
+        except Miss as exc:
+            missed.append(str(exc))
+        except Unmeasured as exc:
+            unknown.append(str(exc))
+        except UsageError as exc:
+            raise UsageError(f"{case.line or case.id}: checks: {exc}") from exc
+    if missed:
+        raise Miss("\n".join(missed))
+    if unknown:
+        raise Unmeasured("; ".join(unknown))

@@ -1,0 +1,1 @@
+"""Scores that were made elsewhere: readers, one a format, and the table that verdicts read."""

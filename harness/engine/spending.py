@@ -1,0 +1,254 @@
+"""Keeps one command's spending within a cap: a forecast before, an admission to each request.
+
+Knows nothing of stores, evals or terminals; `fetch` asks it. What a store knows costs nothing.
+
+The pilot of a candidate is the ten of its requests with the smallest keys: keys are digests, so
+that is a random draw which every later run draws again (and finds answered). The forecast is the
+mean cost of the pilot times the requests that are left; its range holds the sum of those costs in
+90 % of such draws, if costs were normal: t with n - 1 degrees of freedom times the standard error
+of a sum of N further draws, s * sqrt(N + N^2 / n).
+Source of the rule: Hahn & Meeker (1991), Statistical Intervals, section 4.8.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean, stdev
+from typing import TYPE_CHECKING
+
+from harness.errors import UsageError
+from harness.records import Fault, Reply
+
+if TYPE_CHECKING:
+    from harness.engine.fetch import Ask
+
+PILOT = 10
+T_95 = (6.3138, 2.9200, 2.3534, 2.1318, 2.0150, 1.9432, 1.8946, 1.8595, 1.8331)
+"""The 95 % quantile of Student's t with 1, 2, ... degrees of freedom."""
+
+NOT_ASKED = "not asked: "
+"""How the fault begins of a request that was held back; its run is partial."""
+
+
+def was_not_asked(fault: Fault | None) -> bool:
+    """Tell a request that was held back from one that went wrong."""
+    return fault is not None and fault.origin == "harness" and fault.message.startswith(NOT_ASKED)
+
+
+def not_asked(why: object) -> Fault:
+    """Return the fault of a request that was never sent."""
+    return Fault(origin="harness", message=f"{NOT_ASKED}{why}", is_missing=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecast:
+    """What one candidate's missing requests will cost. `lower` and `upper` are a 90 % range, None
+    where fewer than two costs are known; `spent` of `mean` went to the pilot already.
+    """
+
+    who: str
+    requests: int
+    asked: int
+    spent: float
+    mean: float
+    lower: float | None = None
+    upper: float | None = None
+
+    def line(self) -> str:
+        """Return the forecast in one line."""
+        head = f"forecast of {self.who}: {self.requests} requests, "
+        tail = f"; pilot of {self.asked} asked"
+        if self.lower is None or self.upper is None:
+            return f"{head}about {usd(self.mean)} (too few answers for a range){tail}"
+        low, high = usd(self.lower).removeprefix("$"), usd(self.upper).removeprefix("$")
+        return f"{head}about {usd(self.mean)} ({low}-{high}){tail}"
+
+
+def forecast(
+    who: str, costs: Sequence[float], *, left: int, spent: float = 0.0, asked: int = 0
+) -> Forecast:
+    """Return the forecast of `left` more requests, from the `costs` of a random draw of them."""
+    n, rest = len(costs), left * fmean(costs)
+    lower = upper = None
+    if n > 1 or not left:
+        half = 0.0
+        if left:
+            t = T_95[min(n - 1, len(T_95)) - 1]
+            half = t * stdev(costs) * math.sqrt(left + left**2 / n)
+        lower, upper = spent + max(0.0, rest - half), spent + rest + half
+    return Forecast(
+        who=who,
+        requests=left + asked,
+        asked=asked,
+        spent=spent,
+        mean=spent + rest,
+        lower=lower,
+        upper=upper,
+    )
+
+
+def usd(value: float) -> str:
+    """Return dollars with two digits that say something: $0.41, $12.30, $0.0012."""
+    if value == 0:
+        return "$0"
+    digits = max(2, 1 - math.floor(math.log10(abs(value))))
+    return f"${value:,.{digits}f}"
+
+
+@dataclass(slots=True, kw_only=True)
+class Spending:
+    """What one command may spend, and did. One object for all of its fetches.
+
+    A request is taken to cost as much as the dearest one known of its candidate. Until one is
+    known, one request is in flight at a time: so a cost that cannot be told is found out by one
+    request. A request that failed is taken to cost nothing, and so is a reply without a cost of
+    a backend that says that it does not leave this machine.
+    """
+
+    cap_usd: float
+    spent_usd: float = 0.0
+    is_forecast: bool = False
+    _reserved: float = 0.0
+    _in_flight: int = 0
+    _unknown: set[str] = field(default_factory=set)
+    _costs: dict[str, list[float]] = field(default_factory=dict)
+    _paid: dict[str, float] = field(default_factory=dict)
+    _dearest: dict[str, float] = field(default_factory=dict)
+    _waiting: list[asyncio.Future[None]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.cap_usd) and self.cap_usd >= 0):
+            raise UsageError(f"--max-cost {self.cap_usd}: give dollars, 0 or more, as in 2.50")
+
+    def begin(self) -> None:
+        """Forget what was in flight when an earlier fetch was stopped."""
+        self._reserved, self._in_flight, self._waiting = 0.0, 0, []
+        self._unknown.clear()
+
+    # ------------------------------------------------------------ before
+
+    def refuse_unpriced(self, asks: Iterable[Ask]) -> None:
+        """Raise UsageError where the cost of an ask's reply will not be known."""
+        for ask in asks:
+            if ask.live.unpriced and not ask.live.is_free:
+                raise self._blind(ask.live.name, ask.live.unpriced)
+
+    def pilot(
+        self, asks: Iterable[Ask], known: Mapping[str, Reply]
+    ) -> tuple[list[Ask], dict[str, int]]:
+        """Return the missing asks of each candidate's pilot, and how many are missing of each.
+
+        The costs of those that are known already are taken from their replies.
+        """
+        by_who: dict[str, list[Ask]] = {}
+        for ask in asks:
+            if not ask.live.is_free:
+                reply = known.get(ask.key)
+                if reply is None or reply.cost_usd is not None:
+                    by_who.setdefault(ask.payer, []).append(ask)
+        send, missing = [], {}
+        for who, some in by_who.items():
+            missing[who] = sum(a.key not in known for a in some)
+            for ask in sorted(some, key=lambda a: a.key)[:PILOT] if missing[who] else ():
+                if ask.key in known:
+                    self._learn(who, known[ask.key].cost_usd or 0.0)
+                else:
+                    send.append(ask)
+        return send, missing
+
+    def forecasts(self, pilot: Sequence[Ask], missing: Mapping[str, int]) -> list[Forecast]:
+        """Return a forecast for each candidate whose pilot told a cost."""
+        made = []
+        for who, total in missing.items():
+            asked = sum(ask.payer == who for ask in pilot)
+            costs, spent = self._costs.get(who, []), self._paid.get(who, 0.0)
+            if costs and total:
+                made.append(forecast(who, costs, left=total - asked, spent=spent, asked=asked))
+        return made
+
+    def stop_above(self, made: Sequence[Forecast], *, cases: int, is_whole: bool) -> None:
+        """Raise UsageError where the forecasts are above the cap, saying what would fit.
+
+        `is_whole`: nothing can be stopped half way (a batch), so the upper end must fit.
+        """
+        left = sum(f.mean - f.spent for f in made)
+        spread = math.sqrt(sum((f.upper - f.mean) ** 2 for f in made if f.upper is not None))
+        needed = left + (spread if is_whole else 0.0)
+        room = self.cap_usd - self.spent_usd
+        if not made or needed <= room:
+            self.is_forecast = True
+            return
+        fits = math.floor(cases * max(0.0, room) / (left + spread)) if left + spread else cases
+        total, more = self.spent_usd + left, usd(self.spent_usd + left + spread)
+        sample = f"take a part of the cases (--sample {fits}), " if fits >= 1 else ""
+        raise UsageError(
+            f"the forecast is {usd(total)} (up to {more}), and --max-cost is {usd(self.cap_usd)}: "
+            f"nothing more is sent. What the pilot answered ({usd(self.spent_usd)}) is kept. "
+            f"To go on: {sample}raise --max-cost, or leave it out."
+        )
+
+    # ------------------------------------------------------------ while it runs
+
+    async def admit(self, ask: Ask) -> float | None:
+        """Return what is set aside for `ask`, or None where the cap leaves no room for it."""
+        while True:
+            dearest = self._dearest.get(ask.payer, 0.0 if ask.live.is_free else None)
+            taken = self.spent_usd + self._reserved
+            if dearest is None:
+                fits = taken < self.cap_usd and ask.payer not in self._unknown
+            else:
+                fits = dearest == 0 or taken + dearest <= self.cap_usd * (1 + 1e-9)
+            if fits:
+                if dearest is None:
+                    self._unknown.add(ask.payer)
+                self._in_flight += 1
+                self._reserved += dearest or 0.0
+                return dearest or 0.0
+            if not self._in_flight:
+                return None
+            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append(turn)
+            await turn
+
+    def settle(self, ask: Ask, set_aside: float, reply: Reply | None) -> None:
+        """Take what an admitted ask cost. Raises UsageError where the first reply tells no cost."""
+        cost = reply.cost_usd if reply else 0.0
+        if cost is None:  # later ones are taken to cost as the dearest did
+            cost = self._dearest.get(ask.payer, 0.0 if ask.live.is_free else None)
+        if cost is None:  # nobody is let in after this: what waits is cancelled
+            raise self._blind(ask.live.name, "its replies tell no cost_usd")
+        self._in_flight -= 1
+        self._reserved -= set_aside
+        self._unknown.discard(ask.payer)
+        if reply is not None:
+            self.spent_usd += cost
+            self._paid[ask.payer] = self._paid.get(ask.payer, 0.0) + cost
+            self._learn(ask.payer, cost)
+        waiting, self._waiting = self._waiting, []
+        for turn in waiting:
+            if not turn.done():
+                turn.set_result(None)
+
+    def take(self, reply: Reply) -> None:
+        """Count a reply that was admitted in another way (a batch)."""
+        self.spent_usd += reply.cost_usd or 0.0
+
+    def fault(self) -> Fault:
+        """Return the fault of an ask that the cap held back."""
+        return not_asked(
+            f"the cost cap of {usd(self.cap_usd)} is reached. What was answered is kept: the same "
+            "command with a higher cap goes on"
+        )
+
+    def _learn(self, who: str, cost: float) -> None:
+        self._costs.setdefault(who, []).append(cost)
+        self._dearest[who] = max(cost, self._dearest.get(who, 0.0))
+
+    def _blind(self, name: str, why: str) -> UsageError:
+        return UsageError(
+            f"--max-cost {usd(self.cap_usd)} cannot be held: what {name} costs is not known "
+            f"({why}). Give its price, or leave --max-cost out."
+        )

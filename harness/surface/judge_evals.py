@@ -1,0 +1,111 @@
+"""Judges in an eval run: which items need which, the eval of each, and the lines below the table.
+
+Knows nothing of sessions or stores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from types import CodeType
+from typing import Any
+
+import pytest
+
+from harness.core.judge_verdicts import JudgeVerdict
+from harness.engine.judges import JudgeUse
+from harness.errors import Miss
+from harness.records import Condition
+from harness.surface.words import clean, number, percent
+
+MANY_FLIPS = 0.30
+"""From this share of pairs that flip with the order, a judge cannot tell these sides apart.
+
+Source: the rule of docs/judges.md.
+"""
+
+JudgeFixture = Callable[[str], JudgeVerdict]
+
+
+def judge_eval(name: str) -> Callable[..., None]:
+    """Return the eval of a judge that no eval function asks for: its score is the judge's."""
+
+    def test_judge(judge: JudgeFixture, score: Any, request: pytest.FixtureRequest) -> None:
+        verdict = judge(name)
+        if not verdict.score:
+            raise Miss(verdict.reason)
+        score(verdict.score)
+        if verdict.score < 1:
+            request.node.user_properties.append(("reason", verdict.reason))
+
+    test_judge.__name__ = test_judge.__qualname__ = f"test_{name}"
+    test_judge.__doc__ = f"The score of the judge {name}."
+    vars(test_judge)["harness_judges"] = (name,)
+    return test_judge
+
+
+def judges_needed(item: pytest.Item, known: Collection[str]) -> list[str]:
+    """Return the judges that an item will ask for, as far as its source tells: those that it
+    names. Any other is asked when it is called.
+    """
+    if "judge" not in getattr(item, "fixturenames", ()):
+        return []
+    function = getattr(item, "obj", None)
+    named = getattr(function, "harness_judges", None)
+    if named is None:
+        code = getattr(function, "__code__", None)
+        named = _texts(code) if isinstance(code, CodeType) else ()
+    return sorted(set(named) & set(known))
+
+
+def _texts(code: CodeType) -> Iterator[str]:
+    for constant in code.co_consts:
+        if isinstance(constant, str):
+            yield constant
+        elif isinstance(constant, CodeType):
+            yield from _texts(constant)
+
+
+def judge_lines(
+    uses: Sequence[JudgeUse],
+    *,
+    conditions: Mapping[str, Condition],
+    advisors: Mapping[str, Sequence[str]],
+) -> list[str]:
+    """Return what judges did, and what may rest on them. `conditions` and `advisors` are by task:
+    whether what decides is certified, and the judges' scores that decide nothing.
+    """
+    lines = [_use_line(use) for use in uses]
+    for use in uses:
+        if use.unreadable:
+            lines.append(
+                f"judge {use.name}: {use.unreadable} of {use.verdicts} verdicts unreadable: "
+                "unscored, and no miss"
+            )
+        if use.pairs:
+            share = use.flipped / use.pairs
+            lines.append(
+                f"judge {use.name}: {use.flipped} of {use.pairs} pairs ({percent(share)}) flip "
+                "with the order"
+                + (": too many, do not use it for these sides" if share > MANY_FLIPS else "")
+            )
+    lines += [
+        f"{', '.join(names)}: a judge's score, shown as advice; no verdict rests on it"
+        for names in advisors.values()
+    ]
+    lines += [
+        f"{clean(task)}: {clean(condition.text)}"
+        for task, condition in conditions.items()
+        if condition.holds is not True
+    ]
+    return ["", *lines] if lines else []
+
+
+def _use_line(use: JudgeUse) -> str:
+    def tokens(value: int | None) -> str:
+        return "–" if value is None else f"{value:,}"
+
+    cost = "" if use.cost_usd is None else f", {number(use.cost_usd, digits=4)} $"
+    return (
+        f"judge {use.name} ({clean(use.backend)}): {use.requests:,} requests, "
+        f"{tokens(use.input_tokens)} tokens in, {tokens(use.output_tokens)} out{cost}"
+    )

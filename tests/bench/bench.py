@@ -1,0 +1,196 @@
+"""`make bench`: our run beside a bare client and the installed peers, as ratios in one run.
+
+Every subject is a whole process, started anew, in turn with the others, for some rounds; the
+shortest time of each is kept, because what makes a run slower is the machine. The server is a
+process of its own on the same machine and takes part of it; so it does for every subject.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import projects
+from measuring import FLIGHT, HERE, SECONDS, Server, Subject, measure
+from peers import peers
+from tabulate import tabulate
+
+
+def ours(root: Path, server: Server, total: int) -> dict[str, Subject]:
+    """Return the floors and our own runs."""
+    python = sys.executable
+    task = projects.make_task(root / "ours", total=total)
+    wrong = projects.make_task(root / "wrong", total=total, wrong=True)
+    noop = projects.make_noop(root / "noop", total=total)
+    alone = root / "alone"
+    alone.mkdir()
+    pytest = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    run = [*pytest, "evals/words", "--candidate=plain", f"--base-url={server.url}"]
+
+    def fresh() -> None:
+        shutil.rmtree(task / ".harness", ignore_errors=True)
+
+    def no_store() -> None:
+        for path in alone.iterdir():
+            path.unlink()
+
+    bare = [python, str(HERE / "bare_client.py"), f"{server.url}/chat/completions", str(total)]
+    subjects = [
+        Subject(
+            "no-op items",
+            [*pytest, "test_noop.py"],
+            noop,
+            {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+        ),
+        Subject("bare client (httpx)", [*bare, "httpx"], root),
+        Subject(
+            "engine alone",
+            [python, str(HERE / "engine_alone.py"), server.url, str(total), str(alone)],
+            root,
+            before=no_store,
+        ),
+        Subject("ours", run, task, before=fresh),
+        Subject("ours, from cache", run, task),
+        Subject("ours, from cache, all missed", run, wrong),
+    ]
+    return {s.name: s for s in subjects}
+
+
+def small(root: Path) -> dict[str, Subject]:
+    """Return the start-up costs: the command line, and somebody else's pytest."""
+    python = sys.executable
+    noop = projects.make_noop(root / "foreign", total=1)
+    pytest = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_noop.py"]
+    subjects = [
+        Subject("import click", [python, "-c", "import click"], root),
+        Subject("harness --help", [python, "-m", "harness", "--help"], root),
+        Subject("foreign pytest with us", pytest, noop),
+        Subject("foreign pytest without us", [*pytest, "-p", "no:harness"], noop),
+    ]
+    return {s.name: s for s in subjects}
+
+
+def table(subjects: Mapping[str, Subject], *, against: float) -> str:
+    """Return a table of subjects; `against` is the whole time that ratios are taken to."""
+    rows = []
+    for s in subjects.values():
+        if not s.walls:
+            rows.append([s.name, f"failed: {s.failed.splitlines()[-1][:70] if s.failed else '?'}"])
+            continue
+        rows.append(
+            [
+                s.name,
+                f"{s.best:.2f}",
+                f"{max(s.walls):.2f}",
+                f"{min(s.cpus):.2f}",
+                f"{s.best / against:.2f}",
+                s.peak or "",
+                f"{min(s.inner):.2f}" if s.inner else "",
+            ]
+        )
+    heads = [
+        "whole process",
+        "best s",
+        "worst s",
+        "CPU s",
+        "times ours",
+        "peak",
+        "requests alone s",
+    ]
+    return tabulate(rows, headers=heads, tablefmt="github", disable_numparse=True)
+
+
+Subjects = Mapping[str, Subject]
+
+
+def line(what: str, value: float, limit: float, *, least: bool = False) -> list[str]:
+    """Return a row: what was promised, what was measured, and whether it held."""
+    holds = value >= limit if least else value <= limit
+    sign = "at least" if least else "at most"
+    return [what, f"{value:.2f}", f"{sign} {limit:g}", "yes" if holds else "NO"]
+
+
+def claims(mine: Subjects, tiny: Subjects, others: Subjects, total: int) -> list[list[str]]:
+    """Return a row for each promise."""
+    noop, bare, run = mine["no-op items"], mine["bare client (httpx)"], mine["ours"]
+    cached, missed = mine["ours, from cache"], mine["ours, from cache, all missed"]
+    with_us, without = tiny["foreign pytest with us"], tiny["foreign pytest without us"]
+    alone = min(mine["engine alone"].inner) / min(bare.inner)
+    start = tiny["harness --help"].best / tiny["import click"].best
+    found = [
+        line("whole run / (no-op items + bare client)", run.best / (noop.best + bare.best), 1.3),
+        line("most requests in flight", run.peak, FLIGHT, least=True),
+        line("engine alone / bare client, requests alone", alone, 1.5),
+        line("run from cache / no-op items", cached.best / noop.best, 1.3),
+        line("a miss, more than a pass, ms", 1000 * (missed.best - cached.best) / total, 2.0),
+        line("--help / import click", start, 2.0),
+        line("added to a foreign pytest run, ms", 1000 * (with_us.best - without.best), 20),
+    ]
+    for name, peer in others.items():
+        if peer.walls:
+            limit = 1.5 if name.startswith("pydantic") else 3.0
+            found.append(line(f"{name} / ours", peer.best / run.best, limit, least=True))
+    return found
+
+
+def page(mine: Subjects, tiny: Subjects, others: Subjects, options: argparse.Namespace) -> str:
+    """Return the page that is committed."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    head = (
+        f"Made by `make bench`: {options.cases:,} cases of {1000 * SECONDS:.0f} ms, {FLIGHT} in "
+        f"flight; {options.rounds} rounds of ours and {options.peer_rounds} of the peers, in turn, "
+        f"the best kept; {cores} cores, Python {platform.python_version()}. Times are of whole "
+        "processes, imports included; the server shares the machine."
+    )
+    rows = claims(mine, tiny, others, options.cases)
+    heads = ["ratio", "measured", "promised", "held"]
+    promised = tabulate(rows, headers=heads, tablefmt="github", disable_numparse=True)
+    best = mine["ours"].best
+    every = table({**mine, **others}, against=best)
+    return "\n\n".join(["# Bench", head, promised, every, table(tiny, against=best)]) + "\n"
+
+
+def main() -> int:
+    """Measure, print, and write the page where `--out` names one."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cases", type=int, default=1000)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--peer-rounds", type=int, default=2)
+    parser.add_argument("--no-peers", action="store_true")
+    parser.add_argument("--venvs", type=Path, default=HERE.parents[1] / ".bench")
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    server = Server()
+    try:
+        with tempfile.TemporaryDirectory() as name:
+            root, total = Path(name), options.cases
+            mine, tiny = ours(root, server, total), small(root)
+            found = [] if options.no_peers else peers(root, server.url, total, options.venvs)
+            others = {s.name: s for s in found}
+            for turn in range(options.rounds):
+                group = [*mine.values(), *tiny.values()]
+                group += list(others.values()) if turn < options.peer_rounds else []
+                for subject in group:
+                    measure(subject, server)
+                    shown = subject.failed[-400:] or f"{subject.walls[-1]:.2f} s"
+                    print(f"{turn + 1}/{options.rounds} {subject.name}: {shown}", flush=True)
+    finally:
+        server.close()
+    broken = [s for s in (*mine.values(), *tiny.values()) if s.failed]
+    if broken:
+        raise SystemExit(f"{broken[0].name} failed: {broken[0].failed}")
+    text = page(mine, tiny, others, options)
+    print(text)
+    if options.out:
+        options.out.write_text(text)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

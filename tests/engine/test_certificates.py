@@ -1,0 +1,143 @@
+"""A judge without a certificate may advise, not decide: the rule, and the wall that keeps it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from harness.core.wall import judge_wall
+from harness.engine.certificates import certified, deciding_scores, judges_condition
+from harness.engine.ladder import read_ladder, wall_input as read_wall_input
+from harness.records import Condition, LedgerEntry, Run, Score
+from harness.testing import make_run
+from tests.core.test_wall import FLAT, holds, ladder, wall_input
+from tests.engine.small import Workshop, write_settings
+
+Make = Callable[..., Workshop]
+JUDGES = {"judges.polite": {"backend": "letters:judge", "rubric": "It is polite."}}
+
+
+def entry(judge: str, **more: Any) -> LedgerEntry:
+    payload = {"judge": judge, **more}
+    return LedgerEntry(kind="certificate", task="double", at="2026-01-01", payload=payload)
+
+
+def judged_run(judge: str | None = "j1", *, name: str = "polite") -> Run:
+    run = make_run([1.0, 0.0], score_name=name)
+    trials = tuple(
+        dataclasses.replace(t, scores=tuple(dataclasses.replace(s, judge=judge) for s in t.scores))
+        for t in run.trials
+    )
+    return dataclasses.replace(run, trials=trials)
+
+
+@pytest.mark.parametrize(
+    ("settings", "deciding"),
+    [
+        ({"primary": "right"}, {"right"}),
+        ({"primary": "polite"}, {"polite"}),
+        ({"primary": "all"}, {"polite", "right"}),
+        ({"primary": "right", "guardrails": {"polite": 0.1}}, {"polite", "right"}),
+    ],
+)
+def test_what_decides_is_the_primary_score_and_the_guardrails(
+    make: Make, settings: dict[str, Any], deciding: set[str]
+) -> None:
+    workshop = make(**settings, **JUDGES)
+    assert deciding_scores(workshop.task) == deciding
+
+
+def test_a_judge_that_decides_needs_a_certificate_of_its_own(make: Make) -> None:
+    task = make(primary="polite", **JUDGES).task
+    open_ = judges_condition(task, [judged_run()], [entry("another")])
+    assert open_ is not None
+    assert open_.holds is None
+    assert "polite (judge j1)" in open_.text
+    assert "certify the judge" in open_.text
+    sealed = judges_condition(task, [judged_run()], [entry("j1")])
+    assert sealed is not None
+    assert sealed.holds is True
+
+
+def test_two_judges_of_one_score_need_one_each(make: Make) -> None:
+    task = make(primary="polite", **JUDGES).task
+    both = [judged_run("j1+j2")]
+    assert judges_condition(task, both, [entry("j1")]).holds is None  # type: ignore[union-attr]
+    assert judges_condition(task, both, [entry("j1"), entry("j2")]).holds  # type: ignore[union-attr]
+
+
+def test_a_judge_that_only_advises_needs_none(make: Make) -> None:
+    task = make(primary="right", **JUDGES).task
+    assert judges_condition(task, [judged_run()], []) is None
+    assert judges_condition(task, [judged_run(None, name="right")], []) is None
+
+
+def test_the_newest_certificate_of_a_judge_counts() -> None:
+    assert certified([entry("j1"), entry("j2"), entry("j2", holds=False)]) == {"j1"}
+    assert certified([entry("j1", holds=False), entry("j1", holds=True)]) == {"j1"}
+    other = dataclasses.replace(entry("j3"), kind="pilot")
+    assert certified([other]) == set()
+
+
+# ---------------------------------------------------------------- the wall
+
+OPEN = Condition(name="judges", holds=None, text="polite (judge j1) rests on a model's judgement")
+SEALED = Condition(name="judges", holds=True, text="polite: agreement is on record")
+
+
+def test_there_is_no_wall_on_a_judge_without_a_certificate() -> None:
+    """The same scores are a wall with one."""
+    assert judge_wall(wall_input(ladder(FLAT), judges=SEALED)).answer == "WALL"
+    found = judge_wall(wall_input(ladder(FLAT), judges=OPEN))
+    assert found.answer == "INSUFFICIENT_EVIDENCE"
+    assert holds(found)["judges"] is None
+    assert "polite (judge j1)" in found.reason
+    assert "ertify the judge" in found.next_step
+
+
+def test_no_prompt_ships_on_a_judge_without_a_certificate() -> None:
+    good = ladder([0.99] * 7)
+    assert judge_wall(wall_input(good, judges=SEALED)).answer == "SHIP_PROMPT"
+    found = judge_wall(wall_input(good, judges=OPEN))
+    assert found.answer == "INSUFFICIENT_EVIDENCE"
+    assert "looks good enough, but polite (judge j1)" in found.reason
+
+
+def test_a_judge_may_advise_to_go_on() -> None:
+    rising = ladder([0.50, 0.54, 0.58, 0.62, 0.66, 0.70, 0.74])
+    assert judge_wall(wall_input(rising, judges=OPEN)).answer == "KEEP_PROMPTING"
+
+
+def test_the_wall_reads_certificates_from_the_ledger(make: Make) -> None:
+    workshop = make(primary="right")
+    evaluation = workshop.evaluate("plain")
+    trials = evaluation.trial_ids()
+    workshop.run("plain")
+    runs = evaluation.runs(
+        {t: [Score(name="right", value=0.0, judge="j1")] for t in trials},
+        faults={}, aggregates={}, is_complete=lambda _: True,
+    )  # fmt: skip
+    workshop.store.add_run(runs[0], at="2027-01-01T00:00:00+00:00")
+    task = workshop.task
+    ladder_ = read_ladder(task, workshop.store)
+    assert read_wall_input(task, ladder_).judges.holds is None  # type: ignore[union-attr]
+    workshop.store.record(entry("j1"))
+    known = workshop.store.ledger(task="double", kind="certificate")
+    assert read_wall_input(task, ladder_, certificates=known).judges.holds  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("what", ["rubric", "file", "backend", "pass_at"])
+def test_a_changed_judge_makes_recorded_scores_stale(make: Make, what: str) -> None:
+    table = {"backend": "letters:judge", "rubric": "rubric.md"}
+    workshop = make(**{"judges.polite": table})
+    (workshop.folder / "rubric.md").write_text("It is polite.")
+    before = workshop.task.evals_digest
+    if what == "file":
+        (workshop.folder / "rubric.md").write_text("It is very polite.")
+    else:
+        new = {"rubric": "Polite.", "backend": "letters:other", "pass_at": 0.5}[what]
+        write_settings(workshop.folder, **{"judges.polite": {**table, what: new}})
+    assert workshop.task.evals_digest != before

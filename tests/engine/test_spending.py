@@ -1,0 +1,257 @@
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scipy import stats
+
+from harness.engine.backends import describe
+from harness.engine.fetch import Ask, Outcome, fetch
+from harness.engine.spending import PILOT, T_95, Spending, forecast, usd, was_not_asked
+from harness.errors import BackendError, UsageError
+from harness.records import Message, Reply, Request
+from harness.store.store import Store
+from harness.testing import ScriptedBackend, temporary_store
+from tests.engine.test_fetch import Told, at_once
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with temporary_store(tmp_path) as opened:
+        yield opened
+
+
+def priced(cost: Callable[[int], float | None], **more: Any) -> ScriptedBackend:
+    """A hosted backend; `cost` gives a reply's price by its number."""
+
+    def answer(request: Request) -> Reply:
+        number = int(request.messages[-1].content)
+        return Reply(text=str(number), cost_usd=cost(number))
+
+    return ScriptedBackend(answer, **{"is_external": True, "concurrency": 8, **more})
+
+
+def asks(backend: Any, n: int, *, who: str = "plain", name: str = "s:m") -> list[Ask]:
+    live = describe(backend, name=name)
+    requests = [Request(messages=(Message(role="user", content=str(k)),)) for k in range(n)]
+    return [
+        Ask(
+            key=live.key(r, base_url=None, repeat=0),
+            request=r,
+            live=live,
+            who=who,
+            case=f"c{k}",
+        )
+        for k, r in enumerate(requests)
+    ]
+
+
+def run(
+    store: Store, some: list[Ask], cap: float, told: Told | None = None
+) -> tuple[dict[str, Outcome], Spending]:
+    spending = Spending(cap_usd=cap)
+    found = fetch(some, store=store, progress=told or Told(), wait=at_once, spending=spending)
+    return found, spending
+
+
+# ---------------------------------------------------------------- the forecast
+
+
+def test_the_quantiles_are_those_of_student() -> None:
+    assert [round(stats.t.ppf(0.95, df), 4) for df in range(1, PILOT)] == list(T_95)
+
+
+def test_the_range_holds_the_true_sum_in_about_nine_of_ten_pilots() -> None:
+    source = random.Random(7)
+    held = 0
+    for _ in range(1000):
+        costs = [source.gauss(0.02, 0.004) for _ in range(110)]
+        made = forecast("plain", costs[:10], left=100)
+        assert made.lower is not None
+        assert made.upper is not None
+        held += made.lower <= sum(costs[10:]) <= made.upper
+    assert 870 <= held <= 930
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "$0"), (0.41, "$0.41"), (12.3, "$12.30"), (0.00123, "$0.0012"), (1234.5, "$1,234.50")],
+)
+def test_dollars_have_two_digits_that_say_something(value: float, text: str) -> None:
+    assert usd(value) == text
+
+
+def test_the_forecast_is_told_in_a_line_after_a_pilot_of_ten(store: Store) -> None:
+    told = Told()
+    backend = priced(lambda n: 0.001 + 0.0001 * (n % 3))
+    found, spending = run(store, asks(backend, 320), 10.0, told)
+    assert len(found) == 320
+    assert spending.spent_usd == pytest.approx(0.352, abs=0.001)
+    [line] = [n for n in told.notes if n.startswith("forecast")]
+    assert line.startswith("forecast of plain: 320 requests, about $0.3")
+    assert line.endswith("; pilot of 10 asked")
+    assert sum(told.spent) == pytest.approx(spending.spent_usd)
+
+
+def test_a_forecast_above_the_cap_sends_nothing_more_and_keeps_the_pilot(store: Store) -> None:
+    backend = priced(lambda n: 0.01)
+    some = asks(backend, 300)
+    with pytest.raises(UsageError) as caught:
+        run(store, some, 1.0)
+    assert len(backend.requests) == PILOT
+    assert len(store.known_replies([a.key for a in some])) == PILOT
+    said = str(caught.value)
+    assert "the forecast is $3.00" in said
+    assert "--max-cost is $1.00" in said
+    assert "--sample 93" in said  # 300 cases, $0.90 of $2.90 left
+    again = asks(backend, 300)
+    with pytest.raises(UsageError):
+        run(store, again, 1.0)
+    assert len(backend.requests) == PILOT  # the same ten, known by now
+    run(store, again, 10.0)
+    assert len(backend.requests) == 300
+
+
+def test_what_is_cached_costs_nothing(store: Store) -> None:
+    backend = priced(lambda n: 0.01)
+    some = asks(backend, 50)
+    run(store, some, 1.0)
+    told = Told()
+    found, spending = run(store, some, 0.0, told)
+    assert all(o.is_cached for o in found.values())
+    assert (spending.spent_usd, told.notes) == (0.0, [])
+
+
+def test_each_candidate_has_a_forecast_of_its_own_and_the_cap_is_for_all(store: Store) -> None:
+    told = Told()
+    cheap = asks(priced(lambda n: 0.001), 100, who="cheap", name="a:m")
+    dear = asks(priced(lambda n: 0.1), 100, who="dear", name="b:m")
+    with pytest.raises(UsageError, match=r"the forecast is \$10\.10"):
+        run(store, cheap + dear, 5.0, told)
+    assert [n.split(",")[0] for n in told.notes] == [
+        "forecast of cheap: 100 requests",
+        "forecast of dear: 100 requests",
+    ]
+
+
+# ---------------------------------------------------------------- the cap while it runs
+
+
+def test_the_cap_is_never_passed_and_the_rest_is_not_asked_but_resumable(store: Store) -> None:
+    """The pilot is cheap by bad luck: the forecast is wrong, and the cap holds all the same."""
+    live = describe(priced(lambda n: 0.0), name="s:m")
+    keys = sorted((a.key, a.request.messages[-1].content) for a in asks(live.backend, 200))
+    cheap = {int(content) for _, content in keys[:PILOT]}
+    backend = priced(lambda n: 0.001 if n in cheap else 0.01, latency_s=0.001)
+    some = asks(backend, 200)
+    found, spending = run(store, some, 0.5)
+    held = [o.fault for o in found.values() if o.fault]
+    # one dear reply is seen in flight with seven more that were taken for cheap
+    assert 0.48 <= spending.spent_usd <= 0.5 + 8 * 0.01
+    assert len(held) == 200 - len(backend.requests)
+    assert all(was_not_asked(f) and f.is_missing for f in held)
+    assert held[0].message == (
+        "not asked: the cost cap of $0.50 is reached. What was answered is kept: the same command "
+        "with a higher cap goes on"
+    )
+    before = len(backend.requests)
+    found, _ = run(store, some, 5.0)
+    assert len(backend.requests) - before == len(held)
+    assert all(o.reply for o in found.values())
+
+
+def test_known_costs_hold_the_cap_to_the_cent_at_full_concurrency(store: Store) -> None:
+    backend = priced(lambda n: 0.01, latency_s=0.002)
+    spending = Spending(cap_usd=0.35, is_forecast=True)
+    found = fetch(asks(backend, 100), store=store, progress=Told(), spending=spending)
+    assert len(backend.requests) == 35
+    assert spending.spent_usd == pytest.approx(0.35)
+    assert Counter(o.reply is None for o in found.values()) == {True: 65, False: 35}
+    assert backend.max_in_flight == 8
+
+
+def test_a_request_that_is_tried_again_keeps_its_place_under_the_cap(store: Store) -> None:
+    seen: Counter[str] = Counter()
+
+    def answer(request: Request) -> Reply:
+        name = request.messages[-1].content
+        seen[name] += 1
+        if seen[name] == 1:
+            raise BackendError("429", is_retryable=True)
+        return Reply(text=name, cost_usd=0.01)
+
+    backend = ScriptedBackend(answer, is_external=True, concurrency=4)
+    found, spending = run(store, asks(backend, 30), 0.31)
+    assert all(o.reply for o in found.values())
+    assert spending.spent_usd == pytest.approx(0.30)
+
+
+# ---------------------------------------------------------------- costs that are not known
+
+
+def test_an_unpriced_backend_is_refused_before_the_first_request(store: Store) -> None:
+    backend = priced(lambda n: 0.01)
+    backend.unpriced = "no price for m at api.example.com; add it to prices.toml"  # type: ignore[attr-defined]
+    with pytest.raises(UsageError, match=r"s:m costs .*no price for m .* prices\.toml"):
+        run(store, asks(backend, 20), 1.0)
+    assert backend.requests == []
+
+
+def test_a_reply_without_a_cost_stops_after_one_request_which_is_kept(store: Store) -> None:
+    backend = priced(lambda n: None)
+    some = asks(backend, 20)
+    with pytest.raises(UsageError, match="what s:m costs is not known"):
+        run(store, some, 1.0)
+    assert len(backend.requests) == 1
+    assert len(store.known_replies([a.key for a in some])) == 1
+
+
+def test_who_says_that_it_stays_on_this_machine_costs_nothing_and_who_is_silent_is_unknown(
+    store: Store,
+) -> None:
+    found, spending = run(store, asks(priced(lambda n: None, is_external=False), 30), 0.0)
+    assert all(o.reply for o in found.values())
+    assert spending.spent_usd == 0
+
+    class Silent:
+        async def answer(self, request: Request) -> Reply:
+            return Reply(text="?")
+
+    with pytest.raises(UsageError, match="is not known"):
+        run(store, asks(Silent(), 3, name="silent:m"), 1.0)
+
+
+def test_one_reply_without_a_cost_among_others_counts_as_the_dearest(store: Store) -> None:
+    backend = priced(lambda n: None if n == 5 else 0.01, concurrency=1)
+    some = [a for a in asks(backend, 20) if a.case != "c5"] + [asks(backend, 20)[5]]
+    spending = Spending(cap_usd=1.0, is_forecast=True)
+    fetch(some, store=store, progress=Told(), spending=spending)
+    assert spending.spent_usd == pytest.approx(0.20)
+
+
+@pytest.mark.parametrize("cap", [-1.0, float("nan"), float("inf")])
+def test_a_cap_that_is_no_sum_of_dollars_is_refused(cap: float) -> None:
+    with pytest.raises(UsageError, match="--max-cost"):
+        Spending(cap_usd=cap)
+
+
+def test_a_waiting_request_that_is_cancelled_takes_nothing_with_it() -> None:
+    [ask] = asks(priced(lambda n: 0.01), 1)
+
+    async def one() -> Spending:
+        spending = Spending(cap_usd=1.0)
+        room = await spending.admit(ask)
+        waiting = asyncio.create_task(spending.admit(replace(ask, key="other")))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        spending.settle(ask, room or 0.0, Reply(text="", cost_usd=0.4))
+        assert await spending.admit(ask) == 0.4
+        return spending
+
+    assert asyncio.run(one()).spent_usd == 0.4

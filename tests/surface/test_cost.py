@@ -1,0 +1,175 @@
+"""`--max-cost` and `--batch` as a user meets them: in a subprocess, and killed at a bad moment."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from harness.store.batches import waiting_batches
+from harness.store.store import Store
+from tests.surface.toy import Toy
+
+# Hosted: each reply costs a cent. Its batches stand in files, as a provider's outlive us; they are
+# done once the file `ready` exists.
+HOSTED = """
+import json, os, re, uuid
+from pathlib import Path
+import harness
+
+HERE = Path(os.environ["SENT"]).parent
+
+class Adder:
+    concurrency = 4
+    is_external = True
+    def __init__(self, config):
+        self.identity = {}
+    def price(self):
+        return None if os.environ.get("MODE") == "unpriced" else 0.01
+    def reply(self, text, cost):
+        a, b = map(int, re.findall(r"\\d+", text))
+        return harness.Reply(text=str(a + b), cost_usd=cost)
+    async def answer(self, request):
+        text = request.messages[-1].content
+        with open(os.environ["SENT"], "a") as log:
+            log.write(text + "\\n")
+        return self.reply(text, self.price())
+    def submit_batch(self, requests):
+        name = uuid.uuid4().hex
+        texts = {key: r.messages[-1].content for key, r in requests.items()}
+        (HERE / f"{name}.batch").write_text(json.dumps(texts))
+        return name
+    def collect_batch(self, name):
+        texts = json.loads((HERE / f"{name}.batch").read_text())
+        (HERE / "looked").touch()
+        if not (HERE / "ready").exists():
+            return harness.BatchState(is_done=False, total=len(texts))
+        replies = {key: self.reply(text, 0.005) for key, text in texts.items()}
+        return harness.BatchState(
+            is_done=True, total=len(texts), done=len(texts), replies=replies)
+
+@harness.hookimpl
+def harness_backends():
+    return {"adder": Adder}
+"""
+EVAL = ("eval", "toy", "--candidate", "plain")
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> Toy:
+    made = Toy(tmp_path, dev=40)
+    (tmp_path / "site/adder.py").write_text(HOSTED)
+    return made
+
+
+def runs_of(toy: Toy) -> list[bool]:
+    with Store.open(toy.root / ".harness/harness.db", read_only=True) as opened:
+        return [run.is_complete for run in opened.runs()]
+
+
+def test_a_forecast_above_the_cap_is_exit_2_and_the_same_command_with_a_higher_one_goes_on(
+    toy: Toy,
+) -> None:
+    done = toy.harness(*EVAL, "--max-cost", "0.20")
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "forecast of plain: 40 requests, about $0.40 (0.40-0.40); pilot of 10" in done.stderr
+    assert "--max-cost is $0.20" in done.stderr
+    assert "--sample 13" in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert len(toy.sent) == 10
+    done = toy.harness(*EVAL, "--max-cost", "0.40", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "replies: 30 of 30" in done.stderr
+    assert "$0.30" in done.stderr
+    assert len(toy.sent) == 40
+    assert runs_of(toy) == [True]
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "2")])
+def test_a_cap_that_is_reached_leaves_a_partial_run_that_goes_on(
+    toy: Toy, workers: tuple[str, ...]
+) -> None:
+    """Dialogues cannot be forecast, so that only the cap itself holds them, over all workers."""
+    (toy.task / "eval_toy.py").write_text(
+        "def test_right(ask, case):\n    assert ask().text == case.reference\n"
+    )
+    done = toy.pytest("evals/toy", "--candidate", "plain", "--max-cost", "0.25", "-q", *workers)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert len(toy.sent) == 25
+    assert "not asked: the cost cap of $0.25 is reached" in done.stdout
+    assert "25 passed, 15 fault" in done.stdout
+    assert runs_of(toy) == [False]
+    done = toy.pytest("evals/toy", "--candidate", "plain", "--max-cost", "0.25", "-q", *workers)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(toy.sent) == 40
+    assert runs_of(toy) == [False, True]
+
+
+def test_a_forecast_above_the_cap_stops_every_worker(toy: Toy) -> None:
+    done = toy.pytest(
+        "evals/toy", "--candidate", "plain", "--max-cost", "0.2", "-q", "-n", "2", "-k", "right"
+    )
+    assert "not asked: the forecast is $0.40" in done.stdout
+    assert len(toy.sent) == 10
+    assert runs_of(toy) == [False]
+
+
+def test_an_unknown_price_refuses_the_cap_after_one_request(toy: Toy) -> None:
+    done = toy.pytest("evals/toy", "--candidate", "plain", "--max-cost", "1", MODE="unpriced")
+    assert done.returncode == 4
+    assert "cannot be held: what adder:small costs is not known" in done.stderr
+    assert len(toy.sent) == 1
+
+
+def test_a_cap_that_is_no_number_is_refused(toy: Toy) -> None:
+    done = toy.pytest("evals/toy", "--max-cost", "lots")
+    assert done.returncode == 4
+    assert "'lots' is no sum of dollars" in done.stderr
+
+
+def test_kill_9_while_a_batch_is_waited_for_and_the_same_command_goes_on_with_it(
+    toy: Toy,
+) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "harness", *EVAL, "--batch"],
+        cwd=toy.root,
+        env=toy.environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    limit = time.monotonic() + 60
+    while not list(toy.root.glob("*.batch")) or not waiting(toy):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < limit
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    (toy.root / "ready").touch()
+    again = toy.harness(*EVAL, "--batch")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "waiting for batch" in again.stderr
+    assert len(list(toy.root.glob("*.batch"))) == 1
+    assert toy.sent == []
+    assert runs_of(toy) == [True]
+    assert waiting(toy) == []
+
+
+def waiting(toy: Toy) -> list[str]:
+    path = toy.root / ".harness/harness.db"
+    if not path.exists():
+        return []
+    with Store.open(path, read_only=True) as opened:
+        return [json.dumps(row.keys) for row in waiting_batches(opened) if row.state == "open"]
+
+
+def test_who_takes_no_batches_is_named_and_nothing_is_sent(tmp_path: Path) -> None:
+    toy = Toy(tmp_path)
+    done = toy.harness(*EVAL, "--batch")
+    assert done.returncode == 2
+    assert "--batch: adder:small takes no batches" in done.stderr
+    assert toy.sent == []
