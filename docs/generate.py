@@ -8,12 +8,15 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import re
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import click
 
+from harness.checks.peers import PROMPTFOO
+from harness.checks.registry import FAMILIES, named
 from harness.core.judging import Judge
 from harness.engine import taskfile
 from harness.ports import hookspecs
@@ -194,7 +197,54 @@ def judges() -> str:
     return "\n".join(parts).rstrip() + "\n"
 
 
-PAGES = {"cli.md": cli, "judges.md": judges, "task.md": task, "plugins.md": plugins}
+def checks() -> str:
+    """Return the page of the checks."""
+    parts = [
+        NOTE,
+        "# Checks\n",
+        inspect.getdoc(importlib.import_module("harness.checks")) or "",
+        "",
+    ]
+    back: dict[str, list[str]] = {}
+    for theirs, ours in PROMPTFOO.items():
+        for name in re.findall(r"`checks\.(?:no\.)?(\w+)", ours):
+            back.setdefault(name, []).append(f"`{theirs}`")
+    for family, names in FAMILIES.items():
+        about = inspect.getdoc(importlib.import_module(f"harness.checks.{family}")) or ""
+        parts += [f"## {family.rstrip('_')}\n", about.split("\n\n")[0].replace("\n", " ") + "\n"]
+        parts.append("| check | holds where, or scores | promptfoo |\n| --- | --- | --- |")
+        for name in names:
+            function = named(name)
+            first = (inspect.getdoc(function) or "").split("\n\n")[0].replace("\n", " ")
+            cells = (_call(name, function), first, ", ".join(back.get(name, ())))
+            parts.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+        parts.append("")
+    similar = importlib.import_module("harness_embeddings").similar
+    told = (inspect.getdoc(similar) or "").replace("\n", " ")
+    parts += [f"## The plugin harness_embeddings\n\n{_call('similar', similar)}: {told}\n"]
+    parts.append("It needs `pip install 'tuning-harness[embeddings]'`.\n")
+    parts.append("## Coming from promptfoo\n\n| its assertion | here |\n| --- | --- |")
+    parts += [
+        f"| `{theirs}` | {ours.replace('|', chr(92) + '|')} |" for theirs, ours in PROMPTFOO.items()
+    ]
+    parts.append("\n`not-NAME` is `checks.no.NAME`.")
+    return "\n".join(parts) + "\n"
+
+
+def _call(name: str, function: Any) -> str:
+    plain = [p.replace(annotation=p.empty) for p in inspect.signature(function).parameters.values()]
+    # a table of every secret's shape is no default to read
+    plain = [p if len(str(p.default)) < 40 else p.replace(default=...) for p in plain]
+    return f"`{name}{inspect.Signature(plain)}`".replace("=Ellipsis", "=...")
+
+
+PAGES = {
+    "checks.md": checks,
+    "cli.md": cli,
+    "judges.md": judges,
+    "task.md": task,
+    "plugins.md": plugins,
+}
 
 
 def main() -> None:

@@ -26,7 +26,7 @@ def generator() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("page", ["cli.md", "judges.md", "task.md", "plugins.md"])
+@pytest.mark.parametrize("page", ["checks.md", "cli.md", "judges.md", "task.md", "plugins.md"])
 def test_a_generated_page_is_what_the_program_says(page: str) -> None:
     made = generator().PAGES[page]()
     assert (ROOT / "docs" / page).read_text(encoding="utf-8") == made, "run docs/generate.py"

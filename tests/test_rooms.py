@@ -45,6 +45,7 @@ NO_NETWORK = {"harness.checks", "harness.ports", "harness.store"}
 SHARED = {
     "harness_anthropic": {"harness_http"},
     "harness_apps": {"harness_http"},
+    "harness_embeddings": {"harness_transformers"},
     "harness_openai": {"harness_http"},
     "harness_trl": {"harness_transformers"},
 }

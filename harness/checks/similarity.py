@@ -174,6 +174,9 @@ def gleu(
     Source: Wu et al. (2016), arXiv 1609.08144, section 6. Checked against nltk 3.10.4.
     """
     references = listed(expected, name="gleu", what="expected")
+    longest = max(map(len, (text_of(reply, name="gleu"), *references)))
+    if longest > _MAX_CHARACTERS:
+        raise undecided("gleu", f"{longest} characters are too many (limit {_MAX_CHARACTERS})")
     best, reason = 0.0, ""
     for reference in references:
         got, wanted = (_runs(words) for words in _words("gleu", reply, reference))

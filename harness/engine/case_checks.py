@@ -10,16 +10,16 @@ from harness.checks.base import Unmeasured
 from harness.errors import Miss, UsageError
 from harness.records import Case, Reply
 
-NAME = "checks"
-"""What the score is called."""
-
 
 def run_case_checks(case: Case, reply: Reply) -> None:
     """Run every check of `case` on `reply`.
 
-    Raises Miss naming each that did not hold; Unmeasured where none missed, and one could not be
-    asked; UsageError, naming the case's line, for a check or an argument that does not exist.
+    Raises Miss naming each that did not hold; Unmeasured where none missed and one could not be
+    asked, or where the case carries none; UsageError, naming the case's line, for a check or an
+    argument that does not exist.
     """
+    if not case.checks:
+        raise Unmeasured("no checks of its own")
     missed: list[str] = []
     unknown: list[str] = []
     for row in case.checks:
@@ -32,6 +32,6 @@ def run_case_checks(case: Case, reply: Reply) -> None:
         except UsageError as exc:
             raise UsageError(f"{case.line or case.id}: checks: {exc}") from exc
     if missed:
-        raise Miss("\n".join(missed))
+        raise Miss("\n".join([*missed, *unknown]))
     if unknown:
-        raise Unmeasured("; ".join(unknown))
+        raise Unmeasured("\n".join(unknown))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from harness.core.prompts import query_text, render
 from harness.core.repeats import check_verdict
-from harness.engine.backends import BackendPool
+from harness.engine.backends import BackendPool, LiveBackend
 from harness.engine.fetch import Ask, Outcome, Progress, fetch
 from harness.engine.spending import Spending
 from harness.engine.taskfile import json_lines
@@ -65,6 +65,8 @@ class Evaluation:
         self.candidates = {c.name: c for c in candidates}
         chosen = None if case_ids is None else set(case_ids)
         self.cases = {c.id: c for c in cases_of(task, split) if chosen is None or c.id in chosen}
+        self._lives: dict[str, LiveBackend] = {}
+        self._has_internal_examples = bool(internal_ids(task.split("train")))
         self.outcomes: dict[TrialId, Outcome] = {}
         self._pool = pool
         self._requests = Requests(task)
@@ -108,7 +110,7 @@ class Evaluation:
 
     def _ask(self, trial: TrialId, request: Request) -> Ask:
         candidate = self.candidates[trial.candidate]
-        live = self._pool.get(candidate, folder=self.task.folder)
+        live = self._live(candidate)
         refusal = live.refuse(request)
         if refusal:
             raise UsageError(f"candidate {candidate.name!r}: {refusal}. Leave it out.")
@@ -124,6 +126,11 @@ class Evaluation:
             who=candidate.name,
             case=trial.case_id,
         )
+
+    def _live(self, candidate: Candidate) -> LiveBackend:
+        if candidate.name not in self._lives:
+            self._lives[candidate.name] = self._pool.get(candidate, folder=self.task.folder)
+        return self._lives[candidate.name]
 
     def is_recorded(self, candidate: str) -> bool:
         """Tell whether a candidate's replies are known without a backend: one for each case."""
@@ -152,7 +159,7 @@ class Evaluation:
     def _internal(self, candidate: Candidate, case: Case) -> tuple[str, ...]:
         """Return the internal cases that a request holds: its own, and those of its examples."""
         shown = [case]
-        if candidate.prompt and internal_ids(self.task.split("train")):
+        if candidate.prompt and self._has_internal_examples:
             shown += self._requests.examples(candidate.prompt, case)
         return internal_ids(shown)
 

@@ -3,7 +3,7 @@
 Knows nothing of pytest, and writes nothing: every attempt is in the result, and told to `record`.
 
     guard = harness.guard("evals/nl_query", candidate="few-shot", tries=3)
-    result = guard({"question": "slow requests in the last hour", "columns": [...]})
+    result = guard({"question": "durations in the last hour", "columns": [...]})
 """
 
 from __future__ import annotations

@@ -17,10 +17,10 @@ from typing import Any
 
 from harness.engine.bare_asserts import told
 from harness.engine.bounded import Bounded
-from harness.engine.case_checks import NAME as CHECKS, run_case_checks
+from harness.engine.case_checks import run_case_checks
 from harness.engine.eval_files import PlainEval, load_eval_files
 from harness.engine.outcomes import is_miss, is_unscored, merged, raising_frame, reason_of
-from harness.engine.tasks import Task
+from harness.engine.tasks import CHECKS, Task
 from harness.engine.views import eval_case
 from harness.errors import UsageError
 from harness.records import Case, Fault, Reply, Score
@@ -67,9 +67,11 @@ class PlainEvals:
                 )
         chosen = [e for e in found.evals if only is None or e.name in only]
         self.names: tuple[str, ...] = tuple(sorted({e.name for e in chosen}))
-        self.left_out = dict(sorted(found.left_out.items()))
+        judges = dict.fromkeys(task.settings.judges, "it is a judge: a model is asked for it")
+        self.left_out = dict(sorted((judges | found.left_out).items()))
         self._evals = chosen
         self._has_checks = only is None or CHECKS in only
+        self._always_checks = CHECKS in task.builtin_names
         self._folder = task.folder
         self._limit_s = task.settings.eval_timeout_s
         self._bounded: Bounded[Score | _Broken] = Bounded(
@@ -107,7 +109,7 @@ class PlainEvals:
     def _calls(self, case: Case, reply: Reply) -> list[_Call]:
         seen = eval_case(case)
         calls: list[_Call] = [partial(self._one, e, seen, reply) for e in self._evals]
-        if case.checks and self._has_checks:
+        if self._has_checks and (case.checks or self._always_checks):
             calls.append(partial(self._checks, case, reply))
         return calls
 

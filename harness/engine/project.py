@@ -81,10 +81,17 @@ def task_names(project: Project) -> list[str]:
     return sorted(p.parent.name for p in project.tasks.glob("*/task.toml"))
 
 
+_FOUND: dict[Path, Path] = {}
+"""Task folders by where the search began: asked several times an item, so remembered."""
+
+
 def task_folder_of(path: Path) -> Path | None:
     """Return the nearest folder at or above `path` that holds a `task.toml`."""
+    if path in _FOUND:
+        return _FOUND[path]
     for folder in [path, *path.parents]:
         if (folder / "task.toml").is_file():
+            _FOUND[path] = folder
             return folder
         if (folder / ".git").exists() or (folder / "pyproject.toml").exists():
             return None

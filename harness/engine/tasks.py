@@ -26,7 +26,17 @@ from harness.engine.taskfile import (
     read_text,
 )
 from harness.errors import TaskError, UsageError
-from harness.records import SPEED, Candidate, Case, Decoding, Json, Prompt, Split, digest
+from harness.records import (
+    SPEED,
+    SPLITS,
+    Candidate,
+    Case,
+    Decoding,
+    Json,
+    Prompt,
+    Split,
+    digest,
+)
 
 REFERENCE = "reference"
 REPLAY = "replay:"
@@ -45,7 +55,11 @@ class Task:
 
     def split(self, split: Split) -> tuple[Case, ...]:
         """Return the cases of `split`, in file order."""
-        return tuple(c for c in self.cases if c.split == split)
+        return self._splits[split]
+
+    @cached_property
+    def _splits(self) -> dict[Split, tuple[Case, ...]]:
+        return {s: tuple(c for c in self.cases if c.split == s) for s in SPLITS}
 
     @cached_property
     def evals_digest(self) -> str:

@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
-    from harness.ports.protocols import BackendFactory, CheckFunction, Optimizer, TunerFactory
+    from harness.ports.protocols import (
+        BackendFactory,
+        CheckFunction,
+        OptimizerFactory,
+        TunerFactory,
+    )
     from harness.records import ReleaseVerdict, Trial, WallVerdict
 
 hookspec = pluggy.HookspecMarker("harness")
@@ -47,8 +52,12 @@ def harness_checks() -> Mapping[str, CheckFunction]:  # type: ignore[empty-body]
 
 
 @hookspec
-def harness_optimizers() -> Mapping[str, Optimizer]:  # type: ignore[empty-body]
-    """Return prompt optimisers by name. They see train and dev, never the test split."""
+def harness_optimizers() -> Mapping[str, OptimizerFactory]:  # type: ignore[empty-body]
+    """Return prompt optimisers by name, as `{"gepa": Gepa}`.
+
+    Called once, by `harness ladder --optimise`. The factory takes no argument, returns an
+    `Optimizer` and may raise MissingExtra. Optimisers see train and dev, never the test split.
+    """
 
 
 @hookspec

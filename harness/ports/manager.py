@@ -21,6 +21,11 @@ from harness.errors import PluginError, UsageError
 from harness.ports import hookspecs
 
 GROUP = "harness"
+WHAT = {
+    "harness_backends": "backend",
+    "harness_optimizers": "optimiser",
+    "harness_tuners": "tuner",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,7 +168,7 @@ class Plugins:
         """Return what owns `name`. Raises UsageError listing the known names."""
         table = self.table(hook)
         if name not in table:
-            what = {"harness_backends": "backend", "harness_tuners": "tuner"}.get(hook, "plugin")
+            what = WHAT.get(hook, "plugin")
             known = ", ".join(sorted(table)) or "none"
             raise UsageError(f"no {what} {name!r}. Known: {known}. Run `harness plugins`.")
         return table[name]

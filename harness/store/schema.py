@@ -97,6 +97,12 @@ def m005_batches(db: Any) -> None:
     db["batches"].create_index(["state"])
 
 
+@_migration
+def m006_estimates(db: Any) -> None:
+    """Create estimates: means with bounds, by the digest of what they were computed from."""
+    db["estimates"].create({"key": str, "body": str}, pk="key", not_null={"body"})
+
+
 NAMES: tuple[str, ...] = tuple(name for name, _ in _ORDER)
 
 

@@ -24,7 +24,6 @@ from harness.engine.fetch import Outcome, Silence, fetch
 from harness.engine.judges import Judged, JudgeUse, Judging, Wanted, judge_all
 from harness.engine.outcomes import merged
 from harness.engine.project import Project, artifact_folder, find_project, task_folder_of
-from harness.engine.release import look_entry, looks_spent, pair_key
 from harness.engine.spending import was_not_asked
 from harness.engine.tasks import REFERENCE, Task, load_task, resolve_candidate
 from harness.engine.views import TrialView
@@ -34,6 +33,7 @@ from harness.records import Condition, Fault, Request, Run, Score
 from harness.store.store import Store
 from harness.surface.alarm import unlimited
 from harness.surface.caps import Cap
+from harness.surface.estimates import ESTIMATES
 from harness.surface.eval_outcomes import is_dialogue, said_by
 from harness.surface.judge_evals import judge_lines, judges_needed
 from harness.surface.progress import TextProgress
@@ -410,6 +410,8 @@ class EvalSession:
         if evaluation.split != "test" or self.config.option.look_is_counted:
             return
         assert self._opened is not None
+        from harness.engine.release import look_entry, looks_spent, pair_key
+
         looks = self._opened[0].ledger(task=evaluation.task.name, kind="look")
         known = looks_spent(evaluation.task, looks, purposes=("eval",))
         for run in runs:
@@ -449,6 +451,8 @@ class EvalSession:
         if self._opened is not None:
             store, _, pool = self._opened
             pool.close()
+            ESTIMATES.save()
+            ESTIMATES.use(None)
             store.close()
             self._opened = None
         if self._read_only is not None:
@@ -481,6 +485,7 @@ class EvalSession:
         if self._opened is None:
             project = self._project(folder)
             store = Store.open(project.store)
+            ESTIMATES.use(store)
             plugins = Plugins(disabled=project.disabled_plugins).load()
             use_plugins(plugins)
             pool = BackendPool(plugins, artifact_folder=partial(artifact_folder, project))

@@ -10,7 +10,7 @@ MARKS = {True: "✓", False: "✗", None: "–"}
 ANSWERS = {"SHIP": "✓", "BLOCK": "✗", "INSUFFICIENT_EVIDENCE": "?"}
 
 
-def wall_lines(verdict: WallVerdict) -> list[str]:
+def wall_lines(verdict: WallVerdict, *, is_recorded: bool = True) -> list[str]:
     """Return a wall verdict: the answer, the evidence, each condition, and what to do next."""
     lines = ["", *ladder_table(verdict.tries, target=verdict.target), ""]
     lines += [f"{verdict.answer}  ({verdict.profile} profile, target {percent(verdict.target)})"]
@@ -19,15 +19,24 @@ def wall_lines(verdict: WallVerdict) -> list[str]:
     lines += [f"  note: {clean(note)}" for note in verdict.notes]
     if verdict.next_step:
         lines += ["", f"next: {clean(verdict.next_step)}"]
-    return [*lines, f"verdict {verdict.id}, recorded in the ledger"]
+    return [*lines, _recorded(verdict.id, is_recorded=is_recorded)]
 
 
-def release_lines(verdict: ReleaseVerdict) -> list[str]:
+def release_lines(verdict: ReleaseVerdict, *, is_recorded: bool = True) -> list[str]:
     """Return a release verdict: the comparison, each check, the look that it spent."""
     lines = ["", *comparison_lines(verdict.comparison), ""]
     lines += [verdict.answer, clean(verdict.reason), ""]
     lines += [f"  {ANSWERS[c.answer]} {clean(c.text)}  [{c.kind}]" for c in verdict.checks]
     lines += [f"  override on record: {clean(text)}" for text in verdict.overrides]
     spent, left = percent(verdict.alpha, digits=2), percent(verdict.alpha_left, digits=2)
-    lines += [f"  look {verdict.look} at the sealed cases, judged at {spent}; {left} remains", ""]
-    return [*lines, f"verdict {verdict.id}, recorded in the ledger"]
+    look = f"look {verdict.look} at the sealed cases, judged at {spent}; {left} remains"
+    if not verdict.look:
+        look = (
+            f"looks are not counted without --store: judged at {spent}, as if it were the only one"
+        )
+    lines += [f"  {look}", ""]
+    return [*lines, _recorded(verdict.id, is_recorded=is_recorded)]
+
+
+def _recorded(verdict_id: str, *, is_recorded: bool) -> str:
+    return f"verdict {verdict_id}, {'recorded in the ledger' if is_recorded else 'not recorded'}"

@@ -58,22 +58,18 @@ class Encoder:
     """A model in memory. Safe to use from several threads."""
 
     def __init__(self, folder: Path) -> None:
-        from harness_transformers.models import quiet_transformers, require_local
-
-        require_local("checks.similar")
-        import torch
+        from safetensors.torch import load_file
         from tokenizers import Tokenizer
-        from transformers import BertModel
+        from transformers import BertConfig, BertModel
 
-        with quiet_transformers():
-            self._model: Any = BertModel.from_pretrained(
-                str(folder),
-                local_files_only=True,
-                trust_remote_code=False,
-                use_safetensors=True,
-                dtype=torch.float32,
-                add_pooling_layer=False,
-            ).eval()
+        # filled by hand: `from_pretrained` shows a progress bar, and looks for more than is here
+        config = BertConfig.from_json_file(str(folder / "config.json"))
+        self._model: Any = BertModel(config, add_pooling_layer=False)
+        state = load_file(folder / "model.safetensors")
+        lacking, _ = self._model.load_state_dict(state, strict=False)
+        if lacking:
+            raise UsageError(f"{folder}: the weights lack {', '.join(lacking[:3])}")
+        self._model.eval()
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._tokenizer.enable_truncation(LONGEST_TOKENS)
         self._tokenizer.enable_padding()

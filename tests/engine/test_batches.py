@@ -133,10 +133,11 @@ def test_without_batch_an_open_one_is_told_of(store: Store) -> None:
         hand_in(store, asks(backend, 12))
     told = Told()
     fetch(asks(backend, 3), store=store, progress=told)
-    assert told.notes == [
+    [note] = told.notes
+    assert note == (
         "3 of these requests wait in batch batch-1 of p:m: they are asked again, and paid twice; "
         "--batch waits for it instead"
-    ]
+    )
 
 
 def test_trouble_that_may_pass_is_told_once_and_looked_past(store: Store) -> None:
@@ -245,7 +246,7 @@ def test_with_a_cap_the_pilot_is_asked_at_once_and_the_upper_end_must_fit(
         call()
         assert spending.spent_usd == pytest.approx(10 * 0.01 + 90 * 0.005)
     else:
-        with pytest.raises(UsageError, match="above|--max-cost is"):
+        with pytest.raises(UsageError, match="--max-cost is"):
             call()
     assert backend.answered == 10
     assert [len(b) for b in backend.batches.values()] == ([90] if is_handed_in else [])

@@ -236,7 +236,7 @@ def survive(
         known = stored(store)
         assert len(known) == len({q for q, _ in known}) == n - len(told)
         assert all(a in {f"re: {q}", full_answer(q, "flood")} for q, a in known)
-        assert {q: a for q, a in known} == {q: reply for q, reply, _ in outcomes if reply}
+        assert dict(known) == {q: reply for q, reply, _ in outcomes if reply}
         # the last run asked for what was not stored, and for what went wrong once more
         bad = state.seen - len(state.good)
         assert state.seen - before <= left + bad

@@ -159,7 +159,7 @@ def test_a_return_value_that_is_no_reply_is_named(folder: Path, value: object) -
 
 def test_a_dialogue_is_not_cut_down_to_its_last_text(folder: Path) -> None:
     system = Message(role="system", content="Be brief.")
-    with pytest.raises(BackendError, match="have the function take the Request"):
+    with pytest.raises(BackendError, match="Have the function take the Request"):
         ask(backend(folder), Request(messages=(system, *USER.messages)))
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness_transformers import attention
+from harness_transformers import attention, bases
 from harness_transformers.artifacts import parts_of, record_base
 from harness_transformers.backend import LocalBackend
 from harness_transformers.models import (
@@ -140,6 +140,7 @@ def test_a_model_with_other_attention_takes_the_librarys_road_to_the_same_answer
         raise attention.NotPlainError("softcap")
 
     monkeypatch.setattr(attention, "attend", refuses)
+    monkeypatch.setattr(bases, "_bases", {})  # not the model that another backend has in memory
     backend = local(tiny_model_dir)
     assert [r.text for r in answers(backend, [ask(q) for q in QUESTIONS])] == told
     assert not backend._is_shared

@@ -92,6 +92,11 @@ class ScoreTable:
         """Return which cases the metric speaks of in some column. Shape: N."""
         return np.any([c.has_row[metric] for c in self.columns], axis=0)
 
+    def missing(self, metric: str) -> int:
+        """Return how many scores are missing, over the columns that have the metric."""
+        asked, have = self.asked(metric), [c for c in self.columns if metric in c.scores]
+        return sum(int((asked & np.isnan(c.scores[metric])).sum()) for c in have)
+
     def column(self, wanted: str, *, what: str = "candidate") -> Column:
         """Return a column by its name, or by how only one name begins. Raises UsageError."""
         exact = [c for c in self.columns if c.name == wanted]

@@ -5,13 +5,15 @@ from __future__ import annotations
 import click
 
 from harness.surface.cli.app import App, options
+from harness.surface.cli.scores_options import all_files, one_task, scores_options
 from harness.surface.tables import comparison_lines
 from harness.surface.words import clean
 
 
 @click.command("compare")
-@click.argument("task")
-@click.option("--candidate", required=True, metavar="NAME")
+@click.argument("task", required=False)
+@scores_options("primary")
+@click.option("--candidate", metavar="NAME", help="Needed for a task.")
 @click.option("--baseline", metavar="NAME", help="Default: the best recorded prompt.")
 @options(candidates=True)
 @click.pass_obj

@@ -5,13 +5,28 @@ from __future__ import annotations
 import click
 
 from harness.surface.cli.app import App, now, options
+from harness.surface.cli.scores_options import all_files, named_numbers, one_task, scores_options
 from harness.surface.verdicts import release_lines
 
 CODES = {"SHIP": 0, "BLOCK": 1, "INSUFFICIENT_EVIDENCE": 3}
 
 
 @click.command("gate")
-@click.argument("task")
+@click.argument("task", required=False)
+@scores_options("store", "primary")
+@click.option(
+    "--guardrail", multiple=True, metavar="METRIC=MARGIN", help="With --scores: may not lose more."
+)
+@click.option(
+    "--min-gain",
+    type=click.FloatRange(0, 1),
+    default=0.02,
+    show_default=True,
+    help="With --scores: the least gain that is worth a release.",
+)
+@click.option(
+    "--must-hold", multiple=True, metavar="SLICE", help="With --scores: a slice that may not lose."
+)
 @click.option("--candidate", metavar="NAME", help="Default: the newest artifact of the task.")
 @click.option("--baseline", metavar="NAME", help="Default: the best recorded prompt on dev.")
 @options(candidates=True)

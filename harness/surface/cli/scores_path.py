@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from harness.core.deciding import decided_by
 from harness.core.release import shown_loss
 from harness.engine.scores import judging
@@ -61,7 +59,9 @@ def wall_scores(
             if store:
                 text = f"{verdict.answer}: {verdict.reason}"
                 app.store.record(
-                    LedgerEntry(kind="wall", task=verdict.task, at=now(), payload=verdict, text=text)
+                    LedgerEntry(
+                        kind="wall", task=verdict.task, at=now(), payload=verdict, text=text
+                    )
                 )
             app.say(*_about(table, table.metric(primary)))
             app.say(*wall_lines(verdict, is_recorded=store is not None))
@@ -191,9 +191,7 @@ def _look(app: App, table: ScoreTable, baseline: str, candidate: str) -> int:
     spent = looks_on(set(judging.case_marks(table)), entries, purposes=("release",))
     look = look_number(spent, key)
     if key not in spent:
-        line = judging.look_line(
-            table, baseline=baseline, candidate=candidate, key=key, at=now()
-        )
+        line = judging.look_line(table, baseline=baseline, candidate=candidate, key=key, at=now())
         app.store.record(line)
     app.say(f"look {look} at these cases, at {100 * alpha_of_look(look):.2f} %")
     return look
@@ -303,10 +301,7 @@ def _read(scores: Scores) -> list[str]:
 
 def _about(table: ScoreTable, metric: str) -> list[str]:
     repeats = max(c.repeats for c in table.columns)
-    asked = table.asked(metric)
-    missing = sum(
-        int((asked & np.isnan(c.scores[metric])).sum()) for c in table.columns if metric in c.scores
-    )
+    missing = table.missing(metric)
     parts = [
         f"{table.task or 'scores'}: {len(table.cases)} cases, {len(table.columns)} tries or "
         f"candidates, metric {metric}"

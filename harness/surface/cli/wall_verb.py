@@ -11,6 +11,7 @@ from harness.engine.ladder import Ladder
 from harness.engine.tasks import REFERENCE, Task
 from harness.errors import UsageError
 from harness.surface.cli.app import App, now, options
+from harness.surface.cli.scores_options import all_files, named_texts, one_task, scores_options
 from harness.surface.verdicts import wall_lines
 
 CODES = {
@@ -23,7 +24,33 @@ CODES = {
 
 
 @click.command("wall")
-@click.argument("task")
+@click.argument("task", required=False)
+@scores_options("store", "primary")
+@click.option(
+    "--target", type=click.FloatRange(0, 1), help="With --scores: what a prompt must reach."
+)
+@click.option(
+    "--profile",
+    type=click.Choice(["standard", "quick"]),
+    default="standard",
+    help="With --scores; a task has its own.",
+)
+@click.option(
+    "--mid",
+    type=click.FloatRange(0, 1),
+    default=0.05,
+    show_default=True,
+    help="With --scores: the smallest gain that matters.",
+)
+@click.option(
+    "--model", metavar="NAME", help="With --scores: whose tries count, of several models."
+)
+@click.option(
+    "--reference", metavar="NAME", help="With --scores: the try that is the reference answers."
+)
+@click.option(
+    "--waive", multiple=True, metavar="FAMILY=REASON", help="With --scores: a family not tried."
+)
 @click.option(
     "--confirm", is_flag=True, help="Spend a look at test on the best prompt, if worth it."
 )
