@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from harness import checks as checks
     from harness.checks.base import CheckResult as CheckResult
-    from harness.engine.guard import Guard as Guard, GuardResult as GuardResult, guard as guard
+    from harness.engine.attempts import GuardResult as GuardResult
+    from harness.engine.guard import Guard as Guard, guard as guard
     from harness.errors import (
         BackendError as BackendError,
         GuardRefused as GuardRefused,
@@ -52,7 +53,7 @@ _HOMES = {
     "Decoding": "harness.records",
     "Guard": "harness.engine.guard",
     "GuardRefused": "harness.errors",
-    "GuardResult": "harness.engine.guard",
+    "GuardResult": "harness.engine.attempts",
     "HarnessError": "harness.errors",
     "Message": "harness.records",
     "Miss": "harness.errors",

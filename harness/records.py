@@ -179,7 +179,8 @@ class Case:
 
     `reference` is text or a JSON value; `cluster` names the source that the case shares with
     others (the statistics draw clusters, not cases). `line` is where it stands, as `file:line`.
-    `images` are `data:` URLs; `checks` are checks of its own, `{"name": ..., "arguments": {...}}`.
+    `images` are `data:` URLs; `checks` are checks of its own, `{"name": ..., "arguments": {...}}`;
+    `documents` name what it needs to be answered: it measures retrieval, and scores no reply.
     """
 
     id: str
@@ -191,6 +192,7 @@ class Case:
     line: str = ""
     images: tuple[str, ...] = ()
     checks: tuple[Json, ...] = ()
+    documents: tuple[str, ...] = ()
 
     @property
     def inputs_digest(self) -> str:

@@ -24,7 +24,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "harness.store": ({"records", "errors", "store"}, {"sqlite_utils", "filelock"}),
     "harness.engine": (
         {"records", "errors", "core", "checks", "ports", "store", "engine"},
-        {"pydantic", "numpy"},
+        {"pydantic", "numpy", "zstandard"},
     ),
     "harness.surface": (
         {"records", "errors", "core", "store", "ports", "engine", "surface", "checks"},

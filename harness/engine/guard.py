@@ -13,13 +13,14 @@ import random
 import time
 import warnings
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Literal
 
 from harness.core.prompts import check_text
+from harness.engine.attempts import Attempt, GuardResult, failed, reasons_of, result_of
 from harness.engine.backends import BackendPool, LiveBackend
 from harness.engine.evaluate import Requests
 from harness.engine.healing import HEAL, Healer
@@ -37,7 +38,7 @@ from harness.engine.tasks import (
 from harness.engine.threads import Threads
 from harness.errors import BackendError, GuardRefused, UsageError
 from harness.ports.manager import Plugins
-from harness.records import Candidate, Case, Fault, Json, Message, Reply, Request, Score
+from harness.records import Candidate, Case, Json, Message, Reply, Request
 from harness.store.store import Store
 
 LONGEST_WAIT_S = 30.0
@@ -47,36 +48,6 @@ UNREADABLE = "The check {name!r} could not read the reply."
 
 class GuardWarning(UserWarning):
     """Evals of the task that a guard cannot use; the message names each with the reason."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
-    """One reply, or one failure to get one. `request` is None where the reply was given;
-    `reasons` say what was wrong, in full; `seconds` is the time of answer and checks.
-    """
-
-    request: Request | None
-    reply: Reply | None = None
-    scores: tuple[Score, ...] = ()
-    reasons: tuple[str, ...] = ()
-    fault: Fault | None = None
-    seconds: float = 0.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GuardResult:
-    """What a guard found. `is_good` is None where no eval could measure anything; `reply` is the
-    last one that came.
-    """
-
-    is_good: bool | None
-    reply: Reply | None
-    attempts: tuple[Attempt, ...]
-
-    @property
-    def reasons(self) -> tuple[str, ...]:
-        """Why the last reply is not good."""
-        return self.attempts[-1].reasons if self.attempts else ()
 
 
 Inputs = Mapping[str, Json] | Case
@@ -246,7 +217,7 @@ class Guard:
         began = time.monotonic()
         said = _reply(reply)
         found = self._evals.scores(self._case(inputs), said)
-        return _result([self._attempt(None, said, found, began=began)])
+        return result_of([self._attempt(None, said, found, began=began)])
 
     def prompts(
         self, inputs: Inputs, reply: Reply | str | None = None
@@ -300,11 +271,11 @@ class Guard:
                 request = asked = asked or self._request(case)
                 answer = yield request
                 if isinstance(answer, BackendError):
-                    attempts.append(_failed(request, answer, began=began))
+                    attempts.append(failed(request, answer, began=began))
                     if not answer.is_retryable or len(attempts) >= self.tries:
                         if all(a.reply is None for a in attempts):
                             raise answer
-                        return _result(attempts)
+                        return result_of(attempts)
                     yield _pause(answer, len(attempts))
                     continue
                 assert isinstance(answer, Reply)
@@ -312,7 +283,7 @@ class Guard:
             found = yield (case, reply)
             assert isinstance(found, PlainScores)
             attempts.append(self._attempt(request, reply, found, began=began))
-            result = _result(attempts)
+            result = result_of(attempts)
             if result.is_good is not False or self._live is None or len(attempts) >= self.tries:
                 return result
             left = self.tries - len(attempts)
@@ -370,7 +341,7 @@ class Guard:
             request=request,
             reply=reply,
             scores=found.scores,
-            reasons=tuple(_reasons(found)),
+            reasons=tuple(reasons_of(found)),
             fault=found.fault,
             seconds=time.monotonic() - began,
         )
@@ -394,35 +365,6 @@ def _reply(reply: Reply | str) -> Reply:
     if isinstance(reply, Reply):
         return reply
     raise UsageError(f"guard: a reply is a text or a Reply, not {type(reply).__name__}")
-
-
-def _reasons(found: PlainScores) -> list[str]:
-    """Return what stands against a reply. An eval that broke on it does too: it is not known to
-    be good.
-    """
-    reasons = [f"{s.name}: {s.reason or 'scored 0'}" for s in found.missed]
-    return reasons + ([found.fault.message] if found.fault else [])
-
-
-def _result(attempts: Sequence[Attempt]) -> GuardResult:
-    """Return what the attempts come to; the last one that has a reply decides."""
-    replied = [a for a in attempts if a.reply is not None]
-    last = replied[-1] if replied else None
-    is_good: bool | None = False
-    if last is not None and not last.reasons:
-        is_good = True if any(s.value is not None for s in last.scores) else None
-    return GuardResult(
-        is_good=is_good, reply=last.reply if last else None, attempts=tuple(attempts)
-    )
-
-
-def _failed(request: Request, error: BackendError, *, began: float) -> Attempt:
-    return Attempt(
-        request=request,
-        reasons=(f"backend: {error}",),
-        fault=Fault(origin="backend", message=str(error), is_missing=not error.is_systemic),
-        seconds=time.monotonic() - began,
-    )
 
 
 def _pause(error: BackendError, failures: int) -> float:

@@ -1,4 +1,5 @@
-"""Finds the example cases nearest to a text, by words. Knows nothing of prompts or models.
+"""Finds the texts, or the example cases, nearest to a text, by words. Knows nothing of prompts or
+models.
 
 SQLite's FTS5 in memory, ranked by its bm25 over Porter stems: no vectors, no download, the same
 order on every machine.
@@ -20,29 +21,56 @@ LONGEST_QUERY = 500
 """Distinct words of a query that are looked for: a longer one costs time and changes little."""
 
 
+class WordIndex:
+    """Texts that can be asked for by nearness to a query. Safe to use from several threads."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self._size = len(texts)
+        self._lock = threading.Lock()
+        self._connection = sqlite3.connect(":memory:", check_same_thread=False)
+        weakref.finalize(self, self._connection.close)
+        try:
+            self._connection.execute(
+                "CREATE VIRTUAL TABLE texts USING fts5(words, tokenize = 'porter unicode61')"
+            )
+        except sqlite3.OperationalError as exc:
+            raise StoreError(
+                f"retrieval needs SQLite with FTS5: {exc}. Use a Python whose sqlite3 has it "
+                "(python.org's and conda's do), or prompts without `retrieve` and `documents`."
+            ) from exc
+        with self._connection:
+            self._connection.executemany(
+                "INSERT INTO texts (rowid, words) VALUES (?, ?)",
+                ((row, " ".join(_words(text))) for row, text in enumerate(texts)),
+            )
+
+    def order(self, query_text: str) -> list[int]:
+        """Return the rows, the nearest first, equally near ones in their order; those that share no
+        word with the query come last.
+        """
+        words = list(dict.fromkeys(word.lower() for word in _words(query_text)))[:LONGEST_QUERY]
+        ranked: list[int] = []
+        if words:
+            # Each word in quotes: AND, NEAR, *, : and ( are then words like any other.
+            query = " OR ".join(f'"{word}"' for word in words)
+            with self._lock:
+                ranked = [
+                    row
+                    for (row,) in self._connection.execute(
+                        "SELECT rowid FROM texts WHERE texts MATCH ? ORDER BY rank, rowid", (query,)
+                    )
+                ]
+        seen = set(ranked)
+        return ranked + [row for row in range(self._size) if row not in seen]
+
+
 class ShotIndex:
     """Cases that can be asked for by nearness of `text(case)` to a query."""
 
     def __init__(self, cases: Sequence[Case], text: Callable[[Case], str]) -> None:
         # Rows in order of id, so that equal ranks fall in that order.
         self._cases = sorted(cases, key=lambda case: case.id)
-        self._lock = threading.Lock()
-        self._connection = sqlite3.connect(":memory:", check_same_thread=False)
-        weakref.finalize(self, self._connection.close)
-        try:
-            self._connection.execute(
-                "CREATE VIRTUAL TABLE shots USING fts5(words, tokenize = 'porter unicode61')"
-            )
-        except sqlite3.OperationalError as exc:
-            raise StoreError(
-                f"retrieval of examples needs SQLite with FTS5: {exc}. Use a Python whose sqlite3 "
-                "has it (python.org's and conda's do), or a prompt without `retrieve`."
-            ) from exc
-        with self._connection:
-            self._connection.executemany(
-                "INSERT INTO shots (rowid, words) VALUES (?, ?)",
-                ((row, " ".join(_words(text(case)))) for row, case in enumerate(self._cases)),
-            )
+        self._index = WordIndex([text(case) for case in self._cases])
 
     def nearest(
         self,
@@ -58,7 +86,7 @@ class ShotIndex:
         without a cluster is alone in its own: "" in `exclude_clusters` excludes nothing.
         """
         found: list[Case] = []
-        for row in self._order(query_text):
+        for row in self._index.order(query_text):
             if len(found) >= k:
                 break
             case = self._cases[row]
@@ -66,22 +94,6 @@ class ShotIndex:
             if not is_excluded and case.id not in exclude_ids:
                 found.append(case)
         return found
-
-    def _order(self, query_text: str) -> list[int]:
-        words = list(dict.fromkeys(word.lower() for word in _words(query_text)))[:LONGEST_QUERY]
-        ranked: list[int] = []
-        if words:
-            # Each word in quotes: AND, NEAR, *, : and ( are then words like any other.
-            query = " OR ".join(f'"{word}"' for word in words)
-            with self._lock:
-                ranked = [
-                    row
-                    for (row,) in self._connection.execute(
-                        "SELECT rowid FROM shots WHERE shots MATCH ? ORDER BY rank, rowid", (query,)
-                    )
-                ]
-        seen = set(ranked)
-        return ranked + [row for row in range(len(self._cases)) if row not in seen]
 
 
 def _words(text: str) -> list[str]:

@@ -66,10 +66,10 @@ class PythonBackend:
             return request
         turns = [m for m in request.messages if m.role != "system"]
         if len(turns) != len(request.messages) or [m.role for m in turns] != ["user"]:
+            shown = ", ".join(m.role for m in request.messages[:3]) or "none"
             raise BackendError(
-                f"{self.name} takes one user text, and the prompt has {len(request.messages)} turns "
-                f"(the first: {request.messages[0].role}). Have the function take the Request, or "
-                "ask with a prompt of one user section"
+                f"{self.name} takes one user text, and this has {len(request.messages)} turns "
+                f"({shown}). Have the function take the Request, or ask with one user section"
             )
         return turns[0].content
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import math
 import struct
+import sys
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -173,7 +174,7 @@ def _json(archive: zipfile.ZipFile, file: BinaryIO, name: str, source: Source) -
 
 def _bytes(archive: zipfile.ZipFile, file: BinaryIO, entry: zipfile.ZipInfo) -> bytes:
     """Return an entry's content; zipfile reads zstandard from Python 3.14 on only."""
-    if entry.compress_type != ZSTANDARD:
+    if entry.compress_type != ZSTANDARD or sys.version_info >= (3, 14):
         return archive.read(entry)
     import zstandard
 

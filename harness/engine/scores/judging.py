@@ -96,7 +96,8 @@ def wall_of(
 
 def not_checked_by_wall(table: ScoreTable, verdict: WallVerdict) -> list[str]:
     """Return what the verdict does not rest on, because the scores do not show it."""
-    found = [c.name for c in verdict.conditions if c.holds is None]
+    unseen = ("coverage", *UNSEEN)
+    found = [c.name for c in verdict.conditions if c.holds is None and c.name in unseen]
     if "coverage" in found:
         found[found.index("coverage")] = "families"
     if not any(c.replies_digest or c.prompt_digest for c in table.columns):

@@ -113,7 +113,8 @@ def _prompt(result: Mapping[str, Any]) -> tuple[str, str]:
     # "name: file: text" or "file: text" where the prompt is a file; else the text itself
     is_file = next((part for part in head[:2] if part.endswith((".txt", ".md", ".json"))), None)
     name = head[0] if is_file else label
-    return f"{result.get('promptIdx')} {result.get('promptId') or label}", short_name(name)
+    # promptIdx is no identity: it counts pairs of prompt and provider
+    return str(result.get("promptId") or label), short_name(name)
 
 
 def _case(result: Mapping[str, Any]) -> tuple[str, str]:

@@ -90,7 +90,8 @@ class ScoreTable:
 
     def asked(self, metric: str) -> npt.NDArray[np.bool_]:
         """Return which cases the metric speaks of in some column. Shape: N."""
-        return np.any([c.has_row[metric] for c in self.columns], axis=0)
+        found: npt.NDArray[np.bool_] = np.any([c.has_row[metric] for c in self.columns], axis=0)
+        return found
 
     def missing(self, metric: str) -> int:
         """Return how many scores are missing, over the columns that have the metric."""

@@ -5,7 +5,12 @@ from __future__ import annotations
 import click
 
 from harness.surface.cli.app import App, options
-from harness.surface.cli.scores_options import all_files, one_task, scores_options
+from harness.surface.cli.scores_options import (
+    all_files,
+    one_task,
+    only_with_scores,
+    scores_options,
+)
 from harness.surface.tables import comparison_lines
 from harness.surface.words import clean
 
@@ -19,8 +24,11 @@ from harness.surface.words import clean
 @click.pass_obj
 def command(
     store: str | None,
-    task: str,
-    candidate: str,
+    task: str | None,
+    files: tuple[str, ...],
+    scores: tuple[str, ...],
+    primary: str | None,
+    candidate: str | None,
     baseline: str | None,
     base_url: str | None,
     as_json: bool,
@@ -29,6 +37,20 @@ def command(
 
     Exit 0: no shown regression (which is not to say that none is there). 1: shown to be worse.
     """
+    if scores:
+        from harness.surface.cli.scores_path import compare_scores
+
+        return compare_scores(
+            all_files(scores, task, files),
+            baseline=baseline,
+            candidate=candidate,
+            primary=primary,
+            as_json=as_json,
+        )
+    only_with_scores(primary=primary)
+    task = one_task(task, files)
+    if candidate is None:
+        raise click.UsageError("Missing option '--candidate'.")
     from harness.core.release import shown_loss
     from harness.engine.ladder import read_ladder
     from harness.engine.release import arms_of, best_prompt

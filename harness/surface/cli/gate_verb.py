@@ -5,7 +5,13 @@ from __future__ import annotations
 import click
 
 from harness.surface.cli.app import App, now, options
-from harness.surface.cli.scores_options import all_files, named_numbers, one_task, scores_options
+from harness.surface.cli.scores_options import (
+    all_files,
+    named_numbers,
+    one_task,
+    only_with_scores,
+    scores_options,
+)
 from harness.surface.verdicts import release_lines
 
 CODES = {"SHIP": 0, "BLOCK": 1, "INSUFFICIENT_EVIDENCE": 3}
@@ -20,9 +26,7 @@ CODES = {"SHIP": 0, "BLOCK": 1, "INSUFFICIENT_EVIDENCE": 3}
 @click.option(
     "--min-gain",
     type=click.FloatRange(0, 1),
-    default=0.02,
-    show_default=True,
-    help="With --scores: the least gain that is worth a release.",
+    help="With --scores: the least gain that is worth a release (default: .02).",
 )
 @click.option(
     "--must-hold", multiple=True, metavar="SLICE", help="With --scores: a slice that may not lose."
@@ -33,7 +37,14 @@ CODES = {"SHIP": 0, "BLOCK": 1, "INSUFFICIENT_EVIDENCE": 3}
 @click.pass_obj
 def command(
     store: str | None,
-    task: str,
+    task: str | None,
+    files: tuple[str, ...],
+    scores: tuple[str, ...],
+    into: str | None,
+    primary: str | None,
+    guardrail: tuple[str, ...],
+    min_gain: float | None,
+    must_hold: tuple[str, ...],
     candidate: str | None,
     baseline: str | None,
     base_url: str | None,
@@ -43,6 +54,24 @@ def command(
 
     Exit 0: SHIP. 1: BLOCK. 3: not enough evidence. The same pair judged again is the same look.
     """
+    if scores:
+        from harness.surface.cli.scores_path import gate_scores
+
+        return gate_scores(
+            all_files(scores, task, files),
+            baseline=baseline,
+            candidate=candidate,
+            primary=primary,
+            guardrails=named_numbers(guardrail, option="--guardrail"),
+            min_gain=0.02 if min_gain is None else min_gain,
+            must_hold=must_hold,
+            store=into or store,
+            as_json=as_json,
+        )
+    only_with_scores(
+        store=into, primary=primary, guardrail=guardrail, min_gain=min_gain, must_hold=must_hold
+    )
+    task = one_task(task, files)
     from harness.core.looks import alpha_of_look
     from harness.engine.certificates import judges_condition
     from harness.engine.gate import candidate_conditions

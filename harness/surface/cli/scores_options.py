@@ -48,6 +48,15 @@ def one_task(task: str | None, files: Sequence[str]) -> str:
     return task
 
 
+def only_with_scores(**given: Any) -> None:
+    """Raise UsageError for an option that a task does not read: its task.toml has it."""
+    for name, value in given.items():
+        if value not in (None, ()):
+            option = f"--{name.replace('_', '-')}"
+            where = "give it before the verb" if name == "store" else "a task has its task.toml"
+            raise click.UsageError(f"{option} goes with --scores; {where}.")
+
+
 def all_files(scores: Sequence[str], task: str | None, files: Sequence[str]) -> list[str]:
     """Return every file: `--scores logs/*` leaves all but the first as arguments."""
     return list(dict.fromkeys([*scores, *([task] if task else []), *files]))

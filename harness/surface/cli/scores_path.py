@@ -11,6 +11,7 @@ from typing import Any
 
 from harness.core.deciding import decided_by
 from harness.core.release import shown_loss
+from harness.core.words import count, listed
 from harness.engine.scores import judging
 from harness.engine.scores.reading import Scores, read_scores
 from harness.engine.scores.table import Column, ScoreTable
@@ -26,6 +27,7 @@ WALL_CODES = {
 }  # fmt: skip
 GATE_CODES = {"SHIP": 0, "BLOCK": 1, "INSUFFICIENT_EVIDENCE": 3}
 SHOWN = 12
+NAMES = 4
 
 # ---------------------------------------------------------------- the wall
 
@@ -259,11 +261,9 @@ def compared_lines(found: Comparison, loss: str | None) -> list[str]:
         return [*lines, f"a regression is shown: {clean(loss)}"]
     if found.delta.lower > 0:
         return [*lines, "a gain is shown; a release is decided by harness gate"]
-    return [
-        *lines,
-        f"no regression is shown; a loss of up to {-100 * found.delta.lower:.1f} points cannot be "
-        "excluded with these cases",
-    ]
+    at_most = f"{-100 * found.delta.lower:.1f} points"
+    text = f"no regression is shown; a loss of up to {at_most} cannot be excluded with these cases"
+    return [*lines, text]
 
 
 def _pairs(read: Sequence[Scores]) -> list[tuple[ScoreTable, ScoreTable]]:
@@ -303,8 +303,10 @@ def _about(table: ScoreTable, metric: str) -> list[str]:
     repeats = max(c.repeats for c in table.columns)
     missing = table.missing(metric)
     parts = [
-        f"{table.task or 'scores'}: {len(table.cases)} cases, {len(table.columns)} tries or "
-        f"candidates, metric {metric}"
+        table.task or "scores",
+        f"{count(len(table.cases), 'case')} of {listed([c.name for c in table.columns[:NAMES]])}"
+        + (f" and {len(table.columns) - NAMES} more" if len(table.columns) > NAMES else ""),
+        f"metric {metric}",
     ]
     if repeats > 1:
         parts.append(f"up to {repeats} repeats a case, averaged")

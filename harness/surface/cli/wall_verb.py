@@ -11,7 +11,13 @@ from harness.engine.ladder import Ladder
 from harness.engine.tasks import REFERENCE, Task
 from harness.errors import UsageError
 from harness.surface.cli.app import App, now, options
-from harness.surface.cli.scores_options import all_files, named_texts, one_task, scores_options
+from harness.surface.cli.scores_options import (
+    all_files,
+    named_texts,
+    one_task,
+    only_with_scores,
+    scores_options,
+)
 from harness.surface.verdicts import wall_lines
 
 CODES = {
@@ -32,15 +38,12 @@ CODES = {
 @click.option(
     "--profile",
     type=click.Choice(["standard", "quick"]),
-    default="standard",
-    help="With --scores; a task has its own.",
+    help="With --scores (default: standard); a task has its own.",
 )
 @click.option(
     "--mid",
     type=click.FloatRange(0, 1),
-    default=0.05,
-    show_default=True,
-    help="With --scores: the smallest gain that matters.",
+    help="With --scores: the smallest gain that matters (default: .05).",
 )
 @click.option(
     "--model", metavar="NAME", help="With --scores: whose tries count, of several models."
@@ -56,12 +59,47 @@ CODES = {
 )
 @options()
 @click.pass_obj
-def command(store: str | None, task: str, confirm: bool, as_json: bool) -> int:
+def command(
+    store: str | None,
+    task: str | None,
+    files: tuple[str, ...],
+    scores: tuple[str, ...],
+    into: str | None,
+    primary: str | None,
+    target: float | None,
+    profile: str | None,
+    mid: float | None,
+    model: str | None,
+    reference: str | None,
+    waive: tuple[str, ...],
+    confirm: bool,
+    as_json: bool,
+) -> int:
     """Tell whether prompting has hit a wall.
 
     Exit 0: WALL, tuning may start. 1: keep prompting, ship the prompt, or fix the data. 3: not
     enough evidence.
     """
+    if scores:
+        from harness.surface.cli.scores_path import wall_scores
+
+        return wall_scores(
+            all_files(scores, task, files),
+            target=target,
+            primary=primary,
+            profile=profile or "standard",
+            mid=0.05 if mid is None else mid,
+            model=model,
+            reference=reference,
+            waivers=named_texts(waive, option="--waive"),
+            store=into or store,
+            as_json=as_json,
+        )
+    only_with_scores(
+        store=into, primary=primary, target=target, profile=profile, mid=mid, model=model,
+        reference=reference, waive=waive,
+    )  # fmt: skip
+    task = one_task(task, files)
     from harness.core.wall import judge_wall, nominee
     from harness.engine.ladder import read_ladder, wall_entry, wall_input
     from harness.surface.run_evals import completed, run_evals
