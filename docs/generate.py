@@ -109,7 +109,8 @@ def plugins() -> str:
             signature = ", ".join(inspect.signature(function).parameters)
             parts += [f"## {name}({signature})\n", inspect.getdoc(function) or "", ""]
     protocols = importlib.import_module("harness.ports.protocols")
-    for name in ("Backend", "BackendConfig", "Tuner", "TuneJob"):
+    optimising = ("Optimizer", "OptimiseJob", "ScoredReply", "OptimisedPrompt")
+    for name in ("Backend", "BackendConfig", "Tuner", "TuneJob", *optimising):
         parts += [f"## {name}\n", inspect.getdoc(getattr(protocols, name)) or "", ""]
     return "\n".join(parts).rstrip() + "\n"
 

@@ -221,7 +221,9 @@ class Prompt:
 
     `shots` examples are drawn from train: by `seed` for every case alike, or, where `retrieve`
     is true, the nearest to the case that is asked. `schema` constrains the reply; `tools` are what
-    the model may call, in OpenAI's shape.
+    the model may call, in OpenAI's shape. `documents` of the task's passages, the nearest to the
+    case, fill the variable of that name. Evals see what follows the last `answer_after` of a
+    reply, or what its JSON object holds at `answer_key`; `decoding` is what differs from the task's.
     """
 
     name: str
@@ -233,12 +235,20 @@ class Prompt:
     schema: Json = None
     path: str = ""
     tools: tuple[Json, ...] = ()
+    documents: int = 0
+    answer_after: str = ""
+    answer_key: str = ""
+    decoding: Mapping[str, Json] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
         """Identity of the template: everything but its name, family and place."""
         parts = [self.sections, self.shots, self.retrieve, self.seed, self.schema]
-        return digest([*parts, self.tools] if self.tools else parts)
+        later: list[Json] = [self.tools] if self.tools else []  # older digests stand
+        later += [{"documents": self.documents}] if self.documents else []
+        answer = {"answer_after": self.answer_after, "answer_key": self.answer_key}
+        later += [{k: v for k, v in answer.items() if v}] if any(answer.values()) else []
+        return digest([*parts, *later])
 
 
 SPEED = frozenset({"batch_size", "concurrency", "stream", "timeout_s"})

@@ -14,6 +14,7 @@ from harness.core.bounds import Array, korn_graubard, t_quantile
 from harness.core.coverage import profile_named
 from harness.core.looks import ALPHA_FIRST
 from harness.core.needs import CLUSTERS_FOR_WALL, Z_80
+from harness.core.planning import independent
 from harness.core.reach import REACH_LIMIT, is_climbing, reach_chance, trend, window_size
 from harness.core.words import about, chance, count, percent, points
 
@@ -22,7 +23,6 @@ CORRELATION = 0.25
 # cases comes out 10 to 20 points lower (15 points below target: .05 and .23).
 WALL_CORRELATION = 0.40
 PROMPT_SPREAD = 0.02
-CLUSTER_CORRELATION = 0.25  # between cases of one source, where nothing is known yet
 GAPS = (0.10, 0.15, 0.20, 0.30)
 GAINS = (0.05, 0.10, 0.15)
 
@@ -30,14 +30,6 @@ GAINS = (0.05, 0.10, 0.15)
 def discordance(score: float, *, correlation: float = CORRELATION) -> float:
     """Return the share of cases that two prompts of that score split: 2p(1-p)(1-r)."""
     return 2 * score * (1 - score) * (1 - correlation)
-
-
-def independent(cases: int, clusters: int) -> float:
-    """Return how many independent cases tell as much: n / (1 + (m - 1) .25), m cases a cluster.
-
-    Source: Kish (1965), Survey Sampling, section 5.4 (the design effect).
-    """
-    return cases / (1 + (cases / clusters - 1) * CLUSTER_CORRELATION) if clusters else 0.0
 
 
 def detectable_difference(

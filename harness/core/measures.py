@@ -18,7 +18,8 @@ from harness.core.bounds import (
     max_t_alpha,
 )
 from harness.core.coverage import Profile
-from harness.core.needs import CLUSTERS_FOR_WALL, Pace
+from harness.core.needs import Pace
+from harness.core.planning import CLUSTERS_FOR_WALL, LARGEST_SHARE
 from harness.core.reach import (
     Trend,
     detectable_gain,
@@ -29,8 +30,6 @@ from harness.core.reach import (
 )
 from harness.core.tries import TryScores
 from harness.records import Condition, Estimate
-
-LARGEST_SHARE = 0.20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.core.bounds import Array
+from harness.core.planning import CLUSTERS_FOR_WALL
 from harness.core.words import about
 
 Z_95 = 1.6448536269514722
 Z_80 = 0.8416212335729143
 SAFETY = 1.5  # estimates plugged in are themselves noisy; simulated in tests/core/test_needs.py
 MOST_TIMES = 20  # beyond this the answer is "not with cases"
-CLUSTERS_FOR_WALL = 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import jinja2
+
 from harness.core.prompts import parse_prompt
 from harness.errors import TaskError
 from harness.records import Prompt
@@ -75,6 +77,10 @@ def _check(made: Prompt, marks: tuple[str, ...]) -> None:
         unfinished = _OPENING.search(_MARK.sub("", text))
         if unfinished:
             raise TaskError(f"{unfinished[0]!r} in {role} opens something that is never closed")
+        try:
+            jinja2.Environment().parse(text)  # noqa: S701 - nothing is rendered here
+        except jinja2.TemplateSyntaxError as exc:
+            raise TaskError(f"{role}: line {exc.lineno}: {exc.message}") from exc
         if re.search("[\ud800-\udfff]", text):
             raise TaskError(f"half a surrogate pair in {role}: no file can hold it")
     found = marks_of(made)
@@ -92,6 +98,15 @@ def _as_read(text: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n").strip("\n").rstrip()
 
 
+def _toml(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{json.dumps(k)} = {_toml(v)}" for k, v in value.items()) + " }"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    # JSON's texts, numbers and truth values are TOML's too
+    return json.dumps(value, ensure_ascii=False)
+
+
 def prompt_file(prompt: Prompt, *, settings: Mapping[str, Any], note: str) -> str:
     """Return the file of a rewritten prompt. `settings` are those of its seed's file.
 
@@ -99,8 +114,7 @@ def prompt_file(prompt: Prompt, *, settings: Mapping[str, Any], note: str) -> st
     """
     head = {k: v for k, v in settings.items() if k not in ("family", "note")}
     head = {"family": prompt.family} | head | {"note": _CONTROL.sub(" ", note).strip()}
-    # JSON's texts, numbers, truth values and lists of them are TOML's too
-    lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in head.items()]
+    lines = [f"{key} = {_toml(value)}" for key, value in head.items()]
     body = [f"@{role}\n{text}\n" if text else f"@{role}\n" for role, text in prompt.sections]
     text = "\n".join(["+++", *lines, "+++", *body])
     read = parse_prompt(

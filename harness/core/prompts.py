@@ -19,6 +19,7 @@ import jinja2
 from jinja2 import meta
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from harness.core.answers import reply_for
 from harness.errors import TaskError
 from harness.records import (
     FAMILIES,
@@ -32,7 +33,15 @@ from harness.records import (
 )
 
 _SECTION = re.compile(r"^@(system|user|assistant|examples)[ \t]*$", re.MULTILINE)
-_KEYS = {"family", "shots", "retrieve", "seed", "schema", "tools", "note"}
+_KEYS = {"family", "shots", "retrieve", "seed", "schema", "tools", "documents", "note"}
+_KEYS |= {"answer_after", "answer_key", "decoding", "made"}
+EXAMPLES = "examples"
+"""The variable of a template that holds the examples, each with `user` and `reply`."""
+
+DOCUMENTS = "documents"
+"""The variable of a template that holds the passages found, each with `id` and `text`."""
+Documents = Mapping[str, Sequence[Json]]
+"""Passages by case id."""
 
 
 def front_matter(text: str, *, path: str) -> tuple[dict[str, Any], str, int]:
@@ -86,7 +95,7 @@ def parse_prompt(
     if roles.count("user") < 1:
         raise TaskError(f"{path}:{first_line}: no @user section")
     shots = int(settings.get("shots", 0))
-    if bool(shots) != ("examples" in roles):
+    if bool(shots) != ("examples" in roles or any(map(_names_examples, sections))):
         raise TaskError(f"{path}:1: `shots = N` and an @examples section go together")
     return Prompt(
         name=name,
@@ -98,20 +107,37 @@ def parse_prompt(
         schema=schema,
         path=path,
         tools=tuple(tools),
+        documents=int(settings.get("documents", 0)),
+        answer_after=str(settings.get("answer_after", "")),
+        answer_key=str(settings.get("answer_key", "")),
+        decoding=dict(settings.get("decoding", {})),
     )
 
 
+def _names_examples(section: tuple[str, str]) -> bool:
+    return EXAMPLES in meta.find_undeclared_variables(_environment().parse(section[1]))
+
+
 def render(
-    prompt: Prompt, case: Case, *, examples: Sequence[Case] = (), decoding: Decoding
+    prompt: Prompt,
+    case: Case,
+    *,
+    examples: Sequence[Case] = (),
+    documents: Documents | None = None,
+    decoding: Decoding,
 ) -> Request:
-    """Return the request for `case`. Raises TaskError where the template needs an absent field."""
+    """Return the request for `case`. `documents` are those of the case and of each example, by
+    case id. Raises TaskError where the template needs an absent field.
+    """
+    found = documents or {}
     messages: list[Message] = []
     for role, source in prompt.sections:
         if role == "examples":
             for example in examples:
-                messages += _turns(prompt, example)
+                messages += _turns(prompt, example, found.get(example.id, ()))
         else:
-            content = _fill(source, case, prompt)
+            shown = _as_texts(prompt, examples, found) if EXAMPLES in source else ()
+            content = _fill(source, case, prompt, found.get(case.id, ()), shown)
             messages.append(Message(role=role, content=content))  # type: ignore[arg-type]
     if case.images:
         last = max(n for n, m in enumerate(messages) if m.role == "user")
@@ -121,7 +147,13 @@ def render(
     )
 
 
-def training_row(prompt: Prompt, case: Case, *, examples: Sequence[Case] = ()) -> TrainingRow:
+def training_row(
+    prompt: Prompt,
+    case: Case,
+    *,
+    examples: Sequence[Case] = (),
+    documents: Documents | None = None,
+) -> TrainingRow:
     """Return what is trained for `case`: the messages of `render`, and the reference as reply.
 
     Raises TaskError where the case has no reference.
@@ -133,8 +165,14 @@ def training_row(prompt: Prompt, case: Case, *, examples: Sequence[Case] = ()) -
             f"{prompt.path or prompt.name}: case {case.id!r}: "
             "tuning takes no tools and no images yet"
         )
-    request = render(prompt, case, examples=examples, decoding=Decoding())
-    return TrainingRow(case_id=case.id, messages=request.messages, completion=case.reference_text)
+    request = render(
+        prompt, case, examples=examples, documents=documents, decoding=Decoding()
+    )
+    return TrainingRow(
+        case_id=case.id,
+        messages=request.messages,
+        completion=reply_for(prompt, case.reference, text=case.reference_text),
+    )
 
 
 def query_text(case: Case) -> str:
@@ -164,21 +202,44 @@ def fill_text(source: str, values: Mapping[str, Json], *, place: str) -> str:
         raise TaskError(f"{place}: {exc}. What it may name: {known}.") from exc
 
 
-def _turns(prompt: Prompt, example: Case) -> list[Message]:
+def _turns(prompt: Prompt, example: Case, documents: Sequence[Json]) -> list[Message]:
     user = next(source for role, source in reversed(prompt.sections) if role == "user")
     if example.reference_text is None:
         raise TaskError(f"{example.line or example.id}: an example needs a reference")
+    reply = reply_for(prompt, example.reference, text=example.reference_text)
     return [
-        Message(role="user", content=_fill(user, example, prompt), images=example.images),
-        Message(role="assistant", content=example.reference_text),
+        Message(role="user", content=_fill(user, example, prompt, documents), images=example.images),
+        Message(role="assistant", content=reply),
     ]
 
 
-def _fill(source: str, case: Case, prompt: Prompt) -> str:
+def _as_texts(prompt: Prompt, examples: Sequence[Case], documents: Documents) -> list[Json]:
+    """Return the examples as texts for a section, so that no turn of the model's is put up."""
+    turns = [_turns(prompt, e, documents.get(e.id, ())) for e in examples]
+    return [{"user": user.content, "reply": reply.content} for user, reply in turns]
+
+
+def _fill(
+    source: str,
+    case: Case,
+    prompt: Prompt,
+    documents: Sequence[Json] = (),
+    examples: Sequence[Json] = (),
+) -> str:
+    values = dict(case.inputs)
+    if prompt.shots:
+        values.setdefault(EXAMPLES, list(examples))
+    if prompt.documents:
+        if DOCUMENTS in values:
+            raise TaskError(
+                f"{prompt.path or prompt.name}: case {case.id!r} has a field `documents` of its "
+                "own, which this prompt fills with passages. Rename one of them."
+            )
+        values[DOCUMENTS] = list(documents)
     try:
-        return str(_compiled(source).render(**dict(case.inputs)))
+        return str(_compiled(source).render(**values))
     except jinja2.UndefinedError as exc:
-        fields = ", ".join(sorted(case.inputs)) or "none"
+        fields = ", ".join(sorted(values)) or "none"
         raise TaskError(
             f"{prompt.path or prompt.name}: case {case.id!r}"
             f"{f' ({case.line})' if case.line else ''}: {exc.message}. Its fields: {fields}."

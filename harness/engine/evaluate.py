@@ -11,9 +11,12 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
-from harness.core.prompts import query_text, render
+from harness.core.answers import answer_of, is_wrapped
+from harness.core.prompts import Documents, query_text, render, training_row
 from harness.core.repeats import check_verdict
 from harness.engine.backends import BackendPool, LiveBackend
+from harness.engine.boundary import internal_ids
+from harness.engine.documents import Library, Retrieval, measure_retrieval, shown
 from harness.engine.fetch import Ask, Outcome, Progress, fetch
 from harness.engine.spending import Spending
 from harness.engine.taskfile import json_lines
@@ -24,11 +27,13 @@ from harness.records import (
     Candidate,
     Case,
     Fault,
+    Prompt,
     Reply,
     Request,
     Run,
     Score,
     Split,
+    TrainingRow,
     Trial,
     digest,
 )
@@ -66,7 +71,7 @@ class Evaluation:
         chosen = None if case_ids is None else set(case_ids)
         self.cases = {c.id: c for c in cases_of(task, split) if chosen is None or c.id in chosen}
         self._lives: dict[str, LiveBackend] = {}
-        self._has_internal_examples = bool(internal_ids(task.split("train")))
+        self._has_internal_examples = bool(internal_ids(task.example_rows))
         self.outcomes: dict[TrialId, Outcome] = {}
         self._pool = pool
         self._requests = Requests(task)
@@ -125,6 +130,7 @@ class Evaluation:
             internal=internal,
             who=candidate.name,
             case=trial.case_id,
+            task=self.task.name,
         )
 
     def _live(self, candidate: Candidate) -> LiveBackend:
@@ -142,7 +148,10 @@ class Evaluation:
             self.asks([trial])
             return self.outcomes[trial]
         known = self.outcomes.get(trial)
-        if known is not None and request == self.request(trial):
+        name = self.candidates[trial.candidate].prompt
+        # what was said goes on in a dialogue, and not the answer that was cut out of it
+        is_whole = name is None or not is_wrapped(self.task.prompts[name])
+        if known is not None and is_whole and request == self.request(trial):
             return known
         return self._ask(trial, request)
 
@@ -174,7 +183,15 @@ class Evaluation:
     def take(self, asks: Mapping[TrialId, Ask], outcomes: Mapping[str, Outcome]) -> None:
         """Keep the outcomes of `asks`."""
         for trial, ask in asks.items():
-            self.outcomes[trial] = outcomes[ask.key]
+            self.outcomes[trial] = self._answered(trial, outcomes[ask.key])
+
+    def _answered(self, trial: TrialId, outcome: Outcome) -> Outcome:
+        """Return an outcome as evals see it: the answer, where a prompt wraps it in more."""
+        name = self.candidates[trial.candidate].prompt
+        if name is None or outcome.reply is None:
+            return outcome
+        reply = answer_of(self.task.prompts[name], outcome.reply)
+        return outcome if reply is outcome.reply else replace(outcome, reply=reply)
 
     def recall_faults(self, store: Store) -> None:
         """Where no reply is recorded, take what the newest complete run says kept it away.
@@ -275,43 +292,66 @@ class Evaluation:
         return Outcome(key=key, reply=Reply(text=text), is_cached=True)
 
 
-INTERNAL = "internal"
-"""The tag of a case that may not leave this machine."""
-
-
-def internal_ids(cases: Iterable[Case]) -> tuple[str, ...]:
-    """Return the ids of the cases that no external backend may be sent."""
-    return tuple(c.id for c in cases if INTERNAL in c.tags)
-
-
 class Requests:
     """Renders the requests of a task, with the examples that each prompt asks for."""
 
     def __init__(self, task: Task) -> None:
         self._task = task
         self._index: ShotIndex | None = None
+        self._library: Library | None = None
         self._fixed: dict[int, list[Case]] = {}
 
     def of(self, candidate: Candidate, case: Case) -> Request:
         """Return the request of `candidate` for `case`."""
         assert candidate.prompt is not None
         prompt = self._task.prompts[candidate.prompt]
+        examples = self.examples(candidate.prompt, case)
         return render(
             prompt,
             case,
-            examples=self.examples(candidate.prompt, case),
+            examples=examples,
+            documents=self._documents(prompt, [case, *examples]),
             decoding=candidate.decoding,
         )
+
+    def training_row(self, prompt_name: str, case: Case) -> TrainingRow:
+        """Return what is trained for `case`: with the examples and documents that are served."""
+        prompt = self._task.prompts[prompt_name]
+        examples = self.examples(prompt_name, case)
+        found = self._documents(prompt, [case, *examples])
+        return training_row(prompt, case, examples=examples, documents=found)
+
+    def _documents(self, prompt: Prompt, cases: Sequence[Case]) -> Documents:
+        if not prompt.documents:
+            return {}
+        return {c.id: shown(self.library.nearest(c, prompt.documents)) for c in cases}
+
+    @property
+    def library(self) -> Library:
+        """The task's documents."""
+        if self._library is None:
+            self._library = Library(self._task.passages)
+        return self._library
+
+    def retrieval(self, prompt_name: str, cases: Sequence[Case]) -> Retrieval | None:
+        """Return how much of what `cases` need a prompt is filled with; None where that cannot be
+        measured: it takes no documents, or no case says what it needs.
+        """
+        k = self._task.prompts[prompt_name].documents
+        if not k:
+            return None
+        return measure_retrieval(self.library, cases, prompt=prompt_name, k=k)
 
     def examples(self, prompt_name: str, case: Case) -> list[Case]:
         """Return the examples for `case`: never of its own cluster, nearest last."""
         prompt = self._task.prompts[prompt_name]
         if not prompt.shots:
             return []
-        pool = [c for c in self._task.split("train") if c.reference is not None]
+        pool = [c for c in self._task.example_rows if c.reference is not None]
         if len(pool) < prompt.shots:
+            where = "train" if self._task.split("train") else "dev"
             raise TaskError(
-                f"{prompt.path}:1: asks for {prompt.shots} examples, and the train split has "
+                f"{prompt.path}:1: asks for {prompt.shots} examples, and the {where} split has "
                 f"{len(pool)} rows with a reference. Mark some cases as train."
             )
         if prompt.retrieve:
@@ -353,6 +393,7 @@ def fetch_all(
     is_offline: bool = False,
     spending: Spending | None = None,
     is_batch: bool = False,
+    override_boundary: str | None = None,
 ) -> None:
     """Fetch what several evaluations need, all candidates at once, and give it to them."""
     wanted = [(evaluation, evaluation.asks(trials)) for evaluation, trials in evaluations]
@@ -364,6 +405,7 @@ def fetch_all(
         is_offline=is_offline,
         spending=spending,
         is_batch=is_batch,
+        override_boundary=override_boundary,
     )
     for evaluation, some in wanted:
         evaluation.take(some, outcomes)

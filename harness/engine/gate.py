@@ -6,8 +6,8 @@ Knows nothing of scores.
 from __future__ import annotations
 
 from harness.core.parity import failures
-from harness.core.prompts import training_row
 from harness.engine.backends import BackendPool
+from harness.engine.evaluate import Requests
 from harness.engine.project import Project, artifact_folder
 from harness.engine.tasks import Task
 from harness.engine.tune import served_parity
@@ -67,7 +67,8 @@ def parity_condition(
             text=f"the prompt {artifact.prompt!r} that it was tuned with is gone",
         )
     cases = [c for c in task.split("train") if c.reference is not None][:PARITY_ROWS]
-    rows = tuple(training_row(prompt, case) for case in cases)
+    requests = Requests(task)
+    rows = tuple(requests.training_row(prompt.name, case) for case in cases)
     tuner = plugins.owner("harness_tuners", artifact.tuner)()
     job = TuneJob(
         base=artifact.base.partition(":")[2],

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal
 
+from harness.core.answers import answer_of
 from harness.core.prompts import check_text
 from harness.engine.attempts import Attempt, GuardResult, failed, reasons_of, result_of
 from harness.engine.backends import BackendPool, LiveBackend
@@ -296,9 +297,11 @@ class Guard:
         assert self._live is not None
         try:
             async with self._loop.limiter:
-                return await self._live.answer(request)
+                reply = await self._live.answer(request)
         except BackendError as exc:
             return exc
+        name = self.candidate.prompt if self.candidate else None
+        return reply if name is None else answer_of(self.task.prompts[name], reply)
 
     def _request(self, case: Case) -> Request:
         if self.candidate is None or self._live is None:

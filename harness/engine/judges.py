@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from harness.core.judge_verdicts import JudgeVerdict, read_verdict
 from harness.core.judging import Judge, judge_requests, said
 from harness.engine.backends import BackendPool, LiveBackend
-from harness.engine.evaluate import Evaluation, TrialId, internal_ids
+from harness.engine.boundary import internal_ids
+from harness.engine.evaluate import Evaluation, TrialId
 from harness.engine.fetch import Ask, Outcome, Progress, fetch
 from harness.engine.spending import Spending, was_not_asked
 from harness.engine.tasks import (
@@ -209,6 +210,7 @@ class Judging:
                 internal=internal_ids([case]),
                 who=f"judge {judge.name}",
                 case=trial.case_id,
+                task=self.evaluation.task.name,
             )
             for request in requests
         ]
@@ -274,10 +276,18 @@ def judge_all(
     progress: Progress,
     is_offline: bool = False,
     spending: Spending | None = None,
+    override_boundary: str | None = None,
 ) -> None:
     """Ask several evaluations' judges, all at once; the replies to judge are there already."""
     some = [(judging, judging.asks(trials)) for judging, trials in wanted]
     asks = [ask for _, one in some for many in one.values() for ask in many]
-    outcomes = fetch(asks, store=store, progress=progress, is_offline=is_offline, spending=spending)
+    outcomes = fetch(
+        asks,
+        store=store,
+        progress=progress,
+        is_offline=is_offline,
+        spending=spending,
+        override_boundary=override_boundary,
+    )
     for judging, one in some:
         judging.take(one, outcomes)

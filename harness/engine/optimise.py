@@ -14,14 +14,14 @@ from harness.core.optimised import marks_of, named_sections, prompt_file, rewrit
 from harness.core.prompts import front_matter, parse_prompt
 from harness.core.scoring import case_values
 from harness.engine.backends import BackendPool, LiveBackend
-from harness.engine.evaluate import internal_ids
-from harness.engine.fetch import Ask, Progress, stay_inside
+from harness.engine.boundary import internal_ids, stay_inside
+from harness.engine.fetch import Ask, Progress
 from harness.engine.ladder import read_ladder, why_not_counted
 from harness.engine.optimise_desk import Desk, reflection_request
 from harness.engine.plain_evals import PlainEvals
 from harness.engine.spending import Spending
 from harness.engine.taskfile import read_text
-from harness.engine.tasks import Task, backend_options, resolve_candidate
+from harness.engine.tasks import MADE, Task, backend_options, resolve_candidate
 from harness.errors import BackendError, HarnessError, TaskError, UsageError
 from harness.ports.manager import Plugins
 from harness.ports.protocols import OptimisedPrompt, OptimiseJob, Optimizer
@@ -29,8 +29,6 @@ from harness.records import Candidate, Case, LedgerEntry, Prompt
 from harness.store.store import Store
 
 MAX_CALLS = 150
-MADE = "made"
-"""The folder of made prompts, in that of the prompts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -255,7 +253,7 @@ def _blind_spots(task: Task, evals: PlainEvals) -> list[str]:
     """
     primary = task.settings.primary
     known = {*evals.names, *task.builtin_names} - set(task.settings.judges)
-    left_out = evals.left_out | {j: "a judge" for j in sorted(task.settings.judges)}
+    left_out = evals.left_out | dict.fromkeys(sorted(task.settings.judges), "a judge")
     if primary in left_out or not known:
         why = left_out.get(primary) or "; ".join(f"{k}: {v}" for k, v in left_out.items())
         raise UsageError(

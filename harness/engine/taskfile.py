@@ -163,6 +163,11 @@ class TaskFile(Strict):
     """Seconds after which an eval that does not end is a fault."""
     images: tuple[str, ...] = ()
     """The inputs that name image files (PNG, JPEG, WebP, GIF), relative to the case file."""
+    documents: str | tuple[str, ...] = ()
+    """What prompts with `documents = N` search: files of the task's folder, by pattern, as in
+    `docs/*.md`: Markdown, text, or JSON Lines with `id` and `text`."""
+    passage_characters: int = pydantic.Field(default=1200, ge=100)
+    """The longest passage that documents are cut into, in characters."""
     needs_knowledge: bool = False
     """Whether the answers stand in documents: then `rag` must be tried too."""
     base_url: str | None = None
@@ -235,6 +240,7 @@ class CaseRow(Strict):
     cluster: str | None = None
     tags: tuple[str, ...] = ()
     checks: tuple[CheckRow, ...] = ()
+    documents: tuple[str, ...] = ()
 
 
 def read_task_file(path: Path) -> TaskFile:
@@ -292,6 +298,7 @@ def read_cases(path: Path) -> list[Case]:
                 cluster=row.cluster if row.cluster is not None else row.id,
                 tags=row.tags,
                 checks=tuple(c.model_dump() for c in row.checks),
+                documents=row.documents,
                 line=place,
             )
         )

@@ -13,9 +13,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import pydantic
+
 from harness.checks import registry
 from harness.checks.registry import binding
+from harness.core.passages import Passage
 from harness.core.prompts import front_matter, parse_prompt
+from harness.engine.documents import check_needs, read_passages
 from harness.engine.images import with_images
 from harness.engine.taskfile import (
     CandidateTable,
@@ -90,7 +94,31 @@ class Task:
     @cached_property
     def train_digest(self) -> str:
         """Identity of the rows that examples are drawn from."""
-        return digest([[c.id, c.inputs_digest, c.reference] for c in self.split("train")])
+        return digest([[c.id, c.inputs_digest, c.reference] for c in self.example_rows])
+
+    @cached_property
+    def example_rows(self) -> tuple[Case, ...]:
+        """The rows that examples are drawn from: train; where there is none, dev, of which no case
+        is ever shown a row of its own cluster.
+        """
+        return self.split("train") or self.split("dev")
+
+    @cached_property
+    def passages(self) -> tuple[Passage, ...]:
+        """What prompts with `documents = N` search. Raises TaskError."""
+        s = self.settings
+        patterns = (s.documents,) if isinstance(s.documents, str) else s.documents
+        return read_passages(self.folder, patterns, characters=s.passage_characters)
+
+    @cached_property
+    def documents_digest(self) -> str:
+        """Identity of the passages."""
+        return digest([[p.id, p.text] for p in self.passages])
+
+    def prompt_digest(self, prompt: Prompt) -> str:
+        """Identity of a prompt with all that it draws from: train rows, documents."""
+        parts = [prompt.digest, self.train_digest if prompt.shots else None]
+        return digest([*parts, self.documents_digest] if prompt.documents else parts)
 
     def inputs_digest(self, split: Split) -> str:
         """Identity of what is asked: ids, inputs and clusters of a split."""
@@ -122,12 +150,29 @@ class Task:
 def load_task(folder: Path) -> Task:
     """Return the task in `folder`. Raises TaskError naming file and line."""
     settings = read_task_file(folder / "task.toml")
-    prompts = {p.stem: _prompt(p) for p in sorted((folder / "prompts").glob("*.md"))}
+    prompts = {p.stem: _prompt(p, folder) for p in prompt_files(folder)}
     cases = list(_cases(folder, settings))
     _no_duplicate_ids(cases)
     task = Task(folder.name, folder.resolve(), settings, prompts, tuple(_joined(cases)))
     _check_names(task)
     return task
+
+
+MADE = "made"
+"""The folder of made prompts, in that of the prompts."""
+
+
+def prompt_files(folder: Path) -> list[Path]:
+    """Return the prompt files of a task's folder: those that people wrote, then those that were
+    made for it. Raises TaskError where two have one name.
+    """
+    written = sorted((folder / "prompts").glob("*.md"))
+    made = sorted((folder / "prompts" / MADE).glob("*.md"))
+    names = {p.stem: p for p in written}
+    for path in made:
+        if path.stem in names:
+            raise TaskError(f"{path}:1: {names[path.stem]} has that name already: rename one")
+    return [*written, *made]
 
 
 def _cases(folder: Path, settings: TaskFile) -> Iterator[Case]:
@@ -169,11 +214,13 @@ def _facts_of_other(task: Task, name: str) -> Json:
     table = s.candidates.get(name, CandidateTable())
     prompt = task.prompts.get(table.prompt or name.partition("@")[0])
     shots = task.train_digest if prompt and prompt.shots else None
+    passages = [task.documents_digest] if prompt and prompt.documents else []
     backend = table.backend or s.model
     drawn = s.decoding.model_dump(exclude_defaults=True)
+    drawn |= prompt.decoding if prompt else {}
     common = [backend, s.base_url, drawn, _deciding_options(task, backend), s.epoch]
     facts = table.model_dump(exclude_defaults=True)
-    return [facts, prompt.digest if prompt else None, shots, *common]
+    return [facts, prompt.digest if prompt else None, shots, *common, *passages]
 
 
 def _deciding_options(task: Task, backend: str) -> dict[str, Json]:
@@ -330,9 +377,11 @@ def resolve_candidate(
         name=text,
         backend=backend,
         prompt=prompt.name,
-        prompt_digest=digest([prompt.digest, task.train_digest if prompt.shots else None]),
+        prompt_digest=task.prompt_digest(prompt),
         family=prompt.family,
-        decoding=_decoding(task.settings.decoding, table.decoding),
+        decoding=_decoding(
+            task.settings.decoding, DecodingTable(**prompt.decoding), table.decoding
+        ),
         artifact=artifact_digest(table.artifact) if table.artifact else None,
         base_url=base_url or table.base_url or task.settings.base_url,
         options=backend_options(task, backend) | table.options,
@@ -369,28 +418,36 @@ def _known_prompt(task: Task, name: str) -> Prompt:
     return task.prompts[name]
 
 
-def _prompt(path: Path) -> Prompt:
+def _prompt(path: Path, folder: Path) -> Prompt:
     text = read_text(path)
     settings, _, _ = front_matter(text, path=str(path))
-    schema, tools = (_json_beside(path, settings.get(key)) for key in ("schema", "tools"))
+    schema, tools = (_json_beside(folder, settings.get(key)) for key in ("schema", "tools"))
     if tools is not None and (wrong := _no_tools(tools)):
-        raise TaskError(f"{path.parent.parent / str(settings['tools'])}: {wrong}")
+        raise TaskError(f"{folder / str(settings['tools'])}: {wrong}")
+    try:
+        DecodingTable.model_validate(settings.get("decoding", {}))
+    except pydantic.ValidationError as exc:
+        first = exc.errors()[0]
+        what = ".".join(["decoding", *map(str, first["loc"])])
+        raise TaskError(f"{path}:1: {what}: {first['msg']}") from exc
     try:
         prompt = parse_prompt(
             text, name=path.stem, path=str(path), schema=schema, tools=tools or ()
         )
     except (TypeError, ValueError) as exc:  # `shots = "many"`
-        raise TaskError(f"{path}:1: shots or seed: {exc}") from exc
+        raise TaskError(f"{path}:1: shots, seed or documents: {exc}") from exc
     if prompt.shots < 0:
         raise TaskError(f"{path}:1: shots: {prompt.shots} is less than none")
+    if prompt.documents < 0:
+        raise TaskError(f"{path}:1: documents: {prompt.documents} is less than none")
     return prompt
 
 
-def _json_beside(prompt: Path, name: object) -> Json:
+def _json_beside(folder: Path, name: object) -> Json:
     """Return what the JSON file `name` of the task's folder holds; None without a name."""
     if not name:
         return None
-    path = prompt.parent.parent / str(name)
+    path = folder / str(name)
     try:
         return json.loads(read_text(path))
     except json.JSONDecodeError as exc:
@@ -450,6 +507,7 @@ def _check_names(task: Task) -> None:
             f"ask for ({name}). Give it another name."
         )
     _check_judges(task)
+    _check_documents(task)
     for what, name in [("primary", s.primary), *(("guardrails", g) for g in s.guardrails)]:
         if name not in {*names, "all"}:
             raise TaskError(
@@ -461,6 +519,24 @@ def _check_names(task: Task) -> None:
     for name in clash:
         if s.candidates[name].prompt not in {None, name}:
             raise TaskError(f"{path}: candidates.{name}: a prompt file has that name already")
+
+
+def _check_documents(task: Task) -> None:
+    if task.settings.documents:
+        check_needs(task.cases, task.passages)
+        return
+    for prompt in task.prompts.values():
+        if prompt.documents:
+            raise TaskError(
+                f"{prompt.path}:1: asks for {prompt.documents} documents, and task.toml names "
+                'none. Add there: documents = "docs/*.md"'
+            )
+    for case in task.cases:
+        if case.documents:
+            raise TaskError(
+                f"{case.line}: case {case.id!r} needs documents, and task.toml names none. "
+                'Add there: documents = "docs/*.md"'
+            )
 
 
 def _check_judges(task: Task) -> None:

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.core.parity import Serving, check_parity, failures
-from harness.core.prompts import training_row
 from harness.engine.backends import BackendPool
 from harness.engine.evaluate import Requests
 from harness.engine.ladder import last_wall, why_not_licensed
@@ -104,7 +103,8 @@ def plan(
         )
     good = passing(train)
     prompt = task.prompts[table.prompt]
-    rows = tuple(training_row(prompt, case) for case in train if case.id in good)
+    requests = Requests(task)
+    rows = tuple(requests.training_row(prompt.name, c) for c in train if c.id in good)
     if not rows:
         raise TaskError(f"task {task.name!r}: no training row passes the task's own evals")
     file = recipe or (task.folder / table.recipe if table.recipe else None)

@@ -45,8 +45,16 @@ class WordIndex:
             )
 
     def order(self, query_text: str) -> list[int]:
-        """Return the rows, the nearest first, equally near ones in their order; those that share no
-        word with the query come last.
+        """Return every row, the nearest first; those that share no word with the query come last,
+        in their order.
+        """
+        ranked = self.matches(query_text)
+        seen = set(ranked)
+        return ranked + [row for row in range(self._size) if row not in seen]
+
+    def matches(self, query_text: str) -> list[int]:
+        """Return the rows that share a word with the query, the nearest first, equally near ones
+        in their order.
         """
         words = list(dict.fromkeys(word.lower() for word in _words(query_text)))[:LONGEST_QUERY]
         ranked: list[int] = []
@@ -60,8 +68,7 @@ class WordIndex:
                         "SELECT rowid FROM texts WHERE texts MATCH ? ORDER BY rank, rowid", (query,)
                     )
                 ]
-        seen = set(ranked)
-        return ranked + [row for row in range(self._size) if row not in seen]
+        return ranked
 
 
 class ShotIndex:

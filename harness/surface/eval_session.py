@@ -181,6 +181,7 @@ class EvalSession:
                         is_offline=option.offline,
                         spending=spending,
                         is_batch=self._cap.is_batch,
+                        override_boundary=option.override_boundary,
                     )
                     judge_all(  # their requests hold the replies
                         judged,
@@ -188,6 +189,7 @@ class EvalSession:
                         progress=progress,
                         is_offline=option.offline,
                         spending=spending,
+                        override_boundary=option.override_boundary,
                     )
             finally:
                 lock.release()
@@ -241,6 +243,7 @@ class EvalSession:
                     progress=Silence(),
                     is_offline=is_offline,
                     spending=spending,
+                    override_boundary=self.config.option.override_boundary,
                 )
             )[asked.key]
         if is_offline and found.fault:

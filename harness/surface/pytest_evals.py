@@ -74,6 +74,12 @@ def add_options(parser: pytest.Parser) -> None:
     )
     caps.add_options(group)
     group.addoption(
+        "--override-boundary",
+        default=None,
+        metavar="REASON",
+        help="why cases tagged internal may be sent to an external backend; recorded for ever",
+    )
+    group.addoption(
         "--look-is-counted",
         action="store_true",
         help="the look at the sealed split is in the ledger already (harness gate says so)",

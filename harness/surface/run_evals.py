@@ -71,6 +71,7 @@ def run_evals(
     base_url: str | None = None,
     is_offline: bool = False,
     is_quiet: bool = True,
+    override_boundary: str | None = None,
     extra: Sequence[str] = (),
 ) -> EvalRun:
     """Run the evals of `task` for `candidates`; `is_quiet` shows progress alone."""
@@ -78,6 +79,8 @@ def run_evals(
     arguments += [f"--candidate={name}" for name in candidates]
     arguments += [f"--base-url={base_url}"] if base_url else []
     arguments += ["--offline"] if is_offline else []
+    if override_boundary is not None:
+        arguments.append(f"--override-boundary={override_boundary}")
     arguments += ["--no-header", "--tb=short", "-q", *KNOWN_NOISE, *extra]
     watcher = _Watcher()
     # the terminal plugin stays: a project's own addopts may hold options of it, such as -ra

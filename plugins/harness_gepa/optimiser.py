@@ -43,8 +43,8 @@ Cases with the model's reply, and what was found about it:
 
 Find out what the task asks for that the instructions do not say: the form of the answer, rules, \
 facts of the field, ways to solve it. Write new instructions that would have got these replies \
-right, and others like them; do not repeat single cases in them. Do not use double curly braces. \
-Give the new instructions, and nothing else, between ``` marks."""
+right, and others like them; do not repeat single cases in them. {marks} Give the new \
+instructions, and nothing else, between ``` marks."""
 
 
 class Gepa:
@@ -62,6 +62,11 @@ class Gepa:
         search = _Search(job=job, plan=chosen)
         text = job.sections.get(SECTION, "")
         turn = "\n\n".join(t for name, t in job.sections.items() if name != SECTION)
+        kept = ", ".join(m for m in job.marks if m in text)
+        marks = "Do not use double curly braces."
+        if kept:
+            marks = f"Keep {kept} as it is written, and use no other double curly braces."
+        template = TEMPLATE.format(about=job.about, turn=turn, marks=marks)
         try:
             gepa.optimize(
                 seed_candidate={SECTION: text},
@@ -69,7 +74,7 @@ class Gepa:
                 valset=list(chosen.judges),
                 adapter=search,
                 reflection_lm=search.reflect,
-                reflection_prompt_template=TEMPLATE.format(about=job.about, turn=turn),
+                reflection_prompt_template=template,
                 reflection_minibatch_size=MINIBATCH,
                 max_metric_calls=job.max_calls,  # repeats count here, so that it always ends
                 stop_callbacks=[search.should_stop],

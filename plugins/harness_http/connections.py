@@ -11,9 +11,11 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-import httpx
+if TYPE_CHECKING:
+    import httpx
 
 
 @dataclass(slots=True, kw_only=True)

@@ -151,7 +151,7 @@ class BatchingBackend(OpenAIBackend):
             return failures.of_complaint(
                 complaint, status=status, address=self.address, key=self._key
             )
-        found = self._error_of(body) or self._reply(
+        found = self._exchange.error_of(body) or self._exchange.reply(
             body, _ANY, latency_s=None, price_ratio=self.preset.batch_price
         )
         return found or BackendError(f"{self.address.base}: no chat completion in a batch's line")
@@ -190,10 +190,10 @@ class BatchingBackend(OpenAIBackend):
 
     async def _sent(self, method: str, path: str, **sent: Any) -> httpx.Response | BackendError:
         try:
-            async with self._connections.client() as client:
+            async with self._exchange.connections.client() as client:
                 response = await client.request(method, self.address.at(path), **sent)
         except httpx.HTTPError as exc:
-            return self._lost(exc)
+            return self._exchange.lost(exc)
         if not response.is_success:
             return failures.of_status(response, address=self.address, key=self._key)
         return response

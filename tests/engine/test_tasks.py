@@ -254,7 +254,7 @@ def test_an_id_that_stands_in_two_files_is_told_with_both(folder: Path) -> None:
         ("@system\nhi\n", "plain.md:1: no @user section"),
         ("@user\nhi\n\n{% if n %}\n", "plain.md:4: Unexpected end of template"),
         ("+++\nshots = 2\n+++\n@user\nhi\n", "plain.md:1: `shots = N` and an @examples section"),
-        ("+++\nshots = 'two'\n+++\n@examples\n@user\nx\n", "plain.md:1: shots or seed: invalid"),
+        ("+++\nshots = 'two'\n+++\n@examples\n@user\nx\n", "plain.md:1: shots, seed or documents: invalid"),
         ("+++\nshots = -1\n+++\n@examples\n@user\nx\n", "plain.md:1: shots: -1 is less than none"),
         ("+++\nschema = 'no.json'\n+++\n@user\nhi\n", "no.json: no such file"),
     ],

@@ -254,12 +254,17 @@ def test_what_would_not_be_served_is_refused_before_the_first_step(
     assert workshop.store.artifacts() == []
 
 
-def test_a_prompt_with_examples_is_refused_because_rows_hold_none(make: Make) -> None:
-    """Or they would be trained without the examples that are served."""
+def test_a_prompt_with_examples_is_trained_with_those_that_are_served(make: Make) -> None:
+    """A row is never its own example, nor is one of its cluster."""
     workshop = shop(make, tune={**TUNE, "prompt": "shots"})
-    with pytest.raises(Refused, match="not what is served"):
-        tune(workshop)
-    assert workshop.plugin.tuner.trained == 0
+    task = workshop.task
+    every = {c.reference for c in task.split("train")}
+    rows = plan(workshop).rows
+    for row in rows:
+        shown = [m.content for m in row.messages if m.role == "assistant"]
+        assert len(shown) == 3
+        assert set(shown) <= every - {row.completion}
+    assert tune(workshop).rows == len(rows)
 
 
 class Mute:

@@ -96,10 +96,9 @@ def wall_of(
 
 def not_checked_by_wall(table: ScoreTable, verdict: WallVerdict) -> list[str]:
     """Return what the verdict does not rest on, because the scores do not show it."""
-    unseen = ("coverage", *UNSEEN)
-    found = [c.name for c in verdict.conditions if c.holds is None and c.name in unseen]
-    if "coverage" in found:
-        found[found.index("coverage")] = "families"
+    found = [c.name for c in verdict.conditions if c.holds is None and c.name in UNSEEN]
+    if any(t.is_counted and not t.family for t in verdict.tries):
+        found.insert(0, "families")
     if not any(c.replies_digest or c.prompt_digest for c in table.columns):
         found.append("whether the tries are distinct (each name was taken as one)")
     if not any(c.model for c in table.columns):

@@ -6,7 +6,6 @@ import csv
 import difflib
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from harness.engine.scores.source import Source, Tasked
@@ -151,9 +150,3 @@ def _number(value: Any, *, place: str, what: str) -> float:
             "no answer"
         )
     return number
-
-
-def is_header(path: Path, first: str) -> bool:
-    """Tell whether a first line looks like the header of the long form."""
-    names = {cell.strip().strip('"').lower() for cell in first.split(",")}
-    return "case" in names or "score" in names

@@ -20,6 +20,12 @@ from harness.surface.words import clean
 @scores_options("primary")
 @click.option("--candidate", metavar="NAME", help="Needed for a task.")
 @click.option("--baseline", metavar="NAME", help="Default: the best recorded prompt.")
+@click.option(
+    "--two-by-two",
+    nargs=4,
+    metavar="PLAIN RAG TUNED BOTH",
+    help="Four recorded candidates: what each of two factors does, and both together.",
+)
 @options(candidates=True)
 @click.pass_obj
 def command(
@@ -30,6 +36,7 @@ def command(
     primary: str | None,
     candidate: str | None,
     baseline: str | None,
+    two_by_two: tuple[str, ...] | None,
     base_url: str | None,
     as_json: bool,
 ) -> int:

@@ -12,7 +12,6 @@ from importlib.util import find_spec
 
 import click
 
-from harness.core.prompts import training_row
 from harness.engine.evaluate import Requests
 from harness.engine.project import task_names
 from harness.engine.tasks import Task, candidate_names, repeated_inputs
@@ -123,4 +122,4 @@ def _render_everything(task: Task) -> None:
     if task.settings.tune:
         for case in task.split("train"):
             if case.reference is not None:
-                training_row(task.prompts[task.settings.tune.prompt], case)
+                requests.training_row(task.settings.tune.prompt, case)

@@ -33,6 +33,9 @@ from harness.surface.cli.app import App, options
     help="Ask each case N times; with other repeats than the task's it is no try.",
 )
 @click.option("--max-cost", type=click.FloatRange(min=0), metavar="USD", help="Spend at most this.")
+@click.option(
+    "--override-boundary", metavar="REASON", help="Send internal cases outside; recorded for ever."
+)
 @click.option("--batch", is_flag=True, help="Use the provider's batch API, and wait.")
 @options(candidates=True)
 @click.pass_obj
@@ -48,6 +51,7 @@ def command(
     sample: int | None,
     repeats: int | None,
     max_cost: float | None,
+    override_boundary: str | None,
     batch: bool,
     base_url: str | None,
     as_json: bool,
@@ -79,6 +83,7 @@ def command(
             base_url=base_url,
             is_offline=offline,
             is_quiet=as_json,
+            override_boundary=override_boundary,
             extra=[
                 *(f"--floor={f}" for f in floor),
                 *(f"--{name}={value}" for name, value in chosen.items() if value is not None),

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import click
 
 from harness.engine.evaluate import Requests, cases_of
+from harness.engine.optimise import OptimiseWish
 from harness.engine.tasks import Task
 from harness.records import Candidate
 from harness.surface.cli.app import App, options
+from harness.surface.cli.optimising import optimise_now, optimise_options
 
 
 @click.command("ladder")
 @click.argument("task")
 @click.option("--candidate", multiple=True, help="Also this candidate; repeatable.")
 @click.option("--show", is_flag=True, help="Show what was recorded; ask nothing.")
+@click.option("--max-cost", type=click.FloatRange(min=0), metavar="USD", help="Spend at most this.")
+@optimise_options
 @options(candidates=True)
 @click.pass_obj
 def command(
@@ -21,6 +27,8 @@ def command(
     task: str,
     candidate: tuple[str, ...],
     show: bool,
+    max_cost: float | None,
+    optimising: OptimiseWish | None,
     base_url: str | None,
     as_json: bool,
 ) -> int:
@@ -57,8 +65,23 @@ def command(
                     app.say(f"left out: {name}: {refusal}")
                 else:
                     names.append(name)
-            run = run_evals(loaded, names, store=app.project.store, base_url=base_url)
+            cap = [] if max_cost is None else [f"--max-cost={max_cost}"]
+            run = run_evals(loaded, names, store=app.project.store, base_url=base_url, extra=cap)
             completed(run)
+            if optimising is not None:
+                wish = replace(optimising, max_cost_usd=max_cost)
+                made = optimise_now(app, loaded, wish, base_url=base_url)
+                loaded = app.task(task)
+                if made.names:
+                    completed(
+                        run_evals(
+                            loaded,
+                            made.names,
+                            store=app.project.store,
+                            base_url=base_url,
+                            extra=cap,
+                        )
+                    )
         ladder = read_ladder(loaded, app.store)
         kept = [c.cluster for c in scored_cases(loaded, ladder)]
         tries = build_tries(try_scores(loaded, ladder), kept)

@@ -99,7 +99,9 @@ def wall_json(
         "need_cases": verdict.need_cases,
         "cases": len(table.cases),
         "tries": verdict.tries,
-        "conditions": verdict.conditions,
+        "conditions": [  # by hand: a record leaves out what is None, and None is said here
+            {"name": c.name, "holds": c.holds, "text": c.text} for c in verdict.conditions
+        ],
         "not_checked": list(gaps),
         "missing": {t.candidate: t.missing for t in verdict.tries if t.missing},
         "reason": verdict.reason,

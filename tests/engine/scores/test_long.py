@@ -84,7 +84,10 @@ BROKEN = {
     "negative": ("case,try,score\na,one,-0.5\n", "s.csv:2: score -0.5 lies outside"),
     "a second row": ("case,try,score\na,one,1\na,two,1\na,one,1\n", "s.csv:4: case 'a' of 'one'"),
     "two clusters": ("case,try,score,cluster\na,x,1,d\na,y,1,e\n", "cluster 'e' here and 'd'"),
-    "two families": ("case,try,score,family\na,x,1,rag\nb,x,1,few-shot\n", "s.csv:3: 'x' has family"),
+    "two families": (
+        "case,try,score,family\na,x,1,rag\nb,x,1,few-shot\n",
+        "s.csv:3: 'x' has family",
+    ),
     "a family": ("case,try,score,family\na,x,1,magic\n", "s.csv:2: family 'magic' is not one of"),
     "no case": ("case,try,score\n,one,1\n", "s.csv:2: case is empty"),
     "semicolons": ("case;try;score\na;one;1\n", "separated by semicolons"),
@@ -103,7 +106,10 @@ BROKEN = {
     "cut JSON": ('{"case":"a","try":"x","score":1}\n{"case":"b","tr', "s.csv:2: the JSON ends too"),
     "JSON without a score": ('{"case":"a","try":"x"}\n', "s.csv:1: no column 'score'"),
     "JSON that is NaN": ('{"case":"a","try":"x","score":NaN}\n', "s.csv:1: score nan is not a fin"),
-    "JSON that is true": ('{"case":"a","try":"x","score":true}\n', "s.csv:1: score True is not a n"),
+    "JSON that is true": (
+        '{"case":"a","try":"x","score":true}\n',
+        "s.csv:1: score True is not a n",
+    ),
     "other JSON": ('{"rows": 3}', "an unknown JSON file (its fields: rows)"),
     "bytes": (b"\x00\x01\x02\x00", "is no text"),
 }
