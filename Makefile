@@ -6,7 +6,7 @@ TORCH_INDEX ?=
 PIP = .venv/bin/pip --disable-pip-version-check --quiet
 STAMP = .venv/.installed
 
-.PHONY: demo test check studies bench chaos clean install
+.PHONY: demo test check studies calibrate bench chaos clean install
 
 install: $(STAMP)
 
@@ -31,6 +31,10 @@ check: install
 
 studies: install
 	.venv/bin/python -m pytest tests/studies -m study -s
+
+PROCESSES ?= 1
+calibrate: install  # how often the gates err: about 40 minutes of one core; resumes where it was stopped
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 .venv/bin/python -m tests.studies.calibrate --processes $(PROCESSES)
 
 bench: install
 	.venv/bin/python tests/bench/bench.py --out reports/bench.md

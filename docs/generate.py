@@ -61,6 +61,7 @@ def task() -> str:
         ("[judges.NAME]", taskfile.JudgeTable),
         ("[tune]", taskfile.TuneTable),
         ("[budgets]", taskfile.BudgetTable),
+        ("[advise]", taskfile.AdviseTable),
     ]
     for heading, model in tables:
         parts.append(f"## {heading or 'Top level'}\n\n{inspect.getdoc(model)}\n")
@@ -143,7 +144,8 @@ What comes of it:
   `logprobs` and each grade is one digit, the mean of the grades weighted by the probabilities of
   their token (the reason says which). `pairwise`: both orders are asked; a side that wins in both
   scores 1 or 0, and all else is 0.5. A judge that flips on more than 30 % of the pairs with their
-  order cannot tell the two sides apart, and the table says so.
+  order cannot tell the two sides apart, and the table says so; beside it stand wins, ties and
+  losses of each candidate, the win rate, and the exact sign test on the pairs that were decided.
 * With `pass_at`, a value at or above it is 1, and a lower one a miss.
 * An answer that is no verdict is unscored, and counted. A judge that does not answer is a fault of
   the harness, and makes its own score missing; it is no failure of the candidate.

@@ -69,6 +69,8 @@ class BackendError(HarnessError):
 
     `is_retryable` marks what may pass when tried again (429, 5xx, a lost connection);
     `retry_after_s` is the wait that the server asked for, in seconds, where it did.
+    `is_overload` marks an answer that says "too much" (429, 529), after which fewer requests are
+    sent at once; None leaves it to whether a wait was asked for.
     `is_systemic` marks an answer of the system under test itself (a context overflow, a
     refusal to answer): it counts as a failed case, where infrastructure trouble counts as missing.
     """
@@ -82,11 +84,13 @@ class BackendError(HarnessError):
         is_retryable: bool = False,
         retry_after_s: float | None = None,
         is_systemic: bool = False,
+        is_overload: bool | None = None,
     ) -> None:
         super().__init__(message)
         self.is_retryable = is_retryable
         self.retry_after_s = retry_after_s
         self.is_systemic = is_systemic
+        self.is_overload = is_overload
 
 
 class StoreError(HarnessError):

@@ -1,22 +1,24 @@
 """The nouns of the house, each frozen. Knows nothing of disks, clocks, networks or libraries.
 
-A record's identity is the sha256 of its canonical JSON: keys sorted, fields at `None` or empty
-left out (so that a field added later changes no identity recorded before it).
+A record's identity is the sha256 of its canonical JSON (`harness.plain`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import types
-import typing
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
-from functools import cache, lru_cache
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Literal
 
-Json = Any
-"""A value that JSON can hold."""
+from harness.plain import (
+    Json as Json,
+    canonical_json as canonical_json,
+    digest as digest,
+    from_plain as from_plain,
+    to_plain as to_plain,
+)
 
 Split = Literal["train", "dev", "test"]
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
@@ -32,105 +34,11 @@ FAMILIES = (
     "optimised",
 )
 
-# ---------------------------------------------------------------- identity and plain form
-
-
-_SCALARS = frozenset({str, int, float, bool, types.NoneType})
-
-
-@cache
-def _field_names(cls: Any) -> tuple[str, ...]:
-    return tuple(f.name for f in fields(cls))
-
-
-def to_plain(value: object) -> Json:
-    """Return `value` as JSON values; fields of records at `None` or empty are left out."""
-    if type(value) in _SCALARS:  # first, because a run of 100,000 trials holds millions
-        return value
-    if is_dataclass(value) and not isinstance(value, type):
-        plain = ((name, getattr(value, name)) for name in _field_names(type(value)))
-        return {k: to_plain(v) for k, v in plain if v is not None and v not in ((), {})}
-    if isinstance(value, Mapping):
-        return {str(k): to_plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [to_plain(v) for v in value]
-    return value
-
-
-def canonical_json(value: object) -> str:
-    """Return the one JSON text of `value`. Raises ValueError on NaN and infinities."""
-    plain = to_plain(value)
-    return json.dumps(
-        plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    )
-
-
-def digest(value: object) -> str:
-    """Return the sha256 (64 hex digits) of the canonical JSON of `value`."""
-    return hashlib.sha256(canonical_json(value).encode("utf-8", "surrogatepass")).hexdigest()
-
 
 @lru_cache(maxsize=4096)
 def _image_digest(url: str) -> str:
     """A case is identified many times in a run; its megabytes are read once."""
     return hashlib.sha256(url.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-T = typing.TypeVar("T")
-
-
-@cache
-def _field_types(cls: Any) -> dict[str, Any]:
-    return typing.get_type_hints(cls)
-
-
-def from_plain(kind: type[T], plain: Json) -> T:
-    """Return a record of `kind` made from what `to_plain` gave. Unknown keys are an error."""
-    if not isinstance(plain, Mapping):
-        raise TypeError(f"{kind.__name__}: expected an object, got {type(plain).__name__}")
-    hints = _field_types(typing.cast(typing.Hashable, kind))
-    unknown = set(plain) - set(hints)
-    if unknown:
-        raise TypeError(f"{kind.__name__}: unknown fields {sorted(unknown)}")
-    return kind(
-        **_left_out(typing.cast(typing.Hashable, kind))
-        | {name: _revive(hints[name], value) for name, value in plain.items()}
-    )
-
-
-@cache
-def _left_out(cls: Any) -> dict[str, Any]:
-    """Return what `to_plain` leaves out of `cls` though it has no default: None, (), {}."""
-    empty: dict[str, Any] = {}
-    for f in fields(cls):
-        hint = _field_types(cls)[f.name]
-        origin = typing.get_origin(hint)
-        if f.default is not MISSING or f.default_factory is not MISSING:
-            continue
-        if origin is tuple:
-            empty[f.name] = ()
-        elif isinstance(origin, type) and issubclass(origin, Mapping):
-            empty[f.name] = {}
-        elif hint is Any or types.NoneType in typing.get_args(hint):
-            empty[f.name] = None
-    return empty
-
-
-def _revive(hint: Any, value: Json) -> Any:
-    if value is None:
-        return None
-    origin = typing.get_origin(hint)
-    if origin in (typing.Union, types.UnionType):
-        options = [a for a in typing.get_args(hint) if a is not types.NoneType]
-        return _revive(options[0], value) if len(options) == 1 else value
-    if origin is tuple:
-        return tuple(_revive(typing.get_args(hint)[0], v) for v in value)
-    if isinstance(origin, type) and issubclass(origin, Mapping):
-        inner = typing.get_args(hint)[1]
-        return {k: _revive(inner, v) for k, v in value.items()}
-    if isinstance(hint, type) and is_dataclass(hint):
-        return from_plain(hint, value)
-    return value
 
 
 # ---------------------------------------------------------------- what is asked
@@ -368,11 +276,15 @@ class Run:
     repeats: int = 1
     aggregates: tuple[Score, ...] = ()
     repeat_verdict: str | None = None
+    _id: str | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
     def id(self) -> str:
-        """Identity by content: 16 hex digits."""
-        return digest(self)[:16]
+        """Identity by content: 16 hex digits, computed once: a run may hold 100,000 trials."""
+        if self._id is None:
+            object.__setattr__(self, "_id", digest(self)[:16])
+        assert self._id is not None
+        return self._id
 
 
 # ---------------------------------------------------------------- what it means
@@ -518,6 +430,7 @@ class ReleaseVerdict:
     need_cases: int | None = None
     overrides: tuple[str, ...] = ()
     policy_digest: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:
@@ -560,6 +473,7 @@ class ParityFinding:
 class Artifact:
     """A tuned model with its lineage. `digest` covers its files; `license` is the wall verdict or
     the override that allowed it; `template_digest` is of the chat template it was trained with.
+    `is_pilot` marks one that was trained to draw a learning curve: it is never gated or released.
     """
 
     digest: str
@@ -581,6 +495,7 @@ class Artifact:
     metrics: Mapping[str, float] = field(default_factory=dict)
     parity: tuple[ParityFinding, ...] = ()
     folder: str = ""
+    is_pilot: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -594,6 +509,8 @@ class LedgerEntry:
         "override",
         "waiver",
         "label-edit",
+        "audit",
+        "policy",
         "pilot",
         "tune",
         "certificate",

@@ -17,7 +17,8 @@ PARSERS = {
 }  # fmt: skip
 ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "harness.errors": (set(), set()),
-    "harness.records": ({"errors"}, set()),
+    "harness.plain": (set(), set()),
+    "harness.records": ({"errors", "plain"}, set()),
     "harness.core": ({"records", "errors", "core"}, {"numpy", "scipy", "jinja2"}),
     "harness.checks": ({"records", "errors", "ports", "checks"}, PARSERS | {"numpy"}),
     "harness.ports": ({"records", "errors", "ports"}, {"pluggy"}),
@@ -38,7 +39,7 @@ REACHES_OUT = {
     "os", "io", "pathlib", "tempfile", "shutil", "socket", "http", "urllib", "subprocess",
     "sqlite3", "time", "datetime", "random", "asyncio", "threading", "logging", "secrets",
 }  # fmt: skip
-NO_REACH = {"harness.records", "harness.errors", "harness.core"}
+NO_REACH = {"harness.plain", "harness.records", "harness.errors", "harness.core"}
 NO_NETWORK = {"harness.checks", "harness.ports", "harness.store"}
 # Plugins stand alone, but for what is shared by law (docs/decisions/0007): the one renderer of
 # tuning and inference, and what every backend over HTTP needs to keep a key and read a failure.

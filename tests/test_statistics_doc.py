@@ -14,8 +14,18 @@ import pytest
 from harness.core.coverage import PROFILES
 from harness.core.forecast import wall_power
 from harness.core.looks import alpha_left, alpha_of_look
+from tests.studies.calibrate.table import (
+    END,
+    SECTIONS,
+    START,
+    page_block,
+    read,
+    report_text,
+    standing,
+)
 
-PAGE = (Path(__file__).resolve().parents[1] / "docs/statistics.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = (ROOT / "docs/statistics.md").read_text(encoding="utf-8")
 FILES = ("md", "py", "toml", "json")
 NAMES = sorted(
     name
@@ -23,8 +33,9 @@ NAMES = sorted(
     if name.rpartition(".")[2] not in FILES
 )
 MODULES = (
-    "bounds", "coverage", "forecast", "looks", "measures", "needs", "pairs", "parity", "reach",
-    "release", "release_checks", "tries", "wall",
+    "bounds", "ceilings", "corrections", "coverage", "forecast", "looks", "measures", "needs",
+    "pairs", "parity", "preferences", "reach", "release", "release_checks", "sequences", "tries",
+    "wall",
 )  # fmt: skip
 
 
@@ -115,3 +126,18 @@ def test_the_forecast_in_brackets_is_what_the_forecast_says() -> None:
         for gap, cell in zip((0.10, 0.15, 0.20, 0.30), cells.split("|"), strict=True):
             said = float(cell.partition("(")[2].partition(")")[0])
             assert wall_power(int(cases), gap=gap) == pytest.approx(said, abs=0.02)
+
+
+def test_the_tables_of_the_calibration_are_those_of_its_committed_counts() -> None:
+    counts = read(ROOT / "reports/calibration.json")
+    shown = PAGE.partition(START)[2].partition(END)[0].strip()
+    assert shown == page_block(counts).strip(), "run `make calibrate`, or it with --report"
+    report = (ROOT / "reports/calibration.md").read_text(encoding="utf-8")
+    assert report == report_text(counts)
+
+
+def test_no_promise_of_the_calibration_is_broken_and_each_rests_on_a_thousand_runs() -> None:
+    rows = read(ROOT / "reports/calibration.json")["cells"]
+    assert {row["section"] for row in rows} <= set(SECTIONS)
+    assert min(row["runs"] for row in rows) >= 1000
+    assert [row for row in rows if standing(row) == "**broken**"] == []

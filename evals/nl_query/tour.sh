@@ -7,7 +7,7 @@ began=$(date +%s)
 
 say harness data look nl_query --rows 2
 say harness eval nl_query --candidate reference
-say harness ladder nl_query
+say harness ladder nl_query --only-files  # the eight prompts written for this task
 say harness wall nl_query          # exit 0 is WALL: anything else ends the tour here
 say harness tune nl_query
 say harness eval nl_query --candidate tuned

@@ -6,7 +6,7 @@ audit can be left and taken up again, and nobody can draw until it pleases.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -39,12 +39,17 @@ class Sample:
 
 
 def draw_sample(
-    case_ids: Sequence[str], failed_by_all: Collection[str], *, judged: Collection[str] = ()
+    case_ids: Sequence[str],
+    failed_by_all: Collection[str],
+    *,
+    judged: Collection[str] = (),
+    again: Collection[str] = (),
 ) -> Sample:
     """Return the sample: 30 random cases, up to 25 more that every try fails, and random passes,
     so that there are at least as many as of those.
 
     `judged` are the cases that a person has read already; of those beyond the 30 they come first.
+    `again` are those that changed since they were read: they are always part of it.
     """
     ranked = sorted(case_ids, key=_place("sample"))
     random, rest = ranked[:RANDOM], ranked[RANDOM:]
@@ -53,10 +58,12 @@ def draw_sample(
     hard = [c for c in rest if c in failed][:HARD]
     passes = sum(c not in failed for c in random)
     mixed_in = [c for c in rest if c not in failed][: max(0, len(hard) - passes)]
+    drawn = {*random, *hard, *mixed_in}
+    mixed_in += [c for c in rest if c in set(again) and c not in drawn]
     return Sample(random=tuple(random), hard=tuple(hard), mixed_in=tuple(mixed_in))
 
 
-def _place(what: str):  # type: ignore[no-untyped-def]
+def _place(what: str) -> Callable[[str], str]:
     return lambda case_id: digest([what, case_id])
 
 

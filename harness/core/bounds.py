@@ -49,17 +49,6 @@ def missing_share(values: Any) -> float:
     return float(np.isnan(as_scores(values)).mean())
 
 
-def average_repeats(values: Any) -> Array:
-    """Return one score a case from N x repeats; repeats reduce noise within a case only.
-
-    A case is missing where every repeat is. Source: Miller (2024), arXiv 2411.00640, section 3.
-    """
-    scores = as_scores(values)
-    seen = ~np.isnan(scores)
-    total = np.where(seen, scores, 0.0).sum(axis=1)
-    return np.where(seen.any(axis=1), total / np.maximum(seen.sum(axis=1), 1), np.nan)
-
-
 def cluster_codes(clusters: Clusters, n: int) -> tuple[Codes, int]:
     """Return each case's cluster as 0..G-1, and G. Raises UsageError where lengths differ."""
     if clusters is None:
@@ -255,37 +244,6 @@ def paired_error(differences: Any, clusters: Clusters) -> float:
 # ---------------------------------------------------------------- the best of many
 
 
-def max_t_bounds(
-    scores: Any,
-    clusters: Clusters,
-    *,
-    alpha: float = 0.05,
-    planned: int = 50,
-    draws: int = 2000,
-    seed: int = 0,
-) -> tuple[Estimate, ...]:
-    """Return bounds of each column that hold for all of `planned` tries together. Shape: N x K.
-
-    The best of many looks better than it is. A multiplier bootstrap over clusters is exactly
-    N(0, Z'Z), so draws come from the K x K correlation; tries not yet made are taken to
-    correlate like those made. The quantile of the largest t becomes an alpha for each column.
-    Source: Romano & Wolf (2005), Econometrica 73:1237-1282; the Bonferroni bound caps it.
-    """
-    table = as_scores(scores)
-    means, cov, groups = clustered_means(table, clusters)
-    if groups < 2:
-        return means_bounds(table, clusters, alpha=alpha)
-    each = max_t_alpha(cov, groups, alpha=alpha, planned=planned, draws=draws, seed=seed)
-    lower, upper = korn_graubard(means, np.sqrt(np.diag(cov)), groups=groups, alpha=each)
-    return tuple(
-        Estimate(
-            mean=float(m), lower=float(lo), upper=float(up), n=len(table), clusters=groups,
-            alpha=alpha,
-        )
-        for m, lo, up in zip(means, lower, upper, strict=True)
-    )  # fmt: skip
-
-
 def max_t_alpha(
     cov: Array,
     groups: int,
@@ -297,7 +255,11 @@ def max_t_alpha(
 ) -> float:
     """Return the error rate for each of `planned` tries that keeps all together at `alpha`.
 
-    Shape: K x K covariance of the means of the tries made so far.
+    Shape: K x K covariance of the means of the tries made so far. The best of many looks better
+    than it is. A multiplier bootstrap over clusters is exactly N(0, Z'Z), so draws come from the
+    K x K correlation; tries not yet made are taken to correlate like those made. The quantile of
+    the largest t becomes an alpha for each try. Source: Romano & Wolf (2005), Econometrica
+    73:1237-1282; the Bonferroni bound caps it.
     """
     from scipy import special
 

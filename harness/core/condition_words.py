@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 
+from harness.core.audit import audit_text, named
 from harness.core.coverage import LABELS
 from harness.core.measures import Measures, WallInput
-from harness.core.needs import CLUSTERS_FOR_WALL
+from harness.core.planning import CLUSTERS_FOR_WALL
 from harness.core.reach import TREND_ALPHA
 from harness.core.words import chance, count, percent, points
 
@@ -83,12 +84,15 @@ def control(evidence: WallInput, seen: Measures) -> str:
     return (
         f"the reference answers score {percent(seen.control)} under the same grader "
         f"({percent(evidence.target)} needed)"
+        + (f"; it fails {named(evidence.control_missed)}" if evidence.control_missed else "")
     )
 
 
 def labels(evidence: WallInput) -> str:
     """Return condition (f)."""
     ceiling = evidence.label_ceiling
+    if evidence.audit is not None and (ceiling is not None or LABELS not in evidence.waivers):
+        return audit_text(evidence.audit)
     if ceiling is not None:
         return (
             f"labels audited on {count(ceiling.n, 'case')}: right in {percent(ceiling.mean)} "

@@ -90,17 +90,13 @@ def contrast(
     scores, sizes = table[:, used], np.array([weights[k] for k in used], dtype=np.float64)
     scale = float(sizes[sizes > 0].sum())
     gone = np.isnan(scores)
-    low = _bounds(np.where(gone, np.where(sizes > 0, 0.0, 1.0), scores), sizes / scale, clusters, alpha)
+    each = sizes / scale
+    worst = np.where(gone, np.where(sizes > 0, 0.0, 1.0), scores)
+    low = paired_bounds((worst * each).sum(axis=1), clusters, alpha=alpha)
     if gone.any():
-        kind = np.where(gone, np.where(sizes > 0, 1.0, 0.0), scores)
-        high = _bounds(kind, sizes / scale, clusters, alpha)
-        there = ~gone.any(axis=1)
-        mean = float((scores[there] * (sizes / scale)).sum(axis=1).mean()) if there.any() else low.mean
-        low = replace(low, mean=mean, upper=high.upper, n=int(there.sum()))
-    return replace(
-        low, mean=low.mean * scale, lower=low.lower * scale, upper=low.upper * scale
-    )
-
-
-def _bounds(scores: Array, weights: Array, clusters: Clusters, alpha: float) -> Estimate:
-    return paired_bounds((scores * weights).sum(axis=1), clusters, alpha=alpha)
+        kindest = np.where(gone, np.where(sizes > 0, 1.0, 0.0), scores)
+        high = paired_bounds((kindest * each).sum(axis=1), clusters, alpha=alpha)
+        whole = (scores[~gone.any(axis=1)] * each).sum(axis=1)
+        mean = float(whole.mean()) if len(whole) else low.mean
+        low = replace(low, mean=mean, upper=high.upper, n=len(whole))
+    return replace(low, mean=low.mean * scale, lower=low.lower * scale, upper=low.upper * scale)

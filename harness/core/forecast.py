@@ -13,8 +13,8 @@ import numpy as np
 from harness.core.bounds import Array, korn_graubard, t_quantile
 from harness.core.coverage import profile_named
 from harness.core.looks import ALPHA_FIRST
-from harness.core.needs import CLUSTERS_FOR_WALL, Z_80
-from harness.core.planning import independent
+from harness.core.needs import Z_80
+from harness.core.planning import CLUSTERS_FOR_WALL, independent
 from harness.core.reach import REACH_LIMIT, is_climbing, reach_chance, trend, window_size
 from harness.core.words import about, chance, count, percent, points
 

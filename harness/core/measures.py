@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from harness.core.audit import LabelAudit
 from harness.core.bounds import (
     Array,
     Clusters,
@@ -17,6 +18,7 @@ from harness.core.bounds import (
     largest_cluster_share,
     max_t_alpha,
 )
+from harness.core.ceilings import Ceiling, oracle_ceiling
 from harness.core.coverage import Profile
 from harness.core.needs import Pace
 from harness.core.planning import CLUSTERS_FOR_WALL, LARGEST_SHARE
@@ -28,7 +30,7 @@ from harness.core.reach import (
     trend,
     window_size,
 )
-from harness.core.tries import TryScores
+from harness.core.tries import TryScores, failed_by_all
 from harness.records import Condition, Estimate
 
 
@@ -55,7 +57,9 @@ class WallInput:
     whether the models that gave scores are certified, None where no model did: unless it holds,
     neither a wall nor a shipped prompt may rest on the scores.
     `unseen` names the conditions that a table made elsewhere cannot show (coverage, positive
-    control, labels): they stay unchecked, and decide nothing.
+    control, labels): they stay unchecked, and decide nothing. `audit` is what people said of the
+    labels; `control_missed` names the cases whose own reference the evals fail. `case_ids` name
+    the cases, where they have names.
     """
 
     task: str
@@ -83,11 +87,14 @@ class WallInput:
     notes: Sequence[str] = ()
     judges: Condition | None = None
     unseen: Collection[str] = ()
+    audit: LabelAudit | None = None
+    control_missed: Sequence[str] = ()
+    case_ids: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measures:
-    """What the counted tries say. `means` take missing as solved; `best` indexes counted tries."""
+    """What the counted tries say. `best` indexes them, `unsolved` the cases that none solved."""
 
     n: int
     clusters: int
@@ -108,7 +115,8 @@ class Measures:
     largest_share: float
     effective: float
     control: float | None
-    ceiling: float
+    ceiling: Ceiling
+    unsolved: tuple[int, ...]
     pace: Pace
 
     @property
@@ -118,9 +126,14 @@ class Measures:
 
 
 def measure(
-    evidence: WallInput, table: Array, profile: Profile, *, names: Sequence[str]
+    evidence: WallInput,
+    table: Array,
+    profile: Profile,
+    *,
+    names: Sequence[str],
+    repeats: Array | None = None,
 ) -> Measures:
-    """Return what the counted tries say. Shape: N x K, missing as NaN."""
+    """Return what the counted tries say. Shapes: N x K, missing as NaN; N x K x r its repeats."""
     n, tries = table.shape
     solved = at_worst(table, missing=1.0)
     means, cov, groups = clustered_means(solved, evidence.clusters)
@@ -183,6 +196,7 @@ def measure(
         largest_share=largest_cluster_share(evidence.clusters, n),
         effective=effective_clusters(evidence.clusters, n),
         control=control,
-        ceiling=float(solved.max(axis=1).mean()),
+        ceiling=oracle_ceiling(table if repeats is None else repeats),
+        unsolved=failed_by_all(table),
         pace=Pace(means=means, cov=cov, best=best, window=m),
     )

@@ -6,22 +6,18 @@ model wrote can lose a field, name one that is not there, open a turn of its own
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import jinja2
 
-from harness.core.prompts import parse_prompt
 from harness.errors import TaskError
 from harness.records import Prompt
 
 _MARK = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}", re.DOTALL)
 _OPENING = re.compile(r"\{\{|\{%|\{#")
 _TURN = re.compile(r"^@(?:system|user|assistant|examples)[ \t]*$", re.MULTILINE)
-_CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]+")
 ADDED = "system"
 """The section that a rewritten prompt may have though its seed has none."""
 
@@ -77,10 +73,6 @@ def _check(made: Prompt, marks: tuple[str, ...]) -> None:
         unfinished = _OPENING.search(_MARK.sub("", text))
         if unfinished:
             raise TaskError(f"{unfinished[0]!r} in {role} opens something that is never closed")
-        try:
-            jinja2.Environment().parse(text)  # noqa: S701 - nothing is rendered here
-        except jinja2.TemplateSyntaxError as exc:
-            raise TaskError(f"{role}: line {exc.lineno}: {exc.message}") from exc
         if re.search("[\ud800-\udfff]", text):
             raise TaskError(f"half a surrogate pair in {role}: no file can hold it")
     found = marks_of(made)
@@ -89,37 +81,13 @@ def _check(made: Prompt, marks: tuple[str, ...]) -> None:
         raise TaskError(f"the prompt has lost {lost[0]}: the model would not see it")
     foreign = [m for m in found if m not in marks]
     if foreign:
-        raise TaskError(
-            f"{foreign[0]} stands for nothing: only {', '.join(marks) or 'no mark'} may"
-        )
+        raise TaskError(f"{foreign[0]} fills in nothing: only {', '.join(marks) or 'no mark'} may")
+    for role, text in made.sections:
+        try:
+            jinja2.Environment().parse(text)  # noqa: S701 - nothing is rendered here
+        except jinja2.TemplateSyntaxError as exc:
+            raise TaskError(f"{role}: line {exc.lineno}: {exc.message}") from exc
 
 
 def _as_read(text: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n").strip("\n").rstrip()
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{json.dumps(k)} = {_toml(v)}" for k, v in value.items()) + " }"
-    if isinstance(value, list):
-        return "[" + ", ".join(map(_toml, value)) + "]"
-    # JSON's texts, numbers and truth values are TOML's too
-    return json.dumps(value, ensure_ascii=False)
-
-
-def prompt_file(prompt: Prompt, *, settings: Mapping[str, Any], note: str) -> str:
-    """Return the file of a rewritten prompt. `settings` are those of its seed's file.
-
-    Raises TaskError where reading it would give another prompt than `prompt`.
-    """
-    head = {k: v for k, v in settings.items() if k not in ("family", "note")}
-    head = {"family": prompt.family} | head | {"note": _CONTROL.sub(" ", note).strip()}
-    lines = [f"{key} = {_toml(value)}" for key, value in head.items()]
-    body = [f"@{role}\n{text}\n" if text else f"@{role}\n" for role, text in prompt.sections]
-    text = "\n".join(["+++", *lines, "+++", *body])
-    read = parse_prompt(
-        text, name=prompt.name, path=prompt.name, schema=prompt.schema, tools=prompt.tools
-    )
-    if read.digest != prompt.digest:
-        raise TaskError(f"prompt {prompt.name}: a file cannot hold its texts as they were tried")
-    return text

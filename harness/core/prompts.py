@@ -165,9 +165,7 @@ def training_row(
             f"{prompt.path or prompt.name}: case {case.id!r}: "
             "tuning takes no tools and no images yet"
         )
-    request = render(
-        prompt, case, examples=examples, documents=documents, decoding=Decoding()
-    )
+    request = render(prompt, case, examples=examples, documents=documents, decoding=Decoding())
     return TrainingRow(
         case_id=case.id,
         messages=request.messages,
@@ -193,6 +191,14 @@ def check_text(source: str, names: Collection[str], *, place: str) -> None:
         raise TaskError(f"{place}: {unknown[0]!r} is undefined. What it may name: {known}.")
 
 
+def names_in(source: str) -> list[str] | None:
+    """Return what a template is filled with, sorted; None where it is no template by itself."""
+    try:
+        return sorted(meta.find_undeclared_variables(_environment().parse(source)))
+    except jinja2.TemplateSyntaxError:
+        return None
+
+
 def fill_text(source: str, values: Mapping[str, Json], *, place: str) -> str:
     """Return a template of no prompt with `values` in it. Raises TaskError naming `place`."""
     try:
@@ -207,8 +213,9 @@ def _turns(prompt: Prompt, example: Case, documents: Sequence[Json]) -> list[Mes
     if example.reference_text is None:
         raise TaskError(f"{example.line or example.id}: an example needs a reference")
     reply = reply_for(prompt, example.reference, text=example.reference_text)
+    asked = _fill(user, example, prompt, documents)
     return [
-        Message(role="user", content=_fill(user, example, prompt, documents), images=example.images),
+        Message(role="user", content=asked, images=example.images),
         Message(role="assistant", content=reply),
     ]
 

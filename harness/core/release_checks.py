@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -244,6 +245,10 @@ def judge_budget(budget: Budget, *, alpha: float, block_alpha: float) -> Judged:
         return _fact(name, "BLOCK", f"{name} at least {lower:.3g}{unit} ({limit})")
     if upper is None or np.isinf(upper):
         text = f"{name}: {count(len(values), 'case')} are too few for an upper bound ({limit})"
+        need = _cases_for_quantile(budget.quantile, alpha=alpha) if upper is None else None
+        if need is not None and need > len(values):
+            text += f"; {need} are needed"
+            return _fact(name, "INSUFFICIENT_EVIDENCE", text, need=need)
         return _fact(name, "INSUFFICIENT_EVIDENCE", text)
     answer: ReleaseAnswer = "SHIP" if upper <= budget.limit else "INSUFFICIENT_EVIDENCE"
     return _fact(name, answer, f"{name} at most {upper:.3g}{unit} ({limit})")
@@ -277,7 +282,28 @@ def judge_advantage(advantage: Advantage, *, alpha: float, block_alpha: float) -
         answer = "BLOCK"
     elif shown.upper < 0:
         answer = "SHIP"
-    return _fact(name, answer, f"{name} {_change(shown, is_ratio=is_ratio)}")
+    text, need = f"{name} {_change(shown, is_ratio=is_ratio)}", None
+    if answer == "INSUFFICIENT_EVIDENCE":
+        text += ": not shown to be lower"
+        need = _need_of_mean(shown, n=len(mine), alpha=alpha)
+        text += f"; about {count(need, 'case')} would settle it" if need is not None else ""
+    return _fact(name, answer, text, need=need)
+
+
+def _need_of_mean(shown: Estimate, *, n: int, alpha: float) -> int | None:
+    """Return about how many cases show a mean on the side of 0 where it now lies."""
+    from scipy import special
+
+    t = float(special.stdtrit(max(shown.clusters - 1, 1), 1 - alpha))
+    error = (shown.upper - shown.mean) / t
+    return cases_for_difference(abs(shown.mean), error=error, n=n, alpha=alpha) if error else None
+
+
+def _cases_for_quantile(quantile: float | None, *, alpha: float) -> int | None:
+    """Return how many cases the upper bound of a quantile needs to exist: q**n <= alpha."""
+    if quantile is None or not 0 < quantile < 1:
+        return None
+    return math.ceil(math.log(alpha) / math.log(quantile))
 
 
 def _change(shown: Estimate, *, is_ratio: bool) -> str:
@@ -287,8 +313,9 @@ def _change(shown: Estimate, *, is_ratio: bool) -> str:
     return f"{mean:.2f} times the baseline's ({low:.2f} to {high:.2f})"
 
 
-def _fact(name: str, answer: ReleaseAnswer, text: str) -> Judged:
-    return Judged(check=Check(name=name, kind="budget", answer=answer, text=text))
+def _fact(name: str, answer: ReleaseAnswer, text: str, *, need: int | None = None) -> Judged:
+    check = Check(name=name, kind="budget", answer=answer, text=text)
+    return Judged(check=check, need_cases=need)
 
 
 def judge_condition(condition: Condition) -> Judged:

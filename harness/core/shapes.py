@@ -66,7 +66,9 @@ def shape_of(references: Sequence[Json], clusters: Sequence[str], *, is_train: b
     usual = int(median(lengths))
     words = "Reply with the answer alone: no explanation."
     if len(lengths) >= 5:
-        words += f" About {usual} {'word' if usual == 1 else 'words'}; {lengths[-1]} at most."
+        words += (
+            f" About {usual} {'word' if usual == 1 else 'words'}; rarely more than {lengths[-1]}."
+        )
     return Shape(words=words, why_no_schema="the references are free text")
 
 
@@ -117,12 +119,12 @@ def _schema(values: Sequence[Json], clusters: Sequence[str], *, least: int, dept
     for kind in sorted(groups):
         some = [values[n] for n in groups[kind]]
         of = [clusters[n] for n in groups[kind]]
-        found.append(_of_kind(kind, some, of, least=least, depth=depth))
+        found.append(_of_kind(kind, some, clusters=of, least=least, depth=depth))
     return found[0] if len(found) == 1 else {"anyOf": found} if found else {}
 
 
 def _of_kind(
-    kind: str, values: Sequence[Json], clusters: Sequence[str], *, least: int, depth: int
+    kind: str, values: Sequence[Json], *, clusters: Sequence[str], least: int, depth: int
 ) -> Json:
     if kind == "string":
         labels = _labels(list(zip(values, clusters, strict=True)), least=max(2, least))

@@ -29,21 +29,22 @@ class Missed:
     held_back: Json = None
 
 
-def tips_from(missed: Sequence[Missed], wants: Mapping[str, str]) -> list[str]:
-    """Return up to six tips, what went wrong most often first. `wants` says what each eval wants.
+def tips_from(missed: Sequence[Missed], wants: Mapping[str, str], *, told: str = "") -> list[str]:
+    """Return up to six tips, what went wrong most often first. `wants` says what each eval wants;
+    the words of `told` stand in the prompt already, and give nothing away.
 
     A reason is used where at least two cases were missed for it, once what is special to a case
     (quoted texts, numbers) is taken out; the names of evals alone make no tip.
     """
-    told: Counter[tuple[str, str]] = Counter()
+    said: Counter[tuple[str, str]] = Counter()
     by_eval: Counter[str] = Counter()
     for one in missed:
         by_eval[one.name] += 1
-        reason = general(one)
+        reason = general(one, told=told)
         if reason:
-            told[one.name, reason] += 1
+            said[one.name, reason] += 1
     tips: dict[str, int] = {}
-    for (_, reason), times in told.items():
+    for (_, reason), times in said.items():
         if times > 1:
             tips[f"A frequent mistake: {reason}. Do not make it."] = times
     for name, times in by_eval.items():
@@ -52,7 +53,7 @@ def tips_from(missed: Sequence[Missed], wants: Mapping[str, str]) -> list[str]:
     return sorted(tips, key=lambda tip: (-tips[tip], tip))[:MOST_TIPS]
 
 
-def general(missed: Missed) -> str:
+def general(missed: Missed, *, told: str = "") -> str:
     """Return the reason of a miss without what is special to its case; empty where that tells
     nothing, or where it would tell something of the case's reference.
     """
@@ -62,6 +63,7 @@ def general(missed: Missed) -> str:
     plain = re.sub(r"\s+", " ", _SPECIFIC.sub("…", first)).strip().rstrip(".")
     words = {w.lower() for w in _WORD.findall(plain)}
     secrets = {w.lower() for text in _leaves(missed.held_back) for w in _WORD.findall(text)}
+    secrets -= {w.lower() for w in _WORD.findall(told)}
     return "" if words & secrets or len(words) < 3 else plain[:200]
 
 

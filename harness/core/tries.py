@@ -17,7 +17,8 @@ class TryScores:
     """One run over dev as the gate reads it: a score a case, None or NaN = missing.
 
     A case that the system under test failed to answer scores 0; only infrastructure trouble is
-    missing. Digests say what is the same try. `is_countable` is false for partial runs and other
+    missing. `repeats` holds the scores that these are the means of (N x r), where there are more
+    than one. Digests say what is the same try. `is_countable` is false for partial runs and other
     models (cases that were not run are None); `note` says why. `family` is empty where it is
     unknown. The rest is passed on to `Try`.
     """
@@ -25,6 +26,7 @@ class TryScores:
     name: str
     family: str
     scores: Sequence[float | None] | Array
+    repeats: Sequence[Sequence[float | None]] | Array | None = None
     run_id: str = ""
     prompt_digest: str = ""
     decoding_digest: str = ""
@@ -83,6 +85,17 @@ def score_table(tries: Sequence[TryScores], n: int) -> Array:
             )
         table[:, k] = np.asarray(rung.scores, dtype=np.float64)
     return as_scores(table, name="tries")
+
+
+def repeats_table(tries: Sequence[TryScores], n: int) -> Array | None:
+    """Return N x K x r scores, missing as NaN; None unless all have r repeats, two or more."""
+    tables = [np.asarray(t.repeats, dtype=np.float64) for t in tries if t.repeats is not None]
+    if len(tables) < len(tries) or not tables:
+        return None
+    shapes = {table.shape for table in tables}
+    if len(shapes) > 1 or tables[0].ndim != 2 or len(tables[0]) != n or tables[0].shape[1] < 2:
+        return None
+    return as_scores(np.stack(tables, axis=1), name="repeats")
 
 
 def mean_or_none(scores: Array) -> float | None:

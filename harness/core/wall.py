@@ -32,7 +32,14 @@ from harness.core.coverage import (
 from harness.core.measures import Confirmation, Measures, WallInput, measure
 from harness.core.needs import cases_to_settle
 from harness.core.reach import REACH_LIMIT
-from harness.core.tries import TryScores, build_tries, identity_of, repeats_of, score_table
+from harness.core.tries import (
+    TryScores,
+    build_tries,
+    identity_of,
+    repeats_of,
+    repeats_table,
+    score_table,
+)
 from harness.errors import UsageError
 from harness.records import Condition, Try, WallVerdict
 
@@ -66,13 +73,14 @@ def judge_wall(evidence: WallInput) -> WallVerdict:
         coverage = without_families(coverage, profile, tries=len(counted))
     if not counted:
         rungs = build_tries(evidence.tries, evidence.clusters, alpha=evidence.alpha)
-        said = words.Saying("KEEP_PROMPTING", *words.nothing_tried(evidence.task, coverage))
+        said = words.Saying("KEEP_PROMPTING", *words.nothing_tried(evidence, coverage))
         return _verdict(evidence, said, rungs, [_coverage_condition(coverage)], measures=None)
     n = len(counted[0].scores)
     table = score_table(counted, n)
     codes, _ = cluster_codes(evidence.clusters, n)
     evidence = replace(evidence, clusters=codes)
-    measures = measure(evidence, table, profile, names=[rung.name for rung in counted])
+    names = [rung.name for rung in counted]
+    measures = measure(evidence, table, profile, names=names, repeats=repeats_table(counted, n))
     best = next(k for k, rung in enumerate(evidence.tries) if rung is counted[measures.best])
     rungs = build_tries(evidence.tries, evidence.clusters, best=best, alpha=evidence.alpha)
     conditions = [_coverage_condition(coverage), *_conditions(evidence, measures)]
@@ -192,7 +200,9 @@ def _decide(
         need = _need(evidence, seen)
         said = words.insufficient(evidence, seen, counted[seen.best].name, need)
         return words.Saying("INSUFFICIENT_EVIDENCE", *said, need_cases=need)
-    return words.Saying("KEEP_PROMPTING", *words.searching(evidence, seen))
+    return words.Saying(
+        "KEEP_PROMPTING", *words.searching(evidence, seen, coverage, counted[seen.best].name)
+    )
 
 
 def _shipping(

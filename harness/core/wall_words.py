@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from harness.core import next_steps
+from harness.core.audit import named
 from harness.core.bounds import at_worst, mean_bounds
 from harness.core.condition_words import more_tries, next_tries, sure
 from harness.core.coverage import Coverage
 from harness.core.measures import Measures, WallInput
-from harness.core.needs import CLUSTERS_FOR_WALL, MOST_TIMES
+from harness.core.needs import MOST_TIMES
+from harness.core.planning import CLUSTERS_FOR_WALL
 from harness.core.tries import TryScores
 from harness.core.words import chance, count, listed, percent, points
 from harness.records import Condition, Estimate, Try, WallAnswer
@@ -33,11 +35,11 @@ class Saying:
 # ---------------------------------------------------------------- answers
 
 
-def nothing_tried(task: str, coverage: Coverage) -> Said:
+def nothing_tried(evidence: WallInput, coverage: Coverage) -> Said:
     """No complete run yet."""
     return (
         "No wall yet: no complete run over dev is recorded. " + _owed(coverage),
-        f"Run the prompts of {task or 'the task'} over dev.",
+        next_steps.start(evidence),
     )
 
 
@@ -101,16 +103,16 @@ def fix_data(evidence: WallInput, seen: Measures, holds: Mapping[str, bool | Non
                 f"this grader (target {target}): the grader or the references are broken, and no "
                 "prompt can be judged by them."
             ),
-            "Look at the cases that the reference misses, and mend the check or the reference.",
+            next_steps.mend_control(evidence),
         )
     ceiling = evidence.label_ceiling
     at_most = percent(ceiling.upper) if ceiling is not None else "less"
     return (
         (
-            f"The audit finds too many wrong labels: at most {at_most} can be right, so the "
-            f"target of {target} is out of reach for any model."
+            f"The audit finds too many wrong labels{_which(evidence)}: at most {at_most} can be "
+            f"right, so the target of {target} is out of reach for any model."
         ),
-        "Correct the labels; recorded replies are scored again and the tries are kept.",
+        next_steps.mend_labels(evidence),
     )
 
 
@@ -125,15 +127,9 @@ def _owed(coverage: Coverage) -> str:
     return " ".join(parts)
 
 
-def _write_more(coverage: Coverage) -> str:
-    if coverage.owed:
-        return (
-            f"Write a prompt of {listed(coverage.owed)}, or waive it with a reason under [waivers] "
-            "in task.toml."
-        )
-    if coverage.families_short:
-        return "Write a prompt of a family that was not tried: a waived one does not count."
-    return "Write another prompt: repeats of a prompt, or of all its replies, count once."
+def _which(evidence: WallInput) -> str:
+    audit = evidence.audit
+    return f" ({named(audit.wrong)})" if audit is not None and audit.wrong else ""
 
 
 def uncovered(evidence: WallInput, seen: Measures, coverage: Coverage) -> Said:
@@ -148,7 +144,7 @@ def uncovered(evidence: WallInput, seen: Measures, coverage: Coverage) -> Said:
         )
     if seen.upper >= evidence.target:
         parts.append(f"{seen.upper_name} may be at the target: up to {percent(seen.upper)}.")
-    return " ".join(parts), _write_more(coverage)
+    return " ".join(parts), next_steps.write_more(evidence, coverage)
 
 
 def beyond_settling(evidence: WallInput, seen: Measures, need: int) -> Said:
@@ -163,7 +159,7 @@ def beyond_settling(evidence: WallInput, seen: Measures, need: int) -> Said:
         f"No number of further tries can settle it on these {count(seen.n, 'case')}: {why}, and "
         f"even a perfect prompt could not be shown to reach {percent(evidence.target)}. "
         + _settling(seen, need),
-        _add_cases(seen, need),
+        next_steps.add_cases(evidence, seen, need),
     )
 
 
@@ -216,7 +212,8 @@ def wall(
         "This does not rule out a new idea or another model. Fine-tuning may start; it will be "
         f"judged on the same eval against prompt {best}."
     )
-    return " ".join(parts), f"Tune, then compare with {best} and gate."
+    tune = "Tune" if next_steps.is_elsewhere(evidence) else f"Tune (harness tune {evidence.task})"
+    return " ".join(parts), f"{tune}, then compare with {best} and gate."
 
 
 def unchecked(evidence: WallInput, holds: Mapping[str, bool | None]) -> Said:
@@ -227,31 +224,24 @@ def unchecked(evidence: WallInput, holds: Mapping[str, bool | None]) -> Said:
         missing.append("the reference answers were not graded by the same grader")
         steps.append(f"run the candidate `reference` on {evidence.task or 'the task'}")
     if holds["labels"] is None:
-        missing.append("the labels were neither audited nor waived")
-        steps.append(
-            "audit 30 random cases and up to 25 that every try fails, or waive it with a reason "
-            "under [waivers] labels in task.toml"
-        )
+        is_begun = evidence.audit is not None and evidence.audit.judged > 0
+        state = "not yet all read" if is_begun else "neither audited nor waived"
+        missing.append(f"the labels were {state}")
+        steps.append(next_steps.look_at_labels(evidence))
     if evidence.judges is not None and evidence.judges.holds is not True:
         missing.append(evidence.judges.text)
-        steps.append(CERTIFY)
-    step = listed(steps)
+        steps.append(next_steps.CERTIFY)
     return (
         f"The scores look like a wall, but {listed(missing)}: a broken grader looks the same.",
-        f"{step[0].upper()}{step[1:]}.",
+        next_steps.certify_or(steps),
     )
-
-
-CERTIFY = (
-    "certify the judge on replies that people labelled, or make an eval without a judge primary"
-)
 
 
 def uncertified(shipping: Saying, judges: Condition) -> Said:
     """A prompt looks good enough to a judge that nobody checked."""
     return (
         f"{shipping.best} looks good enough, but {judges.text}.",
-        f"{CERTIFY[0].upper()}{CERTIFY[1:]}.",
+        next_steps.certify_or([next_steps.CERTIFY]),
     )
 
 
@@ -268,11 +258,11 @@ def climbing(evidence: WallInput, seen: Measures) -> Said:
     ahead = f"{next_tries(seen.horizon)} reaches {percent(evidence.target)}"
     return (
         f"No wall yet. {_pace(evidence, seen)} Chance that {ahead}: {chance(seen.reach or 0.0)}.",
-        "Go on in the direction of the last tries.",
+        "Go on in the direction of the last tries: read what the last one still misses.",
     )
 
 
-def searching(evidence: WallInput, seen: Measures) -> Said:
+def searching(evidence: WallInput, seen: Measures, coverage: Coverage, best: str) -> Said:
     """A better prompt is likely enough; more cases would not rule it out."""
     ahead = f"{next_tries(seen.horizon)} reaches {percent(evidence.target)}"
     return (
@@ -282,7 +272,7 @@ def searching(evidence: WallInput, seen: Measures) -> Said:
             f"{chance(seen.endless_reach or 0.0)}, so the search is the limit, not the number of "
             "cases."
         ),
-        "Write more prompts.",
+        next_steps.search_on(evidence, coverage, best=best),
     )
 
 
@@ -308,7 +298,10 @@ def insufficient(evidence: WallInput, seen: Measures, best: str, need: int) -> S
             f"That is below {percent(evidence.target)}, but with so few cases the chance that "
             f"{next_tries(seen.horizon)} reaches it may still be {chance(seen.reach or 0.0)}."
         )
-    return (f"Best prompt {best}: {span}. {why} {_settling(seen, need)}", _add_cases(seen, need))
+    return (
+        f"Best prompt {best}: {span}. {why} {_settling(seen, need)}",
+        next_steps.add_cases(evidence, seen, need),
+    )
 
 
 def evidence_scores(evidence: WallInput, name: str) -> object:
@@ -316,23 +309,11 @@ def evidence_scores(evidence: WallInput, name: str) -> object:
     return next(rung.scores for rung in evidence.tries if rung.name == name)
 
 
-def _groups(seen: Measures, need: int) -> int:
-    return max(CLUSTERS_FOR_WALL, math.ceil(need * seen.clusters / seen.n))
-
-
 def _settling(seen: Measures, need: int) -> str:
     if need >= MOST_TIMES * seen.n:
         return f"Even {MOST_TIMES} times as many cases may not settle it: too close to the target."
-    return (
-        f"About {count(need, 'case')} from at least {count(_groups(seen, need), 'cluster')} would "
-        "settle it."
-    )
-
-
-def _add_cases(seen: Measures, need: int) -> str:
-    if need >= MOST_TIMES * seen.n:
-        return "Write better prompts, or move the target: more cases are not the way."
-    return f"Add about {count(max(need - seen.n, 1), 'case')} to dev."
+    groups = count(next_steps.groups_needed(seen, need), "cluster")
+    return f"About {count(need, 'case')} from at least {groups} would settle it."
 
 
 # ---------------------------------------------------------------- notes
@@ -360,10 +341,7 @@ def notes(evidence: WallInput, seen: Measures | None, rungs: Sequence[Try]) -> t
             + (f" on {evidence.model}" if evidence.model else "")
             + "; untried families, other models and cleverer writers are not covered."
         )
-        found.append(
-            f"Picking the best prompt for each case would reach at most {percent(seen.ceiling)} "
-            "(biased up; never decisive)."
-        )
+        found += _beyond_one_prompt(evidence, seen)
     uncounted = [rung for rung in rungs if not rung.is_counted]
     if uncounted:
         shown = listed([f"{r.candidate} ({r.note or 'not counted'})" for r in uncounted])
@@ -381,3 +359,23 @@ def notes(evidence: WallInput, seen: Measures | None, rungs: Sequence[Try]) -> t
                     f"{percent(shown_bounds.upper)}): look at labels, grader and knowledge."
                 )
     return (*found, *evidence.notes)
+
+
+def _beyond_one_prompt(evidence: WallInput, seen: Measures) -> list[str]:
+    """What all tries together reach, and what none of them does. Reported, never decisive."""
+    ceiling, unsolved = seen.ceiling, len(seen.unsolved)
+    reach = f"at most {percent(ceiling.at_most)} (one repeat: biased up; never decisive)"
+    if ceiling.at_least is not None:
+        reach = (
+            f"{percent(ceiling.at_least)} to {percent(ceiling.at_most)} (cross-fit over "
+            f"{ceiling.repeats} repeats; never decisive)"
+        )
+    found = [f"Picking the best prompt for each case would reach {reach}."]
+    if unsolved:
+        names = [evidence.case_ids[row] for row in seen.unsolved] if evidence.case_ids else []
+        which = f" ({named(names)})" if names else ""
+        found.append(
+            f"No try solves {count(unsolved, 'case')} of {seen.n}{which}: mislabelled, in need of "
+            "knowledge, or of a form that tuning can teach."
+        )
+    return found

@@ -3,38 +3,75 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
 
-from harness.core.advice import Evidence, Measured
+from harness.core.advice import MISS_KINDS, Evidence, Measured, Misses, Pilot, Provision, Scope
 from harness.core.bounds import mean_bounds
+from harness.core.costs import cost_view
+from harness.core.coverage import LABELS
+from harness.core.learning import LearningCurve, curve_lines
 from harness.core.scoring import case_values
-from harness.engine.ladder import last_wall, read_ladder, why_not_licensed
-from harness.engine.tasks import Task
-from harness.engine.tune import leaked_inputs
-from harness.records import ReleaseVerdict, Run, from_plain
+from harness.core.usage import Usage
+from harness.engine.backends import BackendPool
+from harness.engine.boundary import crossings, internal_ids, zone_of
+from harness.engine.ladder import Ladder, last_wall, read_ladder, why_not_licensed
+from harness.engine.providers import provisions, read_table
+from harness.engine.release import Arms
+from harness.engine.tasks import CONSTANT, REPLAY, Task, resolve_candidate
+from harness.errors import HarnessError, UsageError
+from harness.records import Candidate, ReleaseVerdict, Run, WallVerdict, from_plain
 from harness.store.store import Store
 
+CLASSICAL_SCHEMES = (CONSTANT, "sklearn:")
 
-def gather(task: Task, store: Store) -> Evidence:
-    """Return what was measured of `task` and what its `[advise]` states."""
+
+def gather(task: Task, store: Store, *, pool: BackendPool, root: Path) -> Evidence:
+    """Return what was measured of `task` and what its `[advise]` states.
+
+    `root` is the project's, where a `tunable.toml` may be. Raises UsageError where `[advise]`
+    names a candidate that was not run.
+    """
+    from harness.engine.tune import leaked_inputs
+
     wall = last_wall(task, store)
+    stated = task.settings.advise
     stale = why_not_licensed(task, wall) if wall is None or wall.answer == "WALL" else None
     ladder = read_ladder(task, store)
     usages = {r.candidate.name: u for r, u in zip(ladder.runs, ladder.usages, strict=True)}
     released = last_release(task, store)
-    replayed = next((r for r in ladder.runs if r.candidate.backend.startswith("replay:")), None)
-    classical = next((r for r in ladder.runs if r.candidate.backend.startswith("sklearn:")), None)
+    classical, people = _baselines(task, ladder)
+    best = _run_of(ladder, wall.best) if wall and wall.best else None
+    tuned, tuned_usage = _tuned_usage(task, store, ladder, released)
+    asked = [r.candidate for r in ladder.runs if r.candidate.prompt]
     return Evidence(
+        task=task.name,
         target=task.settings.target,
         wall=wall,
         why_stale=stale,
         training_rows=sum(c.reference is not None for c in task.split("train")),
         leaks=len(leaked_inputs(task)),
-        people=_measured(task, replayed),
-        classical=_measured(task, classical),
+        people=_measured(task, people),
+        classical=tuple(m for run in classical if (m := _measured(task, run)) is not None),
+        best=_measured(task, best),
+        scope=_scope(task, ladder, best),
+        misses=_misses(task, best),
+        has_rag=any(c.family == "rag" for c in asked if c.backend == task.settings.model),
+        labels=_labels(wall),
+        pilot=_pilot(task, store),
         release=released,
-        prompt_usage=usages.get(wall.best) if wall and wall.best else None,
-        tuned_usage=usages.get(released.comparison.candidate) if released else None,
-        facts=task.settings.advise,
+        costs=cost_view(
+            usages.get(wall.best) if wall and wall.best else None,
+            tuned_usage,
+            stated.facts(),
+            is_tuned_inside=_is_inside(task, tuned, pool),
+        ),
+        internal=len(internal_ids(task.cases)),
+        outside=_outside(task, asked, pool),
+        crossings=tuple(crossings(store.ledger(task=task.name, kind="override"))),
+        provisions=_provisions(task, root),
+        facts=stated.facts(),
     )
 
 
@@ -44,16 +81,163 @@ def last_release(task: Task, store: Store) -> ReleaseVerdict | None:
     return from_plain(ReleaseVerdict, entries[-1].payload) if entries else None
 
 
-def _measured(task: Task, run: Run | None) -> Measured | None:
-    if run is None:
-        return None
-    values = {
+def _run_of(ladder: Ladder, name: str) -> Run | None:
+    return next((r for r in ladder.runs if r.candidate.name == name and r.is_complete), None)
+
+
+def _baselines(task: Task, ladder: Ladder) -> tuple[list[Run], Run | None]:
+    """Return the runs without a language model, and that of people."""
+    stated = task.settings.advise
+    for key, names in (("classical", stated.classical), ("people", [stated.people or ""])):
+        for name in filter(None, names):
+            if _run_of(ladder, name) is None:
+                raise UsageError(
+                    f"{task.folder / 'task.toml'}: advise.{key}: no complete, current run of "
+                    f"{name!r}. Make one: harness eval {task.name} --candidate '{name}'"
+                )
+    whole = [r for r in ladder.runs if r.is_complete]
+    classical = [
+        r
+        for r in whole
+        if r.candidate.name in stated.classical or r.candidate.backend.startswith(CLASSICAL_SCHEMES)
+    ]
+    replayed = [r for r in whole if r.candidate.backend.startswith(REPLAY) and r not in classical]
+    people = _run_of(ladder, stated.people) if stated.people else None
+    return classical, people or (replayed[0] if replayed else None)
+
+
+def _values(task: Task, run: Run) -> dict[str, float]:
+    """Return the primary score a case; a missing one counts as failed."""
+    return {
         c: 0.0 if math.isnan(v) else v
         for c, v in case_values(run, task.settings.primary).items()
         if v is not None
     }
+
+
+def _measured(task: Task, run: Run | None, *, tag: str | None = None) -> Measured | None:
+    if run is None:
+        return None
+    cases = {c.id: c for c in task.split("dev") if tag is None or tag in c.tags}
+    values = {c: v for c, v in _values(task, run).items() if c in cases}
     if not values:
         return None
-    clusters = {c.id: c.cluster for c in task.split("dev")}
-    estimate = mean_bounds(list(values.values()), [clusters[c] for c in values])
+    estimate = mean_bounds(list(values.values()), [cases[c].cluster for c in values])
     return Measured(name=run.candidate.name, run_id=run.id, estimate=estimate)
+
+
+def _scope(task: Task, ladder: Ladder, best: Run | None) -> Scope | None:
+    """Return a narrower task beside the whole: two candidates that `[advise]` names, or a tag."""
+    stated = task.settings.advise
+    if stated.broad and stated.scoped:
+        runs = [_run_of(ladder, name) for name in (stated.broad, stated.scoped)]
+        for name, run in zip((stated.broad, stated.scoped), runs, strict=True):
+            if run is None:
+                raise UsageError(
+                    f"{task.folder / 'task.toml'}: advise: no complete, current run of {name!r}. "
+                    f"Make one: harness eval {task.name} --candidate '{name}'"
+                )
+        broad, scoped = runs
+        assert broad is not None
+        assert scoped is not None
+        found = Arms(task=task, baseline=broad, candidate=scoped).comparison()
+        return Scope(
+            broad=broad.candidate.name,
+            scoped=scoped.candidate.name,
+            evidence=f"runs {broad.id[:8]} and {scoped.id[:8]}",
+            estimate=found.candidate_estimate,
+            gain=found.delta,
+        )
+    if stated.scope and best is not None:
+        within = _measured(task, best, tag=stated.scope)
+        if within is None:
+            raise UsageError(
+                f"{task.folder / 'task.toml'}: advise.scope: no scored case of dev is tagged "
+                f"{stated.scope!r}"
+            )
+        return Scope(
+            broad=within.name,
+            scoped=stated.scope,
+            evidence=f"run {within.run_id[:8]}, tag {stated.scope}",
+            estimate=within.estimate,
+        )
+    return None
+
+
+def _misses(task: Task, best: Run | None) -> Misses | None:
+    if best is None:
+        return None
+    missed = {c for c, v in _values(task, best).items() if v < 1}
+    tags = Counter(tag for c in task.split("dev") if c.id in missed for tag in set(c.tags))
+    return Misses(
+        candidate=best.candidate.name,
+        run_id=best.id,
+        kinds={kind: tags[kind] for kind in MISS_KINDS},
+        misses=len(missed),
+    )
+
+
+def _labels(wall: WallVerdict | None) -> str:
+    """Return what the audit said, where the newest verdict saw one."""
+    found = [c for c in wall.conditions if c.name == LABELS] if wall else []
+    return found[0].text if found and found[0].holds is not None else ""
+
+
+def _pilot(task: Task, store: Store) -> Pilot | None:
+    """Return the newest learning curve of the ledger."""
+    entries = [e for e in store.ledger(task=task.name, kind="pilot") if "curve" in e.payload]
+    if not entries:
+        return None
+    newest = entries[-1]
+    curve = from_plain(LearningCurve, newest.payload["curve"])
+    lines = curve_lines(curve, available=int(newest.payload["rows"]))
+    step = curve.last_step
+    return Pilot(
+        text="; ".join([newest.text, *map(str.strip, lines)]),
+        at=newest.at[:10],
+        is_climbing=None if step is None else True if step.lower > 0 else None,
+    )
+
+
+def _tuned_usage(
+    task: Task, store: Store, ladder: Ladder, released: ReleaseVerdict | None
+) -> tuple[Candidate | None, Usage | None]:
+    """Return the tuned candidate on dev: the released one, else the newest; and what it takes.
+    A pilot is none.
+    """
+    pilots = {a.digest for a in store.artifacts(task.name) if a.is_pilot}
+    tuned = [
+        (run.candidate, spent)
+        for run, spent in zip(ladder.runs, ladder.usages, strict=True)
+        if run.candidate.artifact and run.candidate.artifact not in pilots
+    ]
+    named = [one for one in tuned if released and one[0].name == released.comparison.candidate]
+    chosen = named or tuned
+    return chosen[-1] if chosen else (None, None)
+
+
+def _zone(task: Task, candidate: Candidate, pool: BackendPool) -> str:
+    try:
+        return zone_of(pool.get(candidate, folder=task.folder))
+    except HarnessError:  # its extra or its key is not here: an advice needs neither
+        return "unknown"
+
+
+def _is_inside(task: Task, tuned: Candidate | None, pool: BackendPool) -> bool:
+    return tuned is not None and _zone(task, tuned, pool) == "inside"
+
+
+def _outside(task: Task, asked: Sequence[Candidate], pool: BackendPool) -> tuple[str, ...]:
+    """Return the backends in use that would take internal cases out."""
+    if not internal_ids(task.cases):
+        return ()
+    names = {c.backend: c for c in asked}
+    return tuple(n for n, c in sorted(names.items()) if _zone(task, c, pool) == "outside")
+
+
+def _provisions(task: Task, root: Path) -> tuple[Provision, ...]:
+    table = read_table(root)
+    base = task.settings.model
+    if (tune := task.settings.tune) and tune.prompt in task.prompts:
+        base = resolve_candidate(task, tune.prompt, artifact_digest=str).backend
+    return tuple(provisions(table, base, teacher=task.settings.advise.teacher))

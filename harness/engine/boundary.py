@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 INTERNAL = "internal"
 """The tag of a case that may not leave this machine."""
 CROSSED = "boundary"
-"""The key of a ledger line of kind `override` that tells of a crossing: the backend that was asked."""
+"""The key of a line of kind `override` that tells of a crossing: the backend that was asked."""
 DATA_BOUNDARY = "data boundary"
 """The name of a release's condition."""
 
@@ -153,7 +153,7 @@ def boundary_condition(
     internal = set(internal_ids([*task.split("dev"), *task.split("test")]))
     prompt = task.prompts.get(candidate.prompt or "")
     if prompt is not None and prompt.shots:
-        internal |= set(internal_ids(task.split("train")))
+        internal |= set(internal_ids(task.example_rows))
     if not internal:
         return Condition(name=DATA_BOUNDARY, holds=True, text="no case is tagged internal")
     named = f"{count(len(internal), 'internal case')}"

@@ -49,9 +49,7 @@ def shown(passages: Sequence[Passage]) -> list[Json]:
     return [{"id": p.id, "text": p.text} for p in passages]
 
 
-def read_passages(
-    folder: Path, patterns: Sequence[str], *, characters: int
-) -> tuple[Passage, ...]:
+def read_passages(folder: Path, patterns: Sequence[str], *, characters: int) -> tuple[Passage, ...]:
     """Return the passages of a task's documents, in the order of the patterns and of file names.
 
     Raises TaskError naming the file for what cannot be read, and for a pattern without a file.
@@ -91,7 +89,7 @@ def _rows(path: Path) -> Iterator[tuple[str, str, str]]:
     for place, row in json_lines(path):
         is_row = isinstance(row, dict) and isinstance(row.get("text"), str)
         if not is_row or not isinstance(row.get("id"), str):
-            raise TaskError(f'{place}: a line of documents is {{"id": ..., "text": ...}}, two texts')
+            raise TaskError(f'{place}: a line of documents is {{"id": TEXT, "text": TEXT}}')
         yield row["id"], row["text"], place
 
 

@@ -8,17 +8,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.core.answers import answer_of, is_wrapped
-from harness.core.prompts import Documents, query_text, render, training_row
 from harness.core.repeats import check_verdict
 from harness.engine.backends import BackendPool, LiveBackend
 from harness.engine.boundary import internal_ids
-from harness.engine.documents import Library, Retrieval, measure_retrieval, shown
 from harness.engine.fetch import Ask, Outcome, Progress, fetch
-from harness.engine.spending import Spending
+from harness.engine.requests import Requests
 from harness.engine.taskfile import json_lines
 from harness.engine.tasks import CONSTANT, REFERENCE, REPLAY, Task, replay_path
 from harness.errors import TaskError, UsageError
@@ -27,18 +25,18 @@ from harness.records import (
     Candidate,
     Case,
     Fault,
-    Prompt,
     Reply,
     Request,
     Run,
     Score,
     Split,
-    TrainingRow,
     Trial,
     digest,
 )
-from harness.store.retrieval import ShotIndex
 from harness.store.store import Store
+
+if TYPE_CHECKING:
+    from harness.engine.spending import Spending
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -292,90 +290,6 @@ class Evaluation:
         return Outcome(key=key, reply=Reply(text=text), is_cached=True)
 
 
-class Requests:
-    """Renders the requests of a task, with the examples that each prompt asks for."""
-
-    def __init__(self, task: Task) -> None:
-        self._task = task
-        self._index: ShotIndex | None = None
-        self._library: Library | None = None
-        self._fixed: dict[int, list[Case]] = {}
-
-    def of(self, candidate: Candidate, case: Case) -> Request:
-        """Return the request of `candidate` for `case`."""
-        assert candidate.prompt is not None
-        prompt = self._task.prompts[candidate.prompt]
-        examples = self.examples(candidate.prompt, case)
-        return render(
-            prompt,
-            case,
-            examples=examples,
-            documents=self._documents(prompt, [case, *examples]),
-            decoding=candidate.decoding,
-        )
-
-    def training_row(self, prompt_name: str, case: Case) -> TrainingRow:
-        """Return what is trained for `case`: with the examples and documents that are served."""
-        prompt = self._task.prompts[prompt_name]
-        examples = self.examples(prompt_name, case)
-        found = self._documents(prompt, [case, *examples])
-        return training_row(prompt, case, examples=examples, documents=found)
-
-    def _documents(self, prompt: Prompt, cases: Sequence[Case]) -> Documents:
-        if not prompt.documents:
-            return {}
-        return {c.id: shown(self.library.nearest(c, prompt.documents)) for c in cases}
-
-    @property
-    def library(self) -> Library:
-        """The task's documents."""
-        if self._library is None:
-            self._library = Library(self._task.passages)
-        return self._library
-
-    def retrieval(self, prompt_name: str, cases: Sequence[Case]) -> Retrieval | None:
-        """Return how much of what `cases` need a prompt is filled with; None where that cannot be
-        measured: it takes no documents, or no case says what it needs.
-        """
-        k = self._task.prompts[prompt_name].documents
-        if not k:
-            return None
-        return measure_retrieval(self.library, cases, prompt=prompt_name, k=k)
-
-    def examples(self, prompt_name: str, case: Case) -> list[Case]:
-        """Return the examples for `case`: never of its own cluster, nearest last."""
-        prompt = self._task.prompts[prompt_name]
-        if not prompt.shots:
-            return []
-        pool = [c for c in self._task.example_rows if c.reference is not None]
-        if len(pool) < prompt.shots:
-            where = "train" if self._task.split("train") else "dev"
-            raise TaskError(
-                f"{prompt.path}:1: asks for {prompt.shots} examples, and the {where} split has "
-                f"{len(pool)} rows with a reference. Mark some cases as train."
-            )
-        if prompt.retrieve:
-            if self._index is None:
-                self._index = ShotIndex(pool, query_text)
-            near = self._index.nearest(
-                query_text(case),
-                prompt.shots,
-                exclude_clusters=frozenset({case.cluster}),
-                exclude_ids=frozenset({case.id}),
-            )
-            return near[::-1]
-        if prompt.seed not in self._fixed:
-            # by digest, so that adding a row moves few of the others
-            ranked = sorted(pool, key=lambda c: digest([prompt.seed, c.id]))
-            self._fixed[prompt.seed] = ranked
-        others = (
-            c
-            for c in self._fixed[prompt.seed]
-            if c.id != case.id and (not c.cluster or c.cluster != case.cluster)
-        )
-        return list(islice(others, prompt.shots))
-
-
 def cases_of(task: Task, split: Split) -> tuple[Case, ...]:
     """Return the cases of a split. Raises UsageError where it has none."""
     cases = task.split(split)
@@ -383,6 +297,10 @@ def cases_of(task: Task, split: Split) -> tuple[Case, ...]:
         counts = ", ".join(f"{s} {len(task.split(s))}" for s in SPLITS)
         raise UsageError(f"task {task.name!r} has no case in split {split!r} (cases: {counts})")
     return cases
+
+
+Asked = tuple[Evaluation, Mapping[TrialId, Ask]]
+"""An evaluation, and what must be asked for trials of it."""
 
 
 def fetch_all(
@@ -396,10 +314,8 @@ def fetch_all(
     override_boundary: str | None = None,
 ) -> None:
     """Fetch what several evaluations need, all candidates at once, and give it to them."""
-    wanted = [(evaluation, evaluation.asks(trials)) for evaluation, trials in evaluations]
-    asks = [ask for _, some in wanted for ask in some.values()]
-    outcomes = fetch(
-        asks,
+    fetch_asked(
+        [(evaluation, evaluation.asks(trials)) for evaluation, trials in evaluations],
         store=store,
         progress=progress,
         is_offline=is_offline,
@@ -407,10 +323,44 @@ def fetch_all(
         is_batch=is_batch,
         override_boundary=override_boundary,
     )
-    for evaluation, some in wanted:
+
+
+def fetch_asked(
+    asked: Sequence[Asked],
+    *,
+    store: Store,
+    progress: Progress,
+    is_offline: bool = False,
+    spending: Spending | None = None,
+    is_batch: bool = False,
+    override_boundary: str | None = None,
+) -> None:
+    """Fetch what is asked, and give it to the evaluations."""
+    outcomes = fetch(
+        [ask for _, some in asked for ask in some.values()],
+        store=store,
+        progress=progress,
+        is_offline=is_offline,
+        spending=spending,
+        is_batch=is_batch,
+        override_boundary=override_boundary,
+    )
+    for evaluation, some in asked:
         evaluation.take(some, outcomes)
         if is_offline:
             evaluation.recall_faults(store)
+
+
+def take_known(asked: Sequence[Asked], *, store: Store) -> bool:
+    """Give the evaluations what the store knows, if that is all that is asked; tell whether."""
+    keys = {ask.key for _, some in asked for ask in some.values()}
+    known = store.known_replies(keys)
+    if len(known) < len(keys):
+        return False
+    outcomes = {k: Outcome(key=k, reply=r, is_cached=True) for k, r in known.items()}
+    for evaluation, some in asked:
+        evaluation.take(some, outcomes)
+    return True
 
 
 def verdict_of(task: Task, candidate: Candidate) -> str | None:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from harness.core.parity import failures
 from harness.engine.backends import BackendPool
-from harness.engine.evaluate import Requests
 from harness.engine.project import Project, artifact_folder
+from harness.engine.requests import Requests
 from harness.engine.tasks import Task
 from harness.engine.tune import served_parity
+from harness.errors import Refused
 from harness.ports.manager import Plugins
 from harness.ports.protocols import TuneJob
 from harness.records import Artifact, Candidate, Condition
@@ -36,6 +37,7 @@ def candidate_conditions(
     if candidate.artifact is None:
         return [], []
     artifact = store.artifact(candidate.artifact, task=task.name)
+    not_a_pilot(candidate, artifact)
     verify(artifact, base=project.home)
     conditions = [
         Condition(
@@ -47,6 +49,16 @@ def candidate_conditions(
         parity_condition(task, candidate, artifact, pool=pool, plugins=plugins, project=project),
     ]
     return conditions, [artifact.override] if artifact.override else []
+
+
+def not_a_pilot(candidate: Candidate, artifact: Artifact) -> None:
+    """Raise Refused where an artifact was trained only to draw a learning curve."""
+    if artifact.is_pilot:
+        raise Refused(
+            f"{candidate.name!r} is a pilot, trained on {artifact.rows} rows without a wall to see "
+            "whether more rows help: it is never gated or released. Tune what may be: "
+            f"harness tune {artifact.task}"
+        )
 
 
 def parity_condition(

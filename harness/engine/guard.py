@@ -23,11 +23,11 @@ from harness.core.answers import answer_of
 from harness.core.prompts import check_text
 from harness.engine.attempts import Attempt, GuardResult, failed, reasons_of, result_of
 from harness.engine.backends import BackendPool, LiveBackend
-from harness.engine.evaluate import Requests
 from harness.engine.healing import HEAL, Healer
 from harness.engine.loops import LoopThread
 from harness.engine.plain_evals import PlainEvals, PlainScores
 from harness.engine.project import Project, artifact_folder, find_project, find_task_folder
+from harness.engine.requests import Requests
 from harness.engine.tasks import (
     CONSTANT,
     REFERENCE,

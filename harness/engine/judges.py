@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from harness.core.judge_verdicts import JudgeVerdict, read_verdict
 from harness.core.judging import Judge, judge_requests, said
+from harness.core.preferences import Preferences, count_preferences
 from harness.engine.backends import BackendPool, LiveBackend
 from harness.engine.boundary import internal_ids
 from harness.engine.evaluate import Evaluation, TrialId
@@ -75,6 +76,7 @@ class JudgeUse:
     """What a judge did in one session, and took: apart from what the candidates took.
 
     Tokens and dollars are None where no reply tells them (dollars: where any does not).
+    `preferences` are those of a pairwise judge, by candidate: a flip counts as a tie.
     """
 
     name: str
@@ -87,6 +89,8 @@ class JudgeUse:
     input_tokens: int | None = None
     output_tokens: int | None = None
     cost_usd: float | None = None
+    against: str | None = None
+    preferences: Mapping[str, Preferences] = field(default_factory=dict)
 
 
 Wanted = tuple[str, TrialId]
@@ -193,7 +197,17 @@ class Judging:
             input_tokens=_sum(r.input_tokens for r in replies.values()),
             output_tokens=_sum(r.output_tokens for r in replies.values()),
             cost_usd=None if None in costs or not costs else sum(c for c in costs if c),
+            against=self.judge(name).against,
+            preferences=self._preferences(name),
         )
+
+    def _preferences(self, name: str) -> dict[str, Preferences]:
+        outcomes: dict[str, list[float | None]] = {}
+        if self.judge(name).kind == "pairwise":
+            for (judge, trial), one in self.judged.items():
+                if judge == name and one.verdict is not None:
+                    outcomes.setdefault(trial.candidate, []).append(one.verdict.value)
+        return {who: count_preferences(values) for who, values in outcomes.items()}
 
     # ------------------------------------------------------------ one judge, one trial
 

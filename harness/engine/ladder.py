@@ -10,7 +10,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.core.scoring import case_values
+from harness.core.audit import LabelAudit
+from harness.core.repeats import parse_verdict
+from harness.core.scoring import case_values, trial_value
 from harness.core.tries import TryScores
 from harness.core.usage import Usage, usage
 from harness.core.wall import WallInput
@@ -117,13 +119,15 @@ def try_scores(task: Task, ladder: Ladder) -> list[TryScores]:
                 name=run.candidate.name,
                 family=run.candidate.family or "zero-shot",
                 scores=[_known(values.get(c)) for c in cases],
+                repeats=_repeats(run, task.settings.primary, cases=cases),
                 run_id=run.id,
-                prompt_digest=run.candidate.prompt_digest or "",
+                # what is not counted (another model, a tuned one) makes no try its repeat
+                prompt_digest="" if note else run.candidate.prompt_digest or "",
                 decoding_digest=digest(run.candidate.decoding),
                 # a partial run or another model may share replies without being the same try
                 replies_digest=replies if run.is_complete else "",
                 is_countable=not note,
-                is_within_budget=_is_within_budget(task, spent, n=len(cases)),
+                is_within_budget=is_within_budget(task, spent, n=len(cases)),
                 note=note,
                 faults=sum(t.fault is not None for t in run.trials),
                 unscored=unscored,
@@ -137,21 +141,29 @@ def try_scores(task: Task, ladder: Ladder) -> list[TryScores]:
 
 
 def wall_input(
-    task: Task, ladder: Ladder, *, certificates: Sequence[LedgerEntry] = ()
+    task: Task,
+    ladder: Ladder,
+    *,
+    certificates: Sequence[LedgerEntry] = (),
+    audit: LabelAudit | None = None,
+    more_notes: Sequence[str] = (),
 ) -> WallInput:
     """Return what the wall gate reads. Raises NotEnoughEvidence where nothing was tried.
 
     `certificates` are the ledger's: without one, a judge's scores advise and decide nothing.
+    `audit` is what people said of the labels; `more_notes` are printed with the verdict.
     """
     rungs = try_scores(task, ladder)
     if not any(r.is_countable for r in rungs):
         raise NotEnoughEvidence(
             f"task {task.name!r} has no complete try over dev on {task.settings.model}. "
-            f"Make some: `harness ladder {task.name}`."
+            f"Make some: `harness ladder {task.name}`. What these cases could show at all is told "
+            f"before: `harness wall {task.name} --plan`."
         )
     control = next((r for r in ladder.runs if r.candidate.backend == REFERENCE), None)
     cases = scored_cases(task, ladder)
     values = case_values(control, task.settings.primary) if control else {}
+    missed = [c.id for c in cases if (v := values.get(c.id)) is not None and v < 1]
     graded = [_known(v) for c in cases if (v := values.get(c.id, math.nan)) is not None]
     others = [r for r in rungs if r.note.startswith("other model") and _is_whole(r.scores)]
     s = task.settings
@@ -184,8 +196,12 @@ def wall_input(
         labels_digest=task.labels_digest("dev"),
         evals_digest=task.evals_digest,
         policy_digest=task.policy_digest,
-        notes=notes,
+        notes=[*more_notes, *notes],
+        label_ceiling=audit.ceiling if audit is not None else None,
+        audit=audit,
+        control_missed=missed,
         judges=judges_condition(task, ladder.runs, certificates),
+        case_ids=[c.id for c in cases],
     )
 
 
@@ -227,7 +243,8 @@ def wall_entry(verdict: Verdict, *, at: str) -> LedgerEntry:
     )
 
 
-def _is_within_budget(task: Task, spent: Usage, *, n: int) -> bool:
+def is_within_budget(task: Task, spent: Usage, *, n: int) -> bool:
+    """Tell whether what a run took keeps the task's budgets; what is unknown does not break one."""
     budget = task.settings.budgets
     too_slow = budget.p95_latency_s is not None and (
         spent.latency_p95_s is not None and spent.latency_p95_s > budget.p95_latency_s
@@ -236,6 +253,17 @@ def _is_within_budget(task: Task, spent: Usage, *, n: int) -> bool:
         spent.cost_usd is not None and spent.cost_usd / max(n, 1) > budget.mean_cost_usd
     )
     return not too_slow and not too_dear
+
+
+def _repeats(run: Run, primary: str, *, cases: Sequence[str]) -> list[list[float | None]] | None:
+    """Return a score a case and repeat where the mean of several is what counts, else None."""
+    if run.repeats < 2 or parse_verdict(run.repeat_verdict).kind != "mean":
+        return None
+    rows: dict[str, list[float | None]] = {c: [None] * run.repeats for c in cases}
+    for trial in run.trials:
+        if trial.case_id in rows:
+            rows[trial.case_id][trial.repeat] = _known(trial_value(trial, primary))
+    return list(rows.values())
 
 
 def _known(value: float | None) -> float | None:

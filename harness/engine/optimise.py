@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.core.optimised import marks_of, named_sections, prompt_file, rewritten
+from harness.core.making import MadePrompt, prompt_text
+from harness.core.optimised import marks_of, named_sections, rewritten
 from harness.core.prompts import front_matter, parse_prompt
 from harness.core.scoring import case_values
 from harness.engine.backends import BackendPool, LiveBackend
@@ -55,6 +56,7 @@ class Optimised:
     seed_prompt: str
     calls: int
     reflections: int
+    spent_usd: float = 0.0
     notes: tuple[str, ...] = ()
 
 
@@ -136,6 +138,7 @@ def optimise(
         seed_prompt=seed.name,
         calls=desk.calls,
         reflections=desk.reflections,
+        spent_usd=0.0 if spending is None else spending.spent_usd,
         notes=tuple(notes),
     )
 
@@ -231,7 +234,7 @@ def _stay_inside(
             f"case {internal[0]!r} is tagged internal, and the reflection model "
             f"{reflector.live.name} is an external backend: nothing was sent. Use one on this "
             "machine (--reflect SCHEME:MODEL), remove the tag if the case may leave it, or say why "
-            "it may be shown: --override 'REASON'; it is recorded."
+            "it may be shown: --override-boundary 'REASON'; it is recorded."
         )
     text = f"{len(internal)} internal cases may be shown to {reflector.live.name}: {wish.override}"
     payload = {"optimiser": wish.optimiser, "reflect": reflector.live.name, "cases": internal}
@@ -300,7 +303,15 @@ def _write(task: Task, seed: Prompt, one: OptimisedPrompt, *, optimiser: str, to
         name = f"{first}-{number}"
     settings, _, _ = front_matter(read_text(Path(seed.path)), path=seed.path)
     note = f"{took}; {one.note}" if one.note else took
-    text = prompt_file(prompt, settings=settings, note=note)
+    text = prompt_text(
+        MadePrompt(
+            name=name,
+            family=prompt.family,
+            sections=prompt.sections,
+            note=note.encode("utf-8", "replace").decode(),
+            settings={k: v for k, v in settings.items() if k not in ("family", "note", "made")},
+        )
+    )
     folder.mkdir(parents=True, exist_ok=True)
     half = path.with_suffix(".half")
     try:

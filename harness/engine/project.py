@@ -9,6 +9,7 @@ from pathlib import Path
 from harness.errors import UsageError
 
 STORE = Path(".harness") / "harness.db"
+TASKS = "evals"
 _KNOWN = {"tasks", "store", "disabled_plugins"}
 
 
@@ -29,14 +30,14 @@ class Project:
 
 def find_project(start: Path, *, store: Path | None = None) -> Project:
     """Return the project that `start` lies in: the nearest `[tool.harness]`, else the nearest
-    git root, else `start` itself.
+    git root, else the folder whose `evals/` holds the task of `start`, else `start` itself.
 
     Raises UsageError where `[tool.harness]` is not readable or holds an unknown key.
     """
     start = start.resolve()
     folders = [start, *start.parents] if start.is_dir() else list(start.parents)
     settings: dict[str, object] = {}
-    root = next((f for f in folders if (f / ".git").exists()), folders[0])
+    root = next((f for f in folders if (f / ".git").exists()), _around(folders))
     for folder in folders:
         found = _settings(folder / "pyproject.toml")
         if found is not None:
@@ -51,10 +52,17 @@ def find_project(start: Path, *, store: Path | None = None) -> Project:
     disabled = settings.get("disabled_plugins", [])
     return Project(
         root=root,
-        tasks=root / str(settings.get("tasks", "evals")),
+        tasks=root / str(settings.get("tasks", TASKS)),
         store=(store or root / str(settings.get("store", STORE))).resolve(),
         disabled_plugins=tuple(disabled) if isinstance(disabled, list) else (),
     )
+
+
+def _around(folders: list[Path]) -> Path:
+    # pytest starts from a task's folder, the verbs from where a person stands: the same project
+    task = next((f for f in folders if (f / "task.toml").exists()), None)
+    within = [f for f in task.parents if f.name == TASKS] if task else []
+    return within[0].parent if within else folders[0]
 
 
 def find_task_folder(project: Project, task: str, *, cwd: Path) -> Path:

@@ -15,9 +15,11 @@ from dataclasses import dataclass
 from harness.core.pairs import Pair, align, compare, slice_pair
 from harness.core.release import Advantage, Budget, Guard, judge_release
 from harness.core.scoring import case_values
+from harness.engine.backends import BackendPool
+from harness.engine.boundary import stays_inside
 from harness.engine.ladder import Ladder
 from harness.engine.tasks import REFERENCE, Task
-from harness.errors import NotEnoughEvidence, UsageError
+from harness.errors import NotEnoughEvidence, Refused, UsageError
 from harness.records import (
     Candidate,
     Comparison,
@@ -124,6 +126,7 @@ def look_entry(
             "purpose": purpose,
             "pair": pair_key(baseline, candidate),
             "cases": [c.inputs_digest[:12] for c in task.split("test")],
+            "ids": [c.id for c in task.split("test")],
         },
         text=f"{purpose}: {candidate.name}{against} on the sealed split",
     )
@@ -157,6 +160,25 @@ def looks_on(
     return seen
 
 
+def refuse_changed(task: Task, entries: Sequence[LedgerEntry]) -> None:
+    """Raise Refused where the input of a sealed case was changed after a look at it.
+
+    Its score was seen, so that the change may have been chosen by it. A label may be corrected.
+    """
+    now = {c.id: c for c in task.split("test")}
+    for entry in entries:
+        seen = zip(entry.payload.get("ids", ()), entry.payload["cases"], strict=False)
+        changed = [now[i] for i, mark in seen if i in now and now[i].inputs_digest[:12] != mark]
+        if changed:
+            first = changed[0]
+            more = f" ({len(changed)} such cases)" if len(changed) > 1 else ""
+            raise Refused(
+                f"{first.line}: the input of the sealed case {first.id!r} changed after it was "
+                f"looked at ({entry.at[:10]}){more}. What was seen cannot decide a release in "
+                "another wording: undo the change, or make it a case of its own, under a new id."
+            )
+
+
 def look_number(spent: Sequence[str], key: str) -> int:
     """Return which look, from 1, the pair `key` is."""
     return spent.index(key) + 1 if key in spent else len(spent) + 1
@@ -169,6 +191,7 @@ def release_verdict(
     arms: Arms,
     *,
     store: Store,
+    pool: BackendPool,
     look: int,
     conditions: Sequence[Condition],
     overrides: Sequence[str],
@@ -203,7 +226,11 @@ def release_verdict(
     advantages: list[Advantage | Condition] = []
     if s.goal == "match":
         if s.better_in == "boundary":
-            advantages.append(_stays_inside(arms))
+            advantages.append(
+                stays_inside(
+                    task, arms.candidate.candidate, baseline=arms.baseline.candidate, pool=pool
+                )
+            )
         else:
             columns = dollars if s.better_in == "cost" else seconds
             advantages.append(
@@ -231,6 +258,18 @@ def release_verdict(
         overrides=overrides,
         policy_digest=task.policy_digest,
     )
+
+
+def terms_not_set(task: Task) -> list[str]:
+    """Return what a release of `task` is not asked to hold: nobody set it in task.toml."""
+    s = task.settings
+    missing = {
+        "guardrails": not s.guardrails,
+        "must_hold_slices": not s.must_hold_slices,
+        "budgets.p95_latency_s": s.budgets.p95_latency_s is None,
+        "budgets.mean_cost_usd": s.budgets.mean_cost_usd is None,
+    }
+    return [name for name, is_missing in missing.items() if is_missing]
 
 
 def control_condition(task: Task, ladder: Ladder, *, split: Split) -> Condition:
@@ -275,15 +314,6 @@ def _slices(task: Task, pair: Pair) -> list[Guard]:
         for tag in sorted(by_tag)
         if counts[tag] >= SMALLEST_SLICE or tag in task.settings.must_hold_slices
     ]
-
-
-def _stays_inside(arms: Arms) -> Condition:
-    is_local = arms.candidate.candidate.backend.startswith("local:")
-    return Condition(
-        name="boundary",
-        holds=is_local,
-        text=f"{arms.candidate.candidate.backend} {'stays' if is_local else 'leaves'} this machine",
-    )
 
 
 def _per_case(run: Run, store: Store, what: str) -> dict[str, float | None]:

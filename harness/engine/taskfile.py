@@ -126,6 +126,62 @@ class BudgetTable(Strict):
     """Dollars a case, on average."""
 
 
+class AdviseTable(Strict):
+    """Facts that no measurement can tell; `harness advise` cites them. Other keys are kept, and
+    shown as they stand.
+    """
+
+    model_config = pydantic.ConfigDict(extra="allow", frozen=True)
+    __pydantic_extra__: dict[str, bool | float | str] = pydantic.Field(init=False)
+
+    bespoke: bool | str | None = None
+    """Behaviour that no public text has."""
+    privacy: bool | str | None = None
+    """What may not leave the network; cases that may not are tagged `internal`."""
+    scope: str | None = None
+    """A tag: the narrower task that could be served alone."""
+    broad: str | None = None
+    """A candidate that serves the whole scope; with `scoped`, the two are compared."""
+    scoped: str | None = None
+    """A candidate that serves the narrower scope, run on the same cases."""
+    can_narrow: bool | None = None
+    """Whether the scope may be narrowed; `false` rules NARROW_SCOPE out."""
+    people: str | None = None
+    """The candidate whose replies people wrote (default: the first `replay:FILE` that was run)."""
+    classical: tuple[str, ...] = ()
+    """Candidates without a language model, beside those of `constant:` and `sklearn:`."""
+    teacher: str | None = None
+    """SCHEME:MODEL whose outputs would be training data."""
+    volume_per_month: float | None = pydantic.Field(default=None, ge=0)
+    """Requests a month."""
+    latency_needed_s: float | None = pydantic.Field(default=None, gt=0)
+    """Seconds within which 95 % of the replies are needed."""
+    training_cost_usd: float | None = pydantic.Field(default=None, ge=0)
+    """Dollars for one training, people's time included."""
+    hosting_usd_per_month: float | None = pydantic.Field(default=None, ge=0)
+    """Dollars a month for serving a tuned model."""
+    manual_usd_per_case: float | None = pydantic.Field(default=None, gt=0)
+    """Dollars that a case costs when people do it."""
+    usd_per_million_in: float | None = pydantic.Field(default=None, ge=0)
+    """Price of the prompted model's input tokens, where replies do not tell what they cost."""
+    usd_per_million_out: float | None = pydantic.Field(default=None, ge=0)
+    """Price of its output tokens."""
+    tuned_usd_per_million_in: float | None = pydantic.Field(default=None, ge=0)
+    """Price of a tuned model's input tokens."""
+    tuned_usd_per_million_out: float | None = pydantic.Field(default=None, ge=0)
+    """Price of its output tokens."""
+    can_serve: bool | str | None = None
+    """Who can serve a tuned model, and on what."""
+    owner: str | None = None
+    """Who owns it once it runs."""
+    monitoring: bool | str | None = None
+    """How it is watched after release."""
+
+    def facts(self) -> dict[str, Any]:
+        """Return what was stated, in the order of the table."""
+        return self.model_dump(exclude_none=True, exclude_defaults=True)
+
+
 class TaskFile(Strict):
     """The keys of `task.toml`."""
 
@@ -192,7 +248,7 @@ class TaskFile(Strict):
     """Families (or `labels`, the audit) that are not tried, each with a written reason."""
     tune: TuneTable | None = None
     """What `harness tune` does."""
-    advise: dict[str, str | float | bool] = {}
+    advise: AdviseTable = AdviseTable()
     """Facts that no measurement can tell: privacy, volume, latency needed, scope."""
 
     @pydantic.field_validator("waivers")
@@ -257,7 +313,7 @@ def read_task_file(path: Path) -> TaskFile:
             tables = [TABLES[k] for k in keys[:-1] if k in TABLES]
             fields = (tables[-1] if tables else TaskFile).model_fields
             known = f" Known keys: {', '.join(sorted(fields))}."
-        message = first["msg"].removeprefix("Value error, ")
+        message = _PLAINER.get(first["type"], first["msg"]).removeprefix("Value error, ")
         raise TaskError(f"{path}:{_line_of(text, keys)}: {what}: {message}.{known}") from exc
 
 
@@ -266,6 +322,7 @@ TABLES: dict[str, type[Strict]] = {
     "candidates": CandidateTable,
     "judges": JudgeTable,
     "tune": TuneTable,
+    "advise": AdviseTable,
     "budgets": BudgetTable,
 }
 
@@ -348,7 +405,8 @@ def _parsed(line: str, place: str) -> Json:
         if line.count("[") + line.count("{") > DEEPEST and _depth(value) > DEEPEST:
             raise RecursionError
     except json.JSONDecodeError as exc:
-        raise TaskError(f"{place}: not JSON: {exc.msg} at column {exc.colno}") from exc
+        what = exc.msg.removesuffix(" at")
+        raise TaskError(f"{place}: not JSON: {what} at column {exc.colno}") from exc
     except RecursionError as exc:
         raise TaskError(f"{place}: nested deeper than {DEEPEST} levels") from exc
     except ValueError as exc:
@@ -387,13 +445,20 @@ def _no_duplicates(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
 
 
 def _validated(plain: Json, place: str) -> CaseRow:
+    if not isinstance(plain, dict):
+        raise TaskError(f'{place}: a row is an object, {{"id", "split", "inputs", ...}}')
     try:
         return CaseRow.model_validate(plain)
     except pydantic.ValidationError as exc:
         first = exc.errors()[0]
         what = ".".join(str(k) for k in first["loc"]) or "row"
         known = ", ".join(CaseRow.model_fields)
-        raise TaskError(f"{place}: {what}: {first['msg']}. Keys of a row: {known}.") from exc
+        said = _PLAINER.get(first["type"], first["msg"])
+        raise TaskError(f"{place}: {what}: {said}. Keys of a row: {known}.") from exc
+
+
+_PLAINER = {"extra_forbidden": "no such key", "missing": "it is missing"}
+"""What pydantic says about a key, in the words of this house, by its type of error."""
 
 
 def _line_of(text: str, keys: list[str]) -> int:

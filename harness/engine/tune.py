@@ -14,9 +14,9 @@ from pathlib import Path
 
 from harness.core.parity import Serving, check_parity, failures
 from harness.engine.backends import BackendPool
-from harness.engine.evaluate import Requests
 from harness.engine.ladder import last_wall, why_not_licensed
 from harness.engine.project import Project
+from harness.engine.requests import Requests
 from harness.engine.taskfile import read_toml
 from harness.engine.tasks import Task, resolve_candidate
 from harness.errors import BackendError, Refused, TaskError, UsageError
@@ -57,6 +57,7 @@ class Plan:
     licence: Licence
     name: str
     seed: int = 0
+    is_pilot: bool = False
 
 
 def licence(task: Task, store: Store, *, override: str | None) -> Licence:
@@ -176,10 +177,12 @@ def tune(
         metrics=result.metrics,
         parity=tuple(findings),
         folder=folder.relative_to(project.home).as_posix(),
+        is_pilot=plan.is_pilot or None,
     )
     moment = at()
     store.add_artifact(artifact, at=moment)
-    entries = [("tune", f"{artifact.name} {artifact.digest[:8]} on {artifact.rows} rows")]
+    kind = "pilot" if plan.is_pilot else "tune"
+    entries = [(kind, f"{artifact.name} {artifact.digest[:8]} on {artifact.rows} rows")]
     if artifact.override:
         entries.append(
             ("override", f"tuned {artifact.digest[:8]} without a wall: {artifact.override}")

@@ -193,8 +193,7 @@ class OptimiseJob:
 
     * `about` is the task in one sentence; `sections` are the texts of the seed prompt, Jinja
       templates. `marks` are what they fill in, as `{{ question }}`: a prompt must hold each of
-      them, and no other. A text without them may be given for a role that the seed lacks
-      (`system` or `assistant`).
+      them, and no other. A `system` text may be given though the seed has none.
     * `train` may be shown to `reflect`, references too. `dev` is what prompts are judged by: show
       it to nobody, or the wall will read what the prompt was told.
     * `ask` fills in, asks and scores: pairs of sections and case, one ScoredReply each, in order,

@@ -329,13 +329,16 @@ class Store:
     def artifact(self, name_or_digest_prefix: str, *, task: str) -> Artifact:
         """Return the newest artifact of this name in `task`, or the one whose digest begins so.
 
-        Raises UsageError, listing the known ones, where none or several do.
+        A pilot's is found by its digest alone, and never in place of a tuned one with the same
+        files. Raises UsageError, listing the known ones, where none or several do.
         """
-        wanted, known = name_or_digest_prefix, self.artifacts(task)
+        wanted, every = name_or_digest_prefix, self.artifacts(task)
+        known = [a for a in every if not a.is_pilot]
         named = [a for a in known if a.name == wanted]
         if named:
             return named[-1]
-        found = {a.digest: a for a in known if wanted and a.digest.startswith(wanted)}
+        found = {a.digest: a for a in every if wanted and a.digest.startswith(wanted)}
+        found |= {a.digest: a for a in known if a.digest in found}
         if len(found) == 1:
             return next(iter(found.values()))
         what = "is ambiguous" if found else f"is not an artifact of task {task!r}"

@@ -8,10 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from harness.checks import registry
-from harness.checks.base import Unmeasured
+from harness.engine.case_checks import run_case_checks
 from harness.engine.tasks import CHECKS, Task
-from harness.errors import Miss
 from harness.records import Case, Reply
 from harness.surface.judge_evals import judge_eval
 
@@ -27,17 +25,4 @@ def builtin_evals(task: Task) -> dict[str, Callable[..., Any]]:
 
 def test_checks(case: Case, reply: Reply) -> None:
     """Hold where every check that the case carries holds; a miss names all that do not."""
-    if not case.checks:
-        raise Unmeasured("no checks of its own")
-    missed, unmeasured = [], []
-    for check in case.checks:
-        try:
-            registry.run(check["name"], reply, check["arguments"])
-        except Miss as exc:
-            missed.append(str(exc))
-        except Unmeasured as exc:
-            unmeasured.append(str(exc))
-    if missed:
-        raise Miss("\n".join([*missed, *unmeasured]))
-    if unmeasured:
-        raise Unmeasured("\n".join(unmeasured))
+    run_case_checks(case, reply)

@@ -12,10 +12,12 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.engine.spending import Spending
+if TYPE_CHECKING:
+    from harness.engine.spending import Spending
 
 
 def add_options(group: pytest.OptionGroup) -> None:
@@ -49,8 +51,7 @@ class Cap:
     """What a session may spend, and did."""
 
     def __init__(self, config: pytest.Config) -> None:
-        cap = config.option.max_cost
-        self.spending = None if cap is None else Spending(cap_usd=cap)
+        self.spending = _spending(config.option.max_cost)
         self.is_batch: bool = config.option.batch
         self._session: str | None = getattr(config, "workerinput", {}).get("testrunuid")
 
@@ -76,3 +77,11 @@ class Cap:
             half = path.with_suffix(".half")
             half.write_text(json.dumps(mine))
             half.replace(path)
+
+
+def _spending(cap_usd: float | None) -> Spending | None:
+    if cap_usd is None:
+        return None
+    from harness.engine.spending import Spending
+
+    return Spending(cap_usd=cap_usd)

@@ -13,11 +13,13 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
+from types import FrameType, TracebackType
 
 import pytest
 
-from harness.surface.eval_session import EvalSession, trial_of
+from harness.errors import Miss
+from harness.surface.eval_session import EvalSession
+from harness.surface.eval_trials import eval_trial_of
 
 AGAIN_S = 1.0
 """The alarm rings again after this many seconds, for an eval that swallowed it."""
@@ -41,7 +43,7 @@ class EvalCalls:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Iterator[None]:
         """Ring an alarm where an eval does not end in time."""
-        if trial_of(item) is None or not self._owns_alarm():
+        if eval_trial_of(item) is None or not self._owns_alarm():
             return (yield)
         limit_s = self._limits_s.get(item.path) or self._limit_s(item.path)
         self._item = item
@@ -54,11 +56,24 @@ class EvalCalls:
     @pytest.hookimpl
     def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> bool | None:
         """Await an async eval that no async plugin took: those come first, or wrap this."""
-        if trial_of(pyfuncitem) is None or not inspect.iscoroutinefunction(pyfuncitem.obj):
+        if eval_trial_of(pyfuncitem) is None or not inspect.iscoroutinefunction(pyfuncitem.obj):
             return None
         names = pyfuncitem._fixtureinfo.argnames
         asyncio.run(pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in names}))
         return True
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_exception_interact(
+        self, node: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport
+    ) -> None:
+        """Let `--pdb` open a miss in the eval, not in the check that it called, and say why."""
+        excinfo = call.excinfo
+        if not isinstance(node, pytest.Item) or eval_trial_of(node) is None or excinfo is None:
+            return
+        if getattr(report, "harness_mark", "") == "missed" and isinstance(excinfo.value, Miss):
+            report.longrepr = str(excinfo.value)
+            excinfo.value.__traceback__ = _until(excinfo.value.__traceback__, node.path.parent)
+            call.excinfo = pytest.ExceptionInfo.from_exception(excinfo.value)
 
     def pytest_enter_pdb(self) -> None:
         """Leave a person at a debugger all the time in the world."""
@@ -89,11 +104,24 @@ class EvalCalls:
     def _ring(self, number: int, frame: FrameType | None) -> None:
         if str(getattr(sys.gettrace(), "__module__", "")).split(".")[0] in DEBUGGERS:
             return
-        trial = trial_of(self._item) if self._item is not None else None
+        trial = eval_trial_of(self._item) if self._item is not None else None
         if self._item is None or trial is None:
             return
-        what = trial.case_id or f"the trials of {trial.candidate}"
+        what = trial.id.case_id or f"the trials of {trial.id.candidate}"
         raise EvalTimeout(
             f"{what}: the eval did not end within {self._limits_s[self._item.path]:g} s "
             "(`eval_timeout_s` in task.toml)"
         )
+
+
+def _until(trace: TracebackType | None, folder: Path) -> TracebackType | None:
+    """Return `trace` up to its last frame in a file of `folder`; whole where none is there."""
+    links: list[TracebackType] = []
+    while trace is not None:
+        links.append(trace)
+        trace = trace.tb_next
+    ours = [i for i, t in enumerate(links) if folder in Path(t.tb_frame.f_code.co_filename).parents]
+    kept: TracebackType | None = None
+    for link in reversed(links[: ours[-1] + 1 if ours else len(links)]):
+        kept = TracebackType(kept, link.tb_frame, link.tb_lasti, link.tb_lineno)
+    return kept

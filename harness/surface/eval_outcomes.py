@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 
-from harness.engine.evaluate import TrialId
 from harness.engine.outcomes import is_miss, is_unscored, reason_of
 from harness.engine.project import task_folder_of
 from harness.records import Fault
+from harness.surface.eval_trials import EvalTrial, is_dialogue
 from harness.surface.words import escaped
 
+GIVEN = pytest.StashKey[float]()
+"""What the eval gave to `score(...)`."""
 TURNS = pytest.StashKey[list[str]]()
 """The keys of the replies of an item's dialogue, as they come."""
 SETTLED = pytest.StashKey[pytest.ExceptionInfo[BaseException]]()
@@ -35,7 +37,7 @@ def score_name(item: pytest.Item) -> str:
 
 
 def judged(
-    item: pytest.Item, call: pytest.CallInfo[None], trial: TrialId, *, given: float | None
+    item: pytest.Item, call: pytest.CallInfo[None], trial: EvalTrial
 ) -> pytest.TestReport | None:
     """Return the report of an eval item: scored, missed, unscored or, as pytest has it, failed."""
     excinfo = call.excinfo or item.stash.get(SETTLED, None)
@@ -45,7 +47,7 @@ def judged(
     said: dict[str, Any] = {}
     mark = ""
     if error is None:
-        said["score"] = 1.0 if given is None else given
+        said["score"] = item.stash.get(GIVEN, 1.0)
     elif is_miss(error, folder=task_folder_of(item.path)):
         said["score"] = 0.0  # a share that a check measured is a score only through `score(...)`
         said["miss"] = reason_of(error)
@@ -81,12 +83,6 @@ def judged(
     return report
 
 
-def is_dialogue(item: pytest.Item) -> bool:
-    """Tell whether an item asks by itself alone: nothing can be fetched for it before it runs."""
-    names = getattr(item, "fixturenames", ())
-    return "ask" in names and "reply" not in names
-
-
 def mark_of(
     report: pytest.CollectReport | pytest.TestReport,
 ) -> tuple[str, str, str] | None:
@@ -104,13 +100,13 @@ def said_by(properties: Iterable[tuple[str, object]]) -> dict[str, Any] | None:
 
 
 def _properties(
-    item: pytest.Item, trial: TrialId, said: dict[str, Any]
+    item: pytest.Item, trial: EvalTrial, said: dict[str, Any]
 ) -> list[tuple[str, object]]:
     where = {
         "task": str(task_folder_of(item.path)),
         "eval": score_name(item),
-        "candidate": trial.candidate,
-        "case": trial.case_id,
-        "repeat": trial.repeat,
+        "candidate": trial.id.candidate,
+        "case": trial.id.case_id,
+        "repeat": trial.id.repeat,
     }
     return list((where | said).items())

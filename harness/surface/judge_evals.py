@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from types import CodeType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.core.judge_verdicts import JudgeVerdict
-from harness.engine.judges import JudgeUse
 from harness.errors import Miss
 from harness.records import Condition
 from harness.surface.words import clean, number, percent
+
+if TYPE_CHECKING:
+    from harness.core.judge_verdicts import JudgeVerdict
+    from harness.engine.judges import JudgeUse
 
 MANY_FLIPS = 0.30
 """From this share of pairs that flip with the order, a judge cannot tell these sides apart.
@@ -23,7 +25,7 @@ MANY_FLIPS = 0.30
 Source: the rule of docs/judges.md.
 """
 
-JudgeFixture = Callable[[str], JudgeVerdict]
+JudgeFixture = Callable[[str], "JudgeVerdict"]
 
 
 def judge_eval(name: str) -> Callable[..., None]:
@@ -88,6 +90,10 @@ def judge_lines(
                 "with the order"
                 + (": too many, do not use it for these sides" if share > MANY_FLIPS else "")
             )
+        for who, found in use.preferences.items():
+            if found.n:
+                against = f" against {clean(use.against)}" if use.against else ""
+                lines.append(f"judge {use.name}: {clean(who)}{against} {found.text}")
     lines += [
         f"{', '.join(names)}: a judge's score, shown as advice; no verdict rests on it"
         for names in advisors.values()
@@ -97,15 +103,16 @@ def judge_lines(
         for task, condition in conditions.items()
         if condition.holds is not True
     ]
-    return ["", *lines] if lines else []
+    return [*lines, ""] if lines else []
 
 
 def _use_line(use: JudgeUse) -> str:
-    def tokens(value: int | None) -> str:
-        return "–" if value is None else f"{value:,}"
-
+    tokens = ""
+    if use.input_tokens is not None or use.output_tokens is not None:
+        sent, got = ("–" if n is None else f"{n:,}" for n in (use.input_tokens, use.output_tokens))
+        tokens = f", {sent} tokens in, {got} out"
+    plural = "" if use.requests == 1 else "s"
     cost = "" if use.cost_usd is None else f", {number(use.cost_usd, digits=4)} $"
     return (
-        f"judge {use.name} ({clean(use.backend)}): {use.requests:,} requests, "
-        f"{tokens(use.input_tokens)} tokens in, {tokens(use.output_tokens)} out{cost}"
+        f"judge {use.name} ({clean(use.backend)}): {use.requests:,} request{plural}{tokens}{cost}"
     )

@@ -7,7 +7,6 @@ import time
 from types import TracebackType
 from typing import TextIO
 
-from harness.engine.spending import usd
 from harness.surface.words import one_line, seconds
 
 EVERY_S = 15.0
@@ -62,7 +61,7 @@ class TextProgress:
         self._shown = time.monotonic()
         spent = self._shown - self._since
         line = f"{self._label}: {self._done} of {self._total}, {seconds(spent)}"
-        line += f", {usd(self._cost_usd)}" if self._cost_usd else ""
+        line += f", {_usd(self._cost_usd)}" if self._cost_usd else ""
         if self._total > self._done >= max(5, self._total // 20):  # before that it is a guess
             line += f", about {seconds(spent / self._done * (self._total - self._done))} to go"
         if self._is_live:
@@ -70,3 +69,9 @@ class TextProgress:
         else:
             self._stream.write(f"{line}\n")
         self._stream.flush()
+
+
+def _usd(value: float) -> str:
+    from harness.engine.spending import usd  # what costs nothing needs none of it
+
+    return usd(value)

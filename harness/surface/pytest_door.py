@@ -18,9 +18,9 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
     parameters = getattr(config, "invocation_params", None)
     if parameters is None or not means_evals(list(map(str, parameters.args)), parameters.dir):
         return
-    from harness.surface import pytest_evals
+    from harness.surface import eval_options, pytest_evals
 
-    pytest_evals.add_options(parser)
+    eval_options.add_options(parser)
     pluginmanager.register(pytest_evals, "harness-evals")
 
 

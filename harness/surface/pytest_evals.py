@@ -7,108 +7,42 @@ with a mark; what fails a run is a fault, or a floor that was asked for.
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable, Generator, Iterator
+import gc
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness.checks.base import Unmeasured
-from harness.core.judge_verdicts import JudgeVerdict
-from harness.engine.dialogue import Dialogue
 from harness.engine.evaluate import TrialId
-from harness.engine.outcomes import JOIN
 from harness.engine.project import task_folder_of
-from harness.engine.spending import not_asked
-from harness.engine.tasks import REFERENCE
-from harness.engine.views import NoReference, TrialView, eval_case
 from harness.errors import HarnessError, UsageError
-from harness.records import Candidate, Case, Reply, Request
-from harness.surface import caps
 from harness.surface.builtin_collector import collector_of
 from harness.surface.eval_calls import EvalCalls
-from harness.surface.eval_outcomes import SETTLED, TURNS, NoReply, judged, mark_of
-from harness.surface.eval_session import SESSION, EvalSession, trial_of
-from harness.surface.selection import ONLY
+from harness.surface.eval_fixtures import EvalFixtures
+from harness.surface.eval_outcomes import SETTLED, judged, mark_of
+from harness.surface.eval_recording import Recording
+from harness.surface.eval_session import SESSION, EvalSession
+from harness.surface.eval_trials import ARGUMENT, OF_A_CASE, EvalTrial, eval_trial_of
 from harness.surface.words import escaped
 
 PATTERN = "eval_*.py"
-
-
-def add_options(parser: pytest.Parser) -> None:
-    """Declare the options of an eval run."""
-    group = parser.getgroup("evals", "evals (tuning-harness)")
-    group.addoption(
-        "--candidate",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="a candidate of the task, or PROMPT@SCHEME:MODEL[+ARTIFACT]; repeatable "
-        "(default: the task's default_candidates, else reference)",
-    )
-    group.addoption("--split", default="dev", choices=["train", "dev", "test"])
-    group.addoption("--base-url", default=None, help="base URL of an OpenAI-compatible server")
-    group.addoption("--store", default=None, help="the store (default: .harness/harness.db)")
-    group.addoption("--offline", action="store_true", help="recorded replies alone")
-    group.addoption(
-        "--only",
-        choices=ONLY,
-        default=None,
-        help="the cases that the newest recorded runs of the candidate missed, that ended in a "
-        "fault, or that changed since",
-    )
-    group.addoption(
-        "--sample",
-        type=_positive,
-        default=None,
-        metavar="N",
-        help="N cases, always the same ones; a larger N keeps the smaller's",
-    )
-    group.addoption(
-        "--repeats",
-        type=_positive,
-        default=None,
-        metavar="N",
-        help="ask each case N times; a run with other repeats than the task's is no try",
-    )
-    caps.add_options(group)
-    group.addoption(
-        "--override-boundary",
-        default=None,
-        metavar="REASON",
-        help="why cases tagged internal may be sent to an external backend; recorded for ever",
-    )
-    group.addoption(
-        "--look-is-counted",
-        action="store_true",
-        help="the look at the sealed split is in the ledger already (harness gate says so)",
-    )
-    group.addoption(
-        "--floor",
-        action="append",
-        default=[],
-        metavar="SCORE=VALUE",
-        help="fail the run where a candidate's mean of SCORE is below VALUE; repeatable",
-    )
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 up")
-    return int(text)
+RECORDING = pytest.StashKey[Recording]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Let eval files be collected, with pytest's own assertion messages."""
+    gc.unfreeze()  # what a session before this one, in the same process, set aside
     config.addinivalue_line("python_files", PATTERN)
-    config.stash[SESSION] = EvalSession(config)
-    config.pluginmanager.register(EvalCalls(config.stash[SESSION]), "harness-eval-calls")
+    session = config.stash[SESSION] = EvalSession(config)
+    config.stash[RECORDING] = Recording(session)
+    config.pluginmanager.register(EvalCalls(session), "harness-eval-calls")
+    config.pluginmanager.register(EvalFixtures(session), "harness-eval-fixtures")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Close what the session opened."""
-    config.stash[SESSION].close()
+    config.stash[SESSION].open.close()
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -125,7 +59,7 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Make one item a case and candidate, or one a candidate for an aggregate."""
-    if "harness_trial" not in metafunc.fixturenames:
+    if ARGUMENT not in metafunc.fixturenames:
         return
     session = metafunc.config.stash[SESSION]
     try:
@@ -133,16 +67,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     except HarnessError as exc:
         session.error = exc
         raise pytest.Collector.CollectError(str(exc)) from exc
-    if "harness_case" in metafunc.fixturenames:
-        trials = evaluation.trial_ids()
+    if OF_A_CASE.isdisjoint(metafunc.fixturenames):
+        ids = [TrialId(candidate=name, case_id="") for name in evaluation.candidates]
     else:
-        trials = [TrialId(candidate=name, case_id="") for name in evaluation.candidates]
-    metafunc.parametrize("harness_trial", trials, ids=[_item_id(t) for t in trials])
-
-
-def _item_id(trial: TrialId) -> str:
-    repeat = f"-{trial.repeat}" if trial.repeat else ""
-    return f"{trial.candidate}-{trial.case_id}{repeat}" if trial.case_id else trial.candidate
+        ids = evaluation.trial_ids()
+    trials = [EvalTrial(evaluation, id_) for id_ in ids]
+    metafunc.parametrize(ARGUMENT, trials, ids=[t.title for t in trials])
 
 
 @pytest.hookimpl(trylast=True)
@@ -173,7 +103,11 @@ def _stop(config: pytest.Config, error: HarnessError) -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> Iterator[None]:
-    """Fetch every reply that the selected items need, then let them run."""
+    """Fetch every reply that the selected items need, then let them run.
+
+    What is there by now lives to the end of the session: it is set aside from the collector of
+    garbage, which would look through all of it several times more, for a tenth of a cached run.
+    """
     ours, option = session.config.stash[SESSION], session.config.option
     will_stop = session.testsfailed and not option.continue_on_collection_errors
     if not option.collectonly and not will_stop:
@@ -185,129 +119,10 @@ def pytest_runtestloop(session: pytest.Session) -> Iterator[None]:
                 session.items.clear()  # our caller shows the error in its own way
             elif not hasattr(session.config, "workerinput"):
                 raise pytest.UsageError(str(exc)) from exc
+        if ours.tasks:
+            gc.freeze()
     return (yield)
 
-
-# ---------------------------------------------------------------- fixtures
-
-
-@pytest.fixture
-def harness_trial() -> TrialId:
-    """The trial of this item; given by parametrisation."""
-    pytest.fail("this fixture is for eval_*.py files in a folder with a task.toml", pytrace=False)
-
-
-@pytest.fixture
-def harness_case(harness_trial: TrialId, request: pytest.FixtureRequest) -> Case:
-    """The case of this item; asking for it makes one item a case."""
-    evaluation = request.config.stash[SESSION].evaluation_of(request.path)
-    return evaluation.cases[harness_trial.case_id]
-
-
-@pytest.fixture
-def case(harness_case: Case) -> Case:
-    """The case: `inputs`, `reference`, `tags`. Reading an absent reference leaves it unscored."""
-    return eval_case(harness_case)
-
-
-@pytest.fixture
-def candidate(harness_trial: TrialId, request: pytest.FixtureRequest) -> Candidate:
-    """The candidate that answered."""
-    evaluation = request.config.stash[SESSION].evaluation_of(request.path)
-    return evaluation.candidates[harness_trial.candidate]
-
-
-@pytest.fixture
-def reply(harness_case: Case, harness_trial: TrialId, request: pytest.FixtureRequest) -> Reply:
-    """The candidate's reply to the case. Where there is none, the item is a fault."""
-    session = request.config.stash[SESSION]
-    if harness_trial.candidate == REFERENCE and harness_case.reference is None:
-        raise NoReference("no reference")
-    if session.error is not None:  # in a worker of xdist, which may not stop by itself
-        raise NoReply(str(session.error), fault=not_asked(session.error))
-    outcome = session.outcome(request.path, harness_trial)
-    if outcome.reply is None:
-        what = outcome.fault.message if outcome.fault else "no reply"
-        raise NoReply(f"{harness_case.id}: {what}", fault=outcome.fault)
-    return outcome.reply
-
-
-@pytest.fixture
-def ask(harness_case: Case, harness_trial: TrialId, request: pytest.FixtureRequest) -> Dialogue:
-    """A dialogue with the candidate: `ask()` sends its own request, `ask("text")` goes on."""
-    session = request.config.stash[SESSION]
-    keys = request.node.stash[TURNS] = []
-
-    def answer(asked: Request) -> Reply:
-        if session.error is not None:
-            raise NoReply(str(session.error), fault=not_asked(session.error))
-        outcome = session.turn(request.path, harness_trial, asked)
-        if outcome.reply is None:
-            what = outcome.fault.message if outcome.fault else "no reply"
-            raise NoReply(f"{harness_case.id}: {what}", fault=outcome.fault)
-        keys.append(outcome.key)
-        return outcome.reply
-
-    if harness_trial.candidate == REFERENCE and harness_case.reference is None:
-        raise NoReference("no reference")
-    evaluation = session.evaluation_of(request.path)
-    is_recorded = evaluation.is_recorded(harness_trial.candidate)
-    return Dialogue(
-        Request(messages=()) if is_recorded else evaluation.request(harness_trial),
-        answer=answer,
-        images=harness_case.images,
-        only_turn_of=harness_trial.candidate if is_recorded else "",
-    )
-
-
-@pytest.fixture
-def judge(
-    reply: Reply, harness_trial: TrialId, request: pytest.FixtureRequest
-) -> Callable[[str], JudgeVerdict]:
-    """Call `judge("name")` for the verdict of a judge of task.toml on the reply."""
-    session, node = request.config.stash[SESSION], request.node
-    given: dict[str, str] = {}
-
-    def ask(name: str) -> JudgeVerdict:
-        found, given[name] = session.judged(request.path, name, harness_trial)
-        node.user_properties.append(("judge", JOIN.join(sorted(set(given.values())))))
-        node.user_properties.append(("judged_by", " ".join(given)))
-        if found.verdict is None:
-            what = found.fault.message if found.fault else f"judge {name}: no verdict"
-            raise NoReply(f"{harness_trial.case_id}: {what}", fault=found.fault)
-        if found.verdict.value is None:
-            raise Unmeasured(f"judge {name}: {found.verdict.reason}")
-        return found.verdict
-
-    return ask
-
-
-@pytest.fixture
-def trials(harness_trial: TrialId, request: pytest.FixtureRequest) -> list[TrialView]:
-    """Every trial of the candidate that has a reply, as case and reply; where none has, a fault."""
-    found = request.config.stash[SESSION].views(request.path, harness_trial.candidate)
-    if not found and harness_trial.candidate == REFERENCE:
-        raise NoReference("no case has a reference")
-    if not found:
-        raise NoReply(f"{harness_trial.candidate}: no case has a reply")
-    return found
-
-
-@pytest.fixture
-def score(request: pytest.FixtureRequest) -> Any:
-    """Call `score(value)` with a number in [0, 1] to score other than 1 for a pass."""
-    stash = request.node.stash
-
-    def give(value: float) -> None:
-        value = float(value)
-        if not 0.0 <= value <= 1.0:
-            raise ValueError(f"score({value}): a score is a number in [0, 1]")
-        stash[GIVEN] = value
-
-    return give
-
-
-GIVEN = pytest.StashKey[float]()
 
 # ---------------------------------------------------------------- outcomes
 
@@ -323,10 +138,10 @@ def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> pytest.TestReport | None:
     """Turn the end of an eval item into a score; leave other tests to pytest."""
-    trial = trial_of(item)
-    if trial is None or call.when == "teardown":
+    if call.when == "teardown":
         return None
-    return judged(item, call, trial, given=item.stash.get(GIVEN, None))
+    trial = eval_trial_of(item)
+    return None if trial is None else judged(item, call, trial)
 
 
 def pytest_report_teststatus(
@@ -365,7 +180,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Iterator[N
         }
     if not hasattr(session.config, "workerinput") and not session.config.option.collectonly:
         try:
-            ours.finish(was_interrupted=exitstatus == pytest.ExitCode.INTERRUPTED)
+            was_interrupted = exitstatus == pytest.ExitCode.INTERRUPTED
+            session.config.stash[RECORDING].finish(was_interrupted=was_interrupted)
         except HarnessError as exc:
             ours.error = exc
             pytest.exit(str(exc), returncode=exc.exit_code)
@@ -395,6 +211,5 @@ def pytest_report_to_serializable(config: pytest.Config) -> Generator[None, Any,
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Show the table of the run."""
-    session = terminalreporter.config.stash[SESSION]
-    for line in session.summary_lines():
+    for line in terminalreporter.config.stash[RECORDING].summary_lines():
         terminalreporter.write_line(line)

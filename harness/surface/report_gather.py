@@ -34,7 +34,7 @@ def gather(task: Task, store: Store, *, project: Project, at: str) -> ReportData
     """Return everything that is known of `task`: verdicts, rungs, cases, cost, lineage, data."""
     dev, sealed = read_ladder(task, store), read_ladder(task, store, split="test")
     wall, release = last_wall(task, store), last_release(task, store)
-    artifacts = tuple(store.artifacts(task.name))
+    artifacts = tuple(a for a in store.artifacts(task.name) if not a.is_pilot)
     s = task.settings
     views = tuple(_case_views(task, store, dev, sealed))
     return ReportData(

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from harness.engine.documents import Retrieval
-from harness.engine.evaluate import Requests
+from harness.engine.requests import Requests
 from harness.engine.tasks import Task
 from harness.records import Estimate, Run, Split
 from harness.surface.estimates import ESTIMATES

@@ -5,19 +5,24 @@ Knows nothing of what the scores are for.
 
 from __future__ import annotations
 
+import gc
 import io
 from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.engine.judges import JudgeUse
 from harness.engine.tasks import Task
 from harness.errors import BackendError, HarnessError, TaskError
 from harness.records import Run
 from harness.surface.eval_session import SESSION, EvalSession
+from harness.surface.words import sentence
+
+if TYPE_CHECKING:
+    from harness.engine.judges import JudgeUse
 
 # we are running already, so pytest cannot rewrite our own asserts; there are none that matter
 KNOWN_NOISE = ("-W", "ignore:Module already imported so cannot:pytest.PytestAssertRewriteWarning")
@@ -36,6 +41,7 @@ class EvalRun:
     notes: tuple[str, ...] = ()
     judges: tuple[JudgeUse, ...] = ()
     selected_none: bool = False
+    spent_usd: float = 0.0
 
 
 @dataclass(slots=True, eq=False)
@@ -86,6 +92,7 @@ def run_evals(
     # the terminal plugin stays: a project's own addopts may hold options of it, such as -ra
     with redirect_stdout(io.StringIO()) if is_quiet else nullcontext():
         code = pytest.main(arguments, plugins=[watcher])
+    gc.unfreeze()  # the session set it aside for a process that ends with it; this one goes on
     session = watcher.session
     return EvalRun(
         exit_code=int(code),
@@ -97,6 +104,7 @@ def run_evals(
         notes=tuple(session.notes) if session else (),
         judges=tuple(session.judge_uses()) if session else (),
         selected_none=bool(session and session.selected_none),
+        spent_usd=session.spent_usd if session else 0.0,
     )
 
 
@@ -118,8 +126,11 @@ def completed(run: EvalRun) -> EvalRun:
         lost = [t.fault for t in one.trials if t.fault and t.fault.origin == "backend"]
         missing = [f for f in lost if f.is_missing]
         if missing:
+            are_all = len(missing) == len(one.trials)
             raise BackendError(
                 f"{one.candidate.name}: {len(missing)} of {len(one.trials)} trials have no reply: "
-                f"{missing[0].message}. The others are kept; the same command asks for the rest."
+                + sentence(missing[0].message)
+                + (" The same command asks again." if are_all else " The others are kept; the ")
+                + ("" if are_all else "same command asks for the rest.")
             )
     return run

@@ -13,7 +13,6 @@ from harness.engine.evaluate import Evaluation, TrialId
 from harness.errors import UsageError
 from harness.records import Case, Run, Trial, digest
 
-ONLY = ("missed", "faults", "changed")
 SALT = "sample 1"
 
 

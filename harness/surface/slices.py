@@ -112,10 +112,8 @@ def lines_below(runs: Sequence[Run], tasks: Sequence[Task]) -> list[str]:
     lines = []
     for task in tasks:
         mine = [r for r in runs if r.task == task.name]
-        lines += [
-            *flaky_lines(mine, task.settings.primary),
-            *slice_lines(slices_of_task(mine, task)),
-        ]
+        flaky = flaky_lines(mine, task.settings.primary)
+        lines += [*flaky, *([""] if flaky else []), *slice_lines(slices_of_task(mine, task))]
     return lines
 
 

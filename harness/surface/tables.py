@@ -18,6 +18,8 @@ from harness.surface.words import clean, interval, number, one_line, points, sec
 
 MISSES_SHOWN = 3
 CAUSES_SHOWN = 3
+WIDEST = 120
+"""The longest line of an eval run's table, in characters: a wider one is turned round."""
 
 
 def estimate_of(
@@ -53,6 +55,7 @@ def run_table(
         names = score_names(group)
         primary = primaries.get(task, "all")
         columns = ["all", *names] if len(names) > 1 else names
+        has_repeats = any(run.repeats > 1 for run in group)
         rows = []
         for run in group:
             estimates = {n: estimate_of(run, n, clusters=clusters[task]) for n in columns}
@@ -63,16 +66,54 @@ def run_table(
                 + [*counts(run), number(spent.input_tokens), number(spent.output_tokens)]
                 + [seconds(spent.latency_s)]
                 + ([number(spent.cost_usd, unit=" $", digits=4)] if _has_cost(usages) else [])
-                + [run.id[:8] + ("" if run.is_complete else " partial") + _repeats(run)]
+                + ([_repeats(run)] if has_repeats else [])
+                + [run.id[:8] + ("" if run.is_complete else " partial")]
             )
         heads = ["candidate", "cases", *(f"{n}*" if n == primary else n for n in columns)]
         heads += ["faults", "unscored", "tokens in", "out", "median"]
-        heads += (["cost"] if _has_cost(usages) else []) + ["run"]
+        heads += ["cost"] if _has_cost(usages) else []
+        heads += (["repeats"] if has_repeats else []) + ["run"]
         lines += ["", f"{task}, {group[0].split} split", ""]
-        lines += tabulate(rows, headers=heads, tablefmt="simple", disable_numparse=True).split("\n")
+        lines += _fitting([str(h) for h in heads], [[str(c) for c in row] for row in rows])
         lines += ["", "* primary; intervals are 95 % one-sided bounds over clusters of cases"]
-        lines += [*aggregate_lines(group), *fault_lines(group), *miss_lines(group), ""]
+        lines += [*aggregate_lines(group), *fault_lines(group)]
+        lines += [*miss_lines(group), *unscored_lines(group), ""]
     return lines
+
+
+def _fitting(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return a table of one row a candidate; turned round where that would be too wide.
+
+    Turned, there is one column a candidate and one row a score and fact, in as many tables one
+    below the other as the candidates need. The candidate is the first cell of a row.
+    """
+    lines = _plain(heads, rows)
+    if max(map(len, lines)) <= WIDEST:
+        return lines
+    turned: list[str] = []
+    some: list[Sequence[str]] = []
+    for row in rows:
+        if some and _turned_width(heads, [*some, row]) > WIDEST:
+            turned += [*_turned(heads, some), ""]
+            some = []
+        some.append(row)
+    return turned + _turned(heads, some)
+
+
+def _turned(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    cells = [list(column) for column in zip(heads, *rows, strict=True)]
+    return _plain(cells[0], cells[1:])
+
+
+def _turned_width(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
+    return max(map(len, _turned(heads, rows)))
+
+
+def _plain(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    # not the format `simple`: it makes every column two characters wider than its head
+    rules = ["-" * max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+    table = tabulate([heads, rules, *rows], tablefmt="plain", disable_numparse=True)
+    return [line.rstrip() for line in table.split("\n")]
 
 
 def counts(run: Run) -> list[int]:
@@ -84,7 +125,8 @@ def counts(run: Run) -> list[int]:
 def aggregate_lines(runs: Sequence[Run]) -> list[str]:
     """Return the scores that evals gave to all trials of a candidate together."""
     return [
-        f"{clean(run.candidate.name)}: {score.name} over all: {number(score.value, digits=3)}"
+        f"{clean(run.candidate.name)}: {score.name} over all trials: "
+        + number(score.value, digits=3)
         + (f" ({one_line(score.reason)})" if score.reason else "")
         for run in runs
         for score in run.aggregates
@@ -109,22 +151,44 @@ def miss_lines(runs: Sequence[Run]) -> list[str]:
     """Return the first misses of each run, with their reasons on one line."""
     lines = []
     for run in runs:
-        missed = [
-            (t.case_id, s)
-            for t in run.trials
-            for s in t.scores
-            if s.value is not None and s.value < 1 and s.reason
-        ]
-        for case_id, score in missed[:MISSES_SHOWN]:
-            reason = one_line(score.reason.partition("\n")[0], width=110)
-            lines.append(f"m {clean(run.candidate.name)} {clean(case_id)} {score.name}: {reason}")
+        name = clean(run.candidate.name)
+        missed: dict[tuple[str, str], list[str]] = {}  # the reasons of each repeat that missed
+        for trial in run.trials:
+            for score in trial.scores:
+                if score.value is not None and score.value < 1 and score.reason:
+                    missed.setdefault((trial.case_id, score.name), []).append(score.reason)
+        for (case_id, score_name), reasons in list(missed.items())[:MISSES_SHOWN]:
+            reason = one_line(reasons[0].partition("\n")[0], width=110)
+            times = f" ({len(reasons)} of {run.repeats} repeats)" if run.repeats > 1 else ""
+            lines.append(f"m {name} {clean(case_id)} {score_name}{times}: {reason}")
         if len(missed) > MISSES_SHOWN:
-            lines.append(f"  … and {len(missed) - MISSES_SHOWN} more of {run.candidate.name}")
+            more = len(missed) - MISSES_SHOWN
+            lines.append(f"  … and {more} more of {name}: harness runs {run.id[:8]}")
+    return lines
+
+
+def unscored_lines(runs: Sequence[Run]) -> list[str]:
+    """Return why scores are missing where nothing went wrong, each reason once with its cases."""
+    lines = []
+    for run in runs:
+        cases: dict[tuple[str, str], set[str]] = {}
+        for trial in run.trials:
+            for score in trial.scores:
+                if score.value is None and trial.fault is None:
+                    why = score.reason.partition("\n")[0]
+                    cases.setdefault((score.name, why), set()).add(trial.case_id)
+        for (score_name, why), ids in list(cases.items())[:CAUSES_SHOWN]:
+            count = "1 case" if len(ids) == 1 else f"{len(ids)} cases"
+            reason = one_line(why, width=110) or "no reason given"
+            lines.append(f"u {clean(run.candidate.name)} {score_name}, {count}: {reason}")
+        if len(cases) > CAUSES_SHOWN:
+            lines.append(f"  … and {len(cases) - CAUSES_SHOWN} other reasons")
     return lines
 
 
 def ladder_table(tries: Sequence[Try], *, target: float) -> list[str]:
     """Return the ladder as a table, in the order in which the tries were made."""
+    has_cost = any(t.cost_usd is not None for t in tries)
     rows = [
         [
             clean(t.candidate),
@@ -135,6 +199,7 @@ def ladder_table(tries: Sequence[Try], *, target: float) -> list[str]:
             number(t.input_tokens),
             number(t.output_tokens),
             seconds(t.latency_s),
+            *([number(t.cost_usd, unit=" $", digits=4)] if has_cost else []),
             t.missing + t.faults or "",
             t.run_id[:8],
             "" if t.is_counted else t.note or "not counted",
@@ -142,7 +207,7 @@ def ladder_table(tries: Sequence[Try], *, target: float) -> list[str]:
         for t in tries
     ]
     heads = ["try", "family", "score", f"0 {' ' * 14}100", "won/lost", "tokens in", "out"]
-    heads += ["median", "faults", "run", "note"]
+    heads += ["median", *(["cost"] if has_cost else []), "faults", "run", "note"]
     return tabulate(rows, headers=heads, tablefmt="simple", disable_numparse=True).split("\n")
 
 
@@ -199,9 +264,7 @@ def floor_of(floor: str) -> tuple[str, float]:
 
 def _repeats(run: Run) -> str:
     """Say how often each case was asked, and how that became one number, where more than once."""
-    if run.repeats == 1:
-        return ""
-    return f" ×{run.repeats} {run.repeat_verdict or 'mean'}"
+    return "1" if run.repeats == 1 else f"{run.repeats}: {run.repeat_verdict or 'mean'}"
 
 
 def _has_cost(usages: Mapping[str, Usage]) -> bool:

@@ -40,6 +40,12 @@ def one_line(text: str, *, width: int = 100) -> str:
     return f"{text[:head]} … {text[-(width - 3 - head) :]}"
 
 
+def sentence(text: str) -> str:
+    """Return `text` on one line with an end: a full stop where it has none of its own."""
+    text = re.sub(r"\s+", " ", text).strip()
+    return text if text.endswith((".", "?", "!")) else f"{text}."
+
+
 def percent(share: float, *, digits: int = 0) -> str:
     """Return a share of 1 as per cent."""
     return f"{100 * share:.{digits}f} %"

@@ -75,9 +75,9 @@ class HttpBackend:
         # said only where it is so: what runs on this machine may ask a hosted model
         if not self._place.is_private:
             self.is_external = True
-        self.unpriced = (
-            None if "cost_usd" in self._paths else f"{self.name} has no path cost_usd in task.toml"
-        )
+        self.unpriced = None
+        if "cost_usd" not in self._paths:
+            self.unpriced = f"{self.name} tells no cost: its table has no path `cost_usd`"
         self.concurrency = int(config.concurrency or CONCURRENCY)
         self._timeout_s = float(config.timeout_s or TIMEOUT_S)
         self.timeout_s = self._timeout_s + 30.0

@@ -137,8 +137,11 @@ class _Search:
 
     def _row(self, case: Case, one: ScoredReply) -> dict[str, Any]:
         found = ["right" if one.score == 1 else f"score {one.score or 0:.2f}", *one.reasons]
-        if self.plan.shows_references and case.reference_text is not None and one.score != 1:
-            found.append(f"a right answer: {case.reference_text}")
+        answer = case.reference_text
+        if answer and self.plan.shows_references and one.score != 1:
+            found.append(f"a right answer: {answer}")
+        if answer and not self.plan.shows_references:  # an assertion's words spell it out
+            found = [text.replace(answer, "[the right answer]") for text in found]
         return {
             "Inputs": {name: _shown(value) for name, value in case.inputs.items()},
             "Reply": _shown(one.reply),

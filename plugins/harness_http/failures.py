@@ -23,6 +23,7 @@ from harness_http.keys import Scrubs
 LONGEST = 300  # characters of a server's message
 FIRST = 80  # characters of an answer that is no JSON
 _PASSING = {408, 409, 425, 429}
+_TOO_MUCH = {429, 529}  # 529: Anthropic's overloaded_error
 
 # 429s that no waiting cures: https://platform.openai.com/docs/guides/error-codes
 _MONEY = {
@@ -110,6 +111,7 @@ def of_complaint(
         is_retryable=not is_systemic and not is_broke and (status in _PASSING or status >= 500),
         retry_after_s=retry_after_s,
         is_systemic=is_systemic,
+        is_overload=status in _TOO_MUCH or (status == 503 and retry_after_s is not None),
     )
 
 

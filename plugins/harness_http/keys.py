@@ -6,13 +6,14 @@ import base64
 import json
 import os
 import re
-from collections.abc import Callable, Generator, Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import quote, quote_plus
 
-import httpx
-
 from harness import UsageError
+
+if TYPE_CHECKING:
+    import httpx
 
 HIDDEN = "[key hidden]"
 _SHOWN = 8  # servers that echo a key often leave so many of its first characters
@@ -26,10 +27,10 @@ class Scrubs(Protocol):
         ...
 
 
-class Key(httpx.Auth):
+class Key:
     """The key in the environment variable `name`; it puts itself into a request's header.
 
-    It is an httpx.Auth so that no frame or client of ours ever holds it in a variable.
+    httpx takes it as `auth`, so that no frame or client of ours ever holds it in a variable.
     """
 
     def __init__(self, value: str, *, name: str, header: str, prefix: str) -> None:
@@ -43,10 +44,10 @@ class Key(httpx.Auth):
     def __repr__(self) -> str:
         return f"<Key from {self.name}: {'set' if self.is_set else 'not set'}>"
 
-    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+    def __call__(self, request: httpx.Request) -> httpx.Request:
         """Add the header, where there is a key."""
         self.put_into(request)
-        yield request
+        return request
 
     def put_into(self, request: httpx.Request) -> None:
         """Add the header, where there is a key."""
@@ -58,7 +59,7 @@ class Key(httpx.Auth):
         return self._hide(HIDDEN, text) if self._hide else text
 
 
-class Keys(httpx.Auth):
+class Keys:
     """Several keys, each in a header of its own."""
 
     def __init__(self, keys: Sequence[Key]) -> None:
@@ -67,11 +68,11 @@ class Keys(httpx.Auth):
     def __repr__(self) -> str:
         return f"<Keys: {', '.join(map(repr, self._keys)) or 'none'}>"
 
-    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+    def __call__(self, request: httpx.Request) -> httpx.Request:
         """Add every header."""
         for key in self._keys:
             key.put_into(request)
-        yield request
+        return request
 
     def scrub(self, text: str) -> str:
         """Return `text` without any of the keys."""

@@ -27,7 +27,7 @@ from harness_transformers.plan import Ask, Batch, plan
 from harness_transformers.sampling import random_source
 from harness_transformers.sessions import GenericSession, Session, SharedSession
 
-_OPTIONS = {"batch_rows": 64, "dtype": None, "memory_gb": 2.0}
+_OPTIONS = {"batch_rows": 64, "dtype": None, "memory_gb": 2.0, "chat_template": None}
 _LEAST_PREFIX = 8
 _PREFIXES_KEPT = 4
 
@@ -37,7 +37,9 @@ class LocalBackend:
 
     * `batch_rows` (64): the most rows in one batch;
     * `memory_gb` (2.0): about how much keys, values and scores of a batch may take;
-    * `dtype`: `float32`, `bfloat16` or `float16` (default: what the hardware does best).
+    * `dtype`: `float32`, `bfloat16` or `float16` (default: what the hardware does best);
+    * `chat_template`: `plain`, for a base model without one: the turns' texts, a blank line after
+      each. Without it a base model is refused. It goes on until `max_tokens` or a `stop`.
 
     Tools are taken where the model's chat template shows them to it. Calls are read out of a reply
     where its tokenizer has a `response_template`; without one they stay in the reply's text.
@@ -116,7 +118,10 @@ class LocalBackend:
 
     @cached_property
     def _tokenizer(self) -> Any:
-        return models.load_tokenizer(self._parts.tokenizer)
+        tokenizer = models.load_tokenizer(self._parts.tokenizer)
+        if self._options["chat_template"] is not None:
+            encoding.use_template(tokenizer, self._options["chat_template"])
+        return tokenizer
 
     @cached_property
     def _stops(self) -> frozenset[int]:

@@ -14,6 +14,28 @@ from harness import BackendError, Message, PreparedRow, TrainingRow, UsageError
 IGNORED = -100
 """The label that a loss skips."""
 
+PLAIN = "{% for message in messages %}{{ message['content'] + '\n\n' }}{% endfor %}"
+"""The chat template `plain`: texts and nothing else, as a base model has read them."""
+
+
+def use_template(tokenizer: Any, name: object) -> None:
+    """Give a base model's tokenizer the template `name`.
+
+    Raises UsageError for an unknown one, and where the model has a template: that is the right one.
+    """
+    if name != "plain":
+        raise UsageError(f"chat_template = {name!r}: only 'plain' is known")
+    if tokenizer.chat_template:
+        raise UsageError(
+            f"chat_template = 'plain': {tokenizer.name_or_path} has a chat template of its own, "
+            "which is the right one for it. Leave the option out."
+        )
+    # what the tokenizer puts before any text, the model has seen before every text
+    opens = tokenizer.bos_token_id is not None and tokenizer("a").input_ids[:1] == [
+        tokenizer.bos_token_id
+    ]
+    tokenizer.chat_template = ("{{ bos_token }}" if opens else "") + PLAIN
+
 
 def prompt_ids(
     tokenizer: Any, messages: Sequence[Message], *, tools: Sequence[Any] = ()
@@ -131,7 +153,8 @@ def _template_ids(
         raise UsageError(
             f"{tokenizer.name_or_path} has no chat template: it is a base model, not one tuned to "
             "answer messages. Use its instruct version, or put a chat_template.jinja beside its "
-            "tokenizer.json (the one that it was or will be trained with)."
+            "tokenizer.json (the one that it was or will be trained with), or ask it in plain "
+            'text, in task.toml: [backends."local:NAME"] chat_template = "plain".'
         )
     _refuse_control_tokens(tokenizer, turns)
     try:

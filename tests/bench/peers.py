@@ -36,7 +36,7 @@ def peers(root: Path, url: str, total: int, venvs: Path) -> Iterator[Subject]:
             for client in ("openai", "aiohttp"):
                 yield Subject(f"{name}, {client} client", [*script, client], own, QUIET)
         elif name == "pytest-evals":
-            shutil.copy(HERE / "peer_scripts" / "test_plain.py", own)
+            shutil.copy(HERE / "peer_scripts" / "plain_pytest.py", own / "test_plain.py")
             test = [str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_plain.py"]
             env = QUIET | {"BENCH_N": n, "BENCH_URL": url}
             yield Subject("plain pytest, openai client", test, own, env)

@@ -1,128 +1,133 @@
-"""Short seeded simulations: the gates err no more often than they say.
+"""The calibration in short: worlds of `make calibrate`, few runs, fixed seeds, claimed errors.
 
-The design studies (80 to 720 runs a cell) chose the procedure; these would see it break. Scores
-come from a probit model with one shared factor a case, a correlation of about .26 between prompts.
+A gate at its claimed rate passes each line once in a thousand suites; the last tests break the
+gates and see that these lines would notice. The whole table is reports/calibration.md.
 """
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Callable
+from typing import Any
+
 import pytest
-from scipy.special import ndtri
 from scipy.stats import binom
 
-from harness.core.bounds import paired_bounds
-from harness.core.pairs import Pair, compare
-from harness.core.release import judge_release
-from harness.core.wall import TryScores, WallInput, judge_wall
+from harness.core import measures, pairs, release, wall
+from tests.studies.calibrate.cells import CLAIM, GATE, Cell, count
+from tests.studies.calibrate.release_study import release_cells
+from tests.studies.calibrate.wall_study import wall_cells
 
-FAMILIES = (
-    "zero-shot", "instructions", "few-shot", "dynamic-few-shot", "constrained", "optimised",
-    "chain-of-thought",
-)  # fmt: skip
-TARGET = 0.8
-RUNS = 120
+CELLS = {cell.id: cell for cell in wall_cells() + release_cells()}
+MOSTLY = 0.75
 
 
-def worst_count(rate: float) -> int:
-    """The count that a gate at its claimed rate passes once in a thousand suites."""
-    return int(binom.ppf(0.999, RUNS, rate))
+def most(runs: int) -> int:
+    """The count that a rate of exactly .05 passes once in a thousand times."""
+    return int(binom.ppf(0.999, runs, CLAIM))
 
 
-def draw(rng: np.random.Generator, truths: np.ndarray, clusters: np.ndarray) -> np.ndarray:
-    """N x K 0/1 scores with these true means; cases of a cluster share a factor too."""
-    n, k = len(clusters), len(truths)
-    shared = 0.4 * rng.standard_normal((clusters.max() + 1, 1))[clusters]
-    shared = shared + np.sqrt(0.42 - 0.16) * rng.standard_normal((n, 1))
-    return (shared + np.sqrt(0.58) * rng.standard_normal((n, k)) < ndtri(truths)).astype(float)
+def said(name: str, runs: int) -> int:
+    return count(CELLS[name], runs=runs).said[GATE]
 
 
-def judge(table: np.ndarray, clusters: np.ndarray, *, profile: str = "standard") -> str:
-    tries = [
-        TryScores(name=f"p{k}", family=FAMILIES[k % 7], scores=table[:, k])
-        for k in range(table.shape[1])
-    ]
-    return judge_wall(
-        WallInput(
-            task="null", tries=tries, target=TARGET, clusters=clusters, profile=profile,
-            reference_scores=np.ones(len(table)), waivers={"labels": "simulated"}, draws=500,
-        )
-    ).answer  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "runs"),
+    [
+        ("next/the same, wide/4,000", 80),
+        ("next/climbing/4,000", 80),
+        ("next/saturating above/4,000", 60),
+        ("joint/one prompt exactly at the target/1,000, 5 a source", 50),
+        ("joint/one prompt exactly at the target/300, smooth scores", 50),
+        ("joint/one exactly at the target; 2 % missing, all of them solved/300", 50),
+        ("joint/the last family reaches it/200", 50),
+        ("ship/all exactly at the target/500", 50),
+        ("ship/5 points below; each fixes 8 % of failing dev cases/500", 50),
+        ("no gain/equal arms/500, 10 a source", 200),
+        ("no gain/equal arms/200, smooth scores", 200),
+        ("no gain/2 % missing, all of them the candidate's misses/300", 200),
+        ("guardrail/margin 0.03 truly lost, in rare cases/100", 200),
+        ("beside/four must-hold slices, one loses its margin of .05/1,000", 150),
+        ("looks/ten equal candidates in turn/300", 80),
+        ("growing/no gain/1,000", 200),
+        ("match/truly .05 worse, twice as fast/1,000", 200),
+        ("match/truly equal, no faster/1,000", 200),
+        ("budgets/p95 latency at the limit/300", 200),
+    ],
+)
+def test_a_gate_errs_no_more_often_than_it_says(name: str, runs: int) -> None:
+    assert CELLS[name].claim == CLAIM
+    assert said(name, runs) <= most(runs)
 
 
-@pytest.mark.parametrize("each", [1, 5], ids=["independent", "five a document"])
-def test_a_try_that_is_truly_at_the_target_is_hardly_ever_walled_off(each: int) -> None:
-    rng = np.random.default_rng(1)
-    clusters = np.arange(300) // each
-    truths = np.full(14, 0.70)
-    truths[5] = TARGET
-    walls = sum(judge(draw(rng, truths, clusters), clusters) == "WALL" for _ in range(RUNS))
-    assert walls <= worst_count(0.05)
-
-
-def test_a_next_try_that_reaches_the_target_is_hardly_ever_walled_off() -> None:
-    """Stationary tries of which one in five reaches the target: joint rate of the rule of seven."""
-    rng = np.random.default_rng(2)
-    clusters = np.arange(300)
-    errors = 0
-    for _ in range(RUNS):
-        truths = 0.766 + 0.04 * rng.standard_normal(16)
-        if (truths[:14] < TARGET).all() and (truths[14:] >= TARGET).any():
-            errors += judge(draw(rng, truths[:14], clusters), clusters) == "WALL"
-    assert errors <= worst_count(0.05)
-
-
-def test_twenty_prompts_exactly_at_the_target_hardly_ever_ship() -> None:
-    rng = np.random.default_rng(3)
-    clusters = np.arange(300) // 3
-    ships = sum(
-        judge(draw(rng, np.full(20, TARGET), clusters), clusters) == "SHIP_PROMPT"
-        for _ in range(RUNS)
-    )
-    assert ships <= worst_count(0.05)
-
-
-def test_a_plateau_fifteen_points_below_is_nearly_always_a_wall() -> None:
+@pytest.mark.parametrize(
+    "name",
+    [
+        "power/10 points below/300",
+        "power/15 points below/300, 5 a source",
+        "beside/primary gains 0.10, guardrail equal (margin .03)/1,600",
+        "match/truly equal, twice as fast/1,000",
+    ],
+)
+def test_a_gate_sees_what_is_there(name: str) -> None:
     """The errors above must not be bought with a gate that never says anything."""
-    rng = np.random.default_rng(4)
-    clusters = np.arange(300)
-    walls = sum(
-        judge(draw(rng, 0.62 + 0.02 * rng.standard_normal(14), clusters), clusters) == "WALL"
-        for _ in range(40)
-    )
-    assert walls >= 32
+    assert said(name, 40) >= MOSTLY * 40
 
 
-@pytest.mark.parametrize("each", [1, 10], ids=["independent", "ten a document"])
-def test_equal_candidates_hardly_ever_ship(each: int) -> None:
-    rng = np.random.default_rng(5)
-    clusters = np.arange(300) // each
-    ships = 0
-    for _ in range(RUNS):
-        table = draw(rng, np.full(2, 0.75), clusters)
-        pair = Pair(name="s", candidate=table[:, 0], baseline=table[:, 1], clusters=clusters)
-        compared = compare(pair, task="null", split="test", baseline="a", candidate="b")
-        ships += judge_release(compared, primary=pair).answer == "SHIP"
-    assert ships <= worst_count(0.05)
+def test_few_cases_never_make_a_wall() -> None:
+    assert said("power/15 points below/100, 5 a source", 15) == 0
 
 
-def test_a_gain_of_ten_points_mostly_ships() -> None:
-    rng = np.random.default_rng(6)
-    clusters = np.arange(400)
-    ships = 0
-    for _ in range(40):
-        table = draw(rng, np.array([0.85, 0.75]), clusters)
-        pair = Pair(name="s", candidate=table[:, 0], baseline=table[:, 1])
-        compared = compare(pair, task="null", split="test", baseline="a", candidate="b")
-        ships += judge_release(compared, primary=pair).answer == "SHIP"
-    assert ships >= 34
+# ---------------------------------------------------------------- would it be noticed?
 
 
-def test_rare_losses_at_the_margin_do_not_pass_for_harmless() -> None:
-    """Where a plain t test passes .17 of them: 3 % lost in truth, margin 3 %, 100 cases."""
-    rng = np.random.default_rng(7)
-    passed = sum(
-        paired_bounds(-(rng.random(100) < 0.03).astype(float), None).lower > -0.03
-        for _ in range(RUNS)
-    )
-    assert passed <= worst_count(0.05)
+def _endless_reach(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(wall, "REACH_LIMIT", 1.0)
+
+
+def _short_bounds(patch: pytest.MonkeyPatch) -> None:
+    exact = measures.korn_graubard
+    patch.setattr(measures, "korn_graubard", lambda *a, **k: exact(*a, **{**k, "alpha": 0.3}))
+
+
+def _looks_for_free(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(release, "alpha_of_look", lambda look: 0.05)
+
+
+def _no_clusters(patch: pytest.MonkeyPatch) -> None:
+    exact: Callable[..., Any] = pairs.paired_bounds
+    patch.setattr(pairs, "paired_bounds", lambda d, clusters, **k: exact(d, None, **k))
+
+
+def _missing_count_as_missed(patch: pytest.MonkeyPatch) -> None:
+    exact = measures.at_worst
+    patch.setattr(measures, "at_worst", lambda values, missing: exact(values, missing=0.0))
+
+
+@pytest.mark.parametrize(
+    ("break_it", "name", "runs"),
+    [
+        (_endless_reach, "next/the same, wide/4,000", 80),
+        (_short_bounds, "joint/one prompt exactly at the target/1,000, 5 a source", 50),
+        (
+            _missing_count_as_missed,
+            "joint/one exactly at the target; 2 % missing, all of them solved/300", 50,
+        ),
+        (_looks_for_free, "looks/ten equal candidates in turn/300", 80),
+        (_no_clusters, "no gain/equal arms/500, 10 a source", 200),
+    ],
+)  # fmt: skip
+def test_a_broken_gate_is_noticed(
+    break_it: Callable[[pytest.MonkeyPatch], None],
+    name: str,
+    runs: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    break_it(monkeypatch)
+    assert said(name, runs) > most(runs)
+
+
+def test_a_cell_gives_the_same_counts_again_and_counts_the_worlds_it_passed_over() -> None:
+    cell: Cell = CELLS["next/climbing/300"]
+    one, again = count(cell, runs=5), count(cell, runs=5)
+    assert one == again
+    assert one.drawn > one.runs == 5

@@ -29,9 +29,7 @@ ship --back
 def test_paragraphs_of_one_heading_stay_together_under_it() -> None:
     found = split_passages("guide.md", GUIDE, characters=300)
     assert [p.id for p in found] == ["guide.md#1", "guide.md#2"]
-    assert found[0].text == (
-        "# Returns\n\nGoods come back within 30 days.\n\nA receipt is needed."
-    )
+    assert found[0].text == ("# Returns\n\nGoods come back within 30 days.\n\nA receipt is needed.")
     assert found[1].text.startswith("## Shoes\n\nOnly unworn.\n\n```sh\n# not a heading\n\nship")
 
 

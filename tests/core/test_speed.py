@@ -13,19 +13,19 @@ RNG = np.random.default_rng(0)
 
 
 def quickest(work: object, *, runs: int = 5) -> float:
-    """Seconds of the quickest run: others share these cores."""
+    """Seconds of processor of the quickest run: others share these cores."""
     assert callable(work)
     work()  # imports and caches
     found = []
     for _ in range(runs):
-        started = time.perf_counter()
+        started = time.process_time()
         work()
-        found.append(time.perf_counter() - started)
+        found.append(time.process_time() - started)
     return min(found)
 
 
 def test_five_thousand_cases_and_fifty_tries_are_judged_within_a_blink() -> None:
-    """About 50 ms on a quiet core; the bound leaves room for a loaded one."""
+    """About 40 ms; 100 are promised."""
     table = (RNG.random((5000, 50)) < 0.6).astype(float)
     clusters = [f"document {i // 5}" for i in range(5000)]
     families = ("zero-shot", "instructions", "few-shot", "chain-of-thought", "optimised")
@@ -35,7 +35,7 @@ def test_five_thousand_cases_and_fifty_tries_are_judged_within_a_blink() -> None
         waivers={"labels": "generated"}, draws=2000,
     )  # fmt: skip
     assert judge_wall(evidence).answer == "WALL"
-    assert quickest(lambda: judge_wall(evidence)) < 0.5
+    assert quickest(lambda: judge_wall(evidence)) < 0.1
 
 
 def test_a_paired_bound_takes_a_few_milliseconds() -> None:

@@ -9,6 +9,7 @@ from harness.core.tries import (
     failed_by_all,
     is_same_try,
     repeats_of,
+    repeats_table,
     score_table,
 )
 from harness.errors import UsageError
@@ -97,6 +98,18 @@ def test_tries_must_be_aligned_and_of_a_known_family() -> None:
 def test_cases_that_every_try_failed_are_named_unless_one_is_missing() -> None:
     table = np.array([[0, 0], [0, 1], [0, np.nan], [0, 0]])
     assert failed_by_all(table) == (0, 3)
+
+
+def test_repeats_are_read_only_where_every_try_has_as_many() -> None:
+    one = TryScores(name="a", family="zero-shot", scores=[0.5], repeats=[[1.0, None]])
+    table = repeats_table([one, one], 1)
+    assert table is not None
+    assert table.shape == (1, 2, 2)
+    assert np.isnan(table[0, 0, 1])
+    three = TryScores(name="b", family="zero-shot", scores=[1.0], repeats=[[1.0, 1.0, 1.0]])
+    bare = TryScores(name="c", family="zero-shot", scores=[1.0])
+    assert repeats_table([one, three], 1) is None
+    assert repeats_table([one, bare], 1) is None
 
 
 def test_no_tries_make_no_rungs() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -71,6 +72,28 @@ def test_a_flat_ladder_far_below_is_a_wall_and_says_what_it_rests_on() -> None:
     assert "3 labels edited" in found.notes
     assert "made by a generator" in found.conditions[-1].text
     canonical_json(found)  # no NaN, no infinity
+
+
+def test_what_all_prompts_together_reach_and_never_solve_is_noted_and_decides_nothing() -> None:
+    rng = np.random.default_rng(1)
+    solves = np.where(np.arange(200) < 20, 0.0, 0.55)
+    repeats = [(rng.random((200, 4)) < solves[:, None]).astype(float) for _ in FLAT]
+    names = [f"case {i}" for i in range(200)]
+    tries = [
+        replace(rung, scores=table.mean(axis=1), repeats=table)
+        for rung, table in zip(ladder(FLAT), repeats, strict=True)
+    ]
+    found = judge_wall(wall_input(tries, case_ids=names))
+    bare = judge_wall(wall_input([replace(rung, repeats=None) for rung in tries]))
+    assert found.answer == bare.answer == "WALL"
+    assert found.conditions == bare.conditions
+    [ceiling] = [note for note in found.notes if "Picking the best prompt" in note]
+    assert "4 repeats" in ceiling
+    low, high = (float(share) for share in re.findall(r"([\d.]+) %", ceiling))
+    assert low < 100 * 0.9 * 0.55 + 5 < 75 < high  # all tries are one coin, whatever the best says
+    assert any("No try solves 20 cases of 200 (case 0, case 1" in note for note in found.notes)
+    assert any("at most" in n and "one repeat: biased up" in n for n in bare.notes)
+    assert any("No try solves 20 cases of 200: mislabelled" in note for note in bare.notes)
 
 
 def test_the_same_input_gives_the_same_verdict() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from harness.engine.evaluate import Requests
+from harness.engine.requests import Requests
 from harness.engine.tasks import Task, load_task, resolve_candidate
 from harness.errors import TaskError
 from tests.engine.small import write_rows, write_task

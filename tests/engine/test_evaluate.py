@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from harness.engine.evaluate import Evaluation, Requests, TrialId, fetch_all
+from harness.engine.evaluate import Evaluation, TrialId, fetch_all
 from harness.engine.fetch import Silence
+from harness.engine.requests import Requests
 from harness.engine.tasks import resolve_candidate
 from harness.engine.views import NoReference, eval_case
 from harness.errors import TaskError, UsageError
@@ -57,6 +58,22 @@ def test_no_example_is_of_the_cases_own_cluster(make: Make, prompt: str) -> None
     for case, shown in examples(workshop, prompt).items():
         assert len(shown) == 3
         assert clusters[case] not in {clusters[s] for s in shown}
+
+
+@pytest.mark.parametrize("prompt", ["shots", "near"])
+def test_without_a_train_split_examples_are_of_other_clusters_of_dev(
+    make: Make, prompt: str
+) -> None:
+    some = rows(dev=9, train=0, test=3)
+    for number, row in enumerate(some):
+        row["cluster"] = f"k{number % 4}"
+    workshop = make(some=some)
+    split = {c.id: c.split for c in workshop.task.cases}
+    clusters = {c.id: c.cluster for c in workshop.task.cases}
+    for case, shown in examples(workshop, prompt).items():
+        assert len(shown) == 3
+        assert clusters[case] not in {clusters[s] for s in shown}
+        assert {split[s] for s in shown} == {"dev"}, "never a sealed case"
 
 
 def test_static_examples_are_the_same_for_every_case_that_may_see_them(make: Make) -> None:

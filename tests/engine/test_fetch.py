@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from harness.engine import fetch as engine
+from harness.engine import sending
 from harness.engine.backends import LiveBackend, describe
-from harness.engine.fetch import TRIES, Ask, Outcome, Silence, fetch
+from harness.engine.fetch import Ask, Outcome, Silence, fetch
+from harness.engine.sending import TRIES
 from harness.errors import BackendError, StoreError, UsageError
 from harness.records import Message, Reply, Request
 from harness.store.store import Store
@@ -275,7 +276,7 @@ def test_no_answer_in_time_is_the_systems_own_failure_even_where_it_was_tried_ag
 
 
 def test_retry_after_has_a_ceiling(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "LONGEST_WAIT_S", 0.05)
+    monkeypatch.setattr(sending, "LONGEST_WAIT_S", 0.05)
     begun = time.monotonic()
     ask_for(store, asks(ScriptedBackend(busy(1, retry_after_s=3600)), 1))
     assert 0.05 <= time.monotonic() - begun < 10
@@ -283,9 +284,9 @@ def test_retry_after_has_a_ceiling(store: Store, monkeypatch: pytest.MonkeyPatch
 
 def test_waits_grow_with_jitter_and_stay_below_the_ceiling() -> None:
     for attempt, middle in [(2, 0.5), (3, 1.0), (4, 2.0)]:
-        waits = [engine._backoff(attempt) for _ in range(200)]
+        waits = [sending._backoff(attempt) for _ in range(200)]
         assert middle / 2 <= min(waits) < max(waits) <= middle * 1.5
-    assert engine._backoff(40) <= 1.5 * engine.LONGEST_WAIT_S
+    assert sending._backoff(40) <= 1.5 * sending.LONGEST_WAIT_S
 
 
 # ---------------------------------------------------------------- a backend that is down
@@ -384,7 +385,7 @@ def test_a_store_that_fails_stops_the_run_instead_of_asking_on_unsaved(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Replies cost money: none is fetched that cannot be kept."""
-    monkeypatch.setattr(engine, "FLUSH_EVERY_S", 0.01)
+    monkeypatch.setattr(sending, "FLUSH_EVERY_S", 0.01)
     backend = ScriptedBackend(echo, latency_s=0.02, concurrency=1)
 
     def full(rows: object) -> dict[str, Reply]:
@@ -399,7 +400,7 @@ def test_a_store_that_fails_stops_the_run_instead_of_asking_on_unsaved(
 def test_a_store_that_was_busy_once_loses_no_reply(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "FLUSH_EVERY_S", 0.01)
+    monkeypatch.setattr(sending, "FLUSH_EVERY_S", 0.01)
     add = store.add_replies
     fails = iter([True])
 
@@ -460,7 +461,7 @@ def test_replies_are_stored_while_others_are_on_their_way(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So that a kill loses only what was in flight."""
-    monkeypatch.setattr(engine, "FLUSH_EVERY_S", 0.01)
+    monkeypatch.setattr(sending, "FLUSH_EVERY_S", 0.01)
     some: list[Ask] = []
     arrived: list[Request] = []
     seen = []

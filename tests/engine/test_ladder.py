@@ -151,6 +151,27 @@ def test_a_case_whose_reply_is_missing_is_none_and_one_that_the_model_failed_is_
     assert scores.faults == 2
 
 
+def test_repeats_reach_the_wall_each_by_itself(make: Make) -> None:
+    """Their mean decides; the ceiling of all prompts needs them apart."""
+    workshop = make(plugin=Plugin(knows=answers), repeats=2)
+    calls: dict[str, int] = {}
+
+    def every_other(case: Any, reply: Any) -> float:
+        calls[case.id] = calls.get(case.id, 0) + 1
+        return float(case.id != "c0" and calls[case.id] % 2)
+
+    workshop.run("plain", score=every_other)
+    evidence = wall_input(workshop.task, read_ladder(workshop.task, workshop.store))
+    [rung] = evidence.tries
+    assert list(rung.scores) == [0.0, *[0.5] * 5]
+    assert rung.repeats is not None
+    assert [sorted(row) for row in rung.repeats] == [[0.0, 0.0], *[[0.0, 1.0]] * 5]
+    said = judge_wall(evidence).notes
+    # one try: chosen on one repeat and scored on the other, it is its own mean
+    assert any("41.7 % to 41.7 % (cross-fit over 2 repeats" in note for note in said)
+    assert any("No try solves 1 case of 6 (c0)" in note for note in said)
+
+
 def test_a_case_that_a_run_could_not_score_is_left_out_for_all(workshop: Workshop) -> None:
     workshop.run("plain", score=lambda case, reply: None if case.id == "c2" else 1.0)
     workshop.run("terse", score=lambda case, reply: 1.0)

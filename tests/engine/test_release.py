@@ -1,10 +1,11 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
 
+from harness import BackendConfig
 from harness.core.looks import alpha_of_look
 from harness.engine.ladder import read_ladder
 from harness.engine.release import (
@@ -21,7 +22,7 @@ from harness.engine.release import (
 from harness.engine.tasks import resolve_candidate
 from harness.errors import NotEnoughEvidence, UsageError
 from harness.records import Candidate, Condition, ReleaseVerdict
-from tests.engine.small import Plugin, Row, Workshop, rows, write_rows, write_settings
+from tests.engine.small import Letters, Plugin, Row, Workshop, rows, write_rows, write_settings
 
 Make = Callable[..., Workshop]
 RELEASES = ("release", "eval")
@@ -203,7 +204,12 @@ def test_without_a_try_there_is_no_best_prompt(workshop: Workshop) -> None:
 
 def verdict(workshop: Workshop, *, look: int = 1, conditions: Any = ()) -> ReleaseVerdict:
     return release_verdict(
-        arms(workshop), store=workshop.store, look=look, conditions=conditions, overrides=()
+        arms(workshop),
+        store=workshop.store,
+        pool=workshop.pool,
+        look=look,
+        conditions=conditions,
+        overrides=(),
     )
 
 
@@ -259,11 +265,50 @@ def test_an_unknown_cost_cannot_keep_a_budget(make: Make) -> None:
     assert found.answer != "SHIP"
 
 
-def test_the_goal_of_staying_inside_is_met_by_a_local_model_alone(make: Make) -> None:
-    workshop = sealed(make, goal="match", margin=0.05, better_in="boundary")
-    found = verdict(workshop)
-    assert found.answer == "BLOCK"
-    assert any("letters:small leaves this machine" in c.text for c in found.checks)
+class Zoned(Plugin):
+    """Letters that say, by model, whether they answer outside; None says nothing."""
+
+    def __init__(self, zones: Mapping[str, bool | None]) -> None:
+        super().__init__(knows=echo)
+        self.zones = zones
+
+    def _make(self, config: BackendConfig) -> Letters:
+        letters = super()._make(config)
+        if (zone := self.zones[config.model]) is not None:
+            letters.is_external = zone  # type: ignore[attr-defined]
+        return letters
+
+
+@pytest.mark.parametrize(
+    ("zones", "answer", "says"),
+    [
+        ((False, True), "SHIP", "letters:small stays on this machine; the baseline's"),
+        ((True, True), "BLOCK", "letters:small leaves it"),
+        ((False, False), "BLOCK", "letters:large stays on this machine"),
+        ((None, True), "INSUFFICIENT_EVIDENCE", "letters:small does not say where it answers"),
+    ],
+)
+def test_the_goal_of_staying_inside_is_met_by_leaving_an_external_model(
+    make: Make, zones: tuple[bool | None, bool], answer: str, says: str
+) -> None:
+    plugin = Zoned(dict(zip(("small", "large"), zones, strict=True)))
+    workshop = make(
+        some=rows(test=60), plugin=plugin, goal="match", margin=0.1, better_in="boundary"
+    )
+    for name in ("terse", "plain@letters:large"):
+        workshop.run(name, split="test", score=lambda case, reply: 1.0)
+    task = workshop.task
+    pair = arms_of(
+        task,
+        read_ladder(task, workshop.store, split="test"),
+        baseline=named(workshop, "plain@letters:large"),
+        candidate=named(workshop, "terse"),
+    )
+    found = release_verdict(
+        pair, store=workshop.store, pool=workshop.pool, look=1, conditions=(), overrides=()
+    )
+    assert found.answer == answer
+    assert any(c.name == "boundary" and says in c.text for c in found.checks)
 
 
 def test_the_reference_answers_are_the_positive_control(make: Make) -> None:

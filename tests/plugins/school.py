@@ -1,4 +1,4 @@
-"""A pupil whose replies depend on the words of its instructions, and a teacher who rewrites them."""
+"""A pupil whose replies depend on its instructions, and a teacher who rewrites those."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from harness_transformers.encoding import (
     encode_row,
     prompt_ids,
     stop_ids,
+    use_template,
 )
 from harness_transformers.models import load_generation_config, load_tokenizer
 from hypothesis import given, settings, strategies as st
@@ -53,6 +54,22 @@ def test_a_prompt_ends_with_the_opening_of_the_models_turn(tiny_model_dir: Path)
     assert tokenizer.decode(ids) == (
         "<|im_start|>user\nHow many?<|im_end|>\n<|im_start|>assistant\n"
     )
+
+
+def test_a_base_model_is_refused_or_asked_in_plain_text_where_somebody_says_so(
+    tiny_model_dir: Path,
+) -> None:
+    tokenizer = load_tokenizer(tiny_model_dir)
+    with pytest.raises(UsageError, match="has a chat template of its own"):
+        use_template(tokenizer, "plain")
+    tokenizer.chat_template = None
+    turns = [Message(role="system", content="Be brief."), Message(role="user", content="How many?")]
+    with pytest.raises(UsageError, match=r"no chat template.*chat_template = .plain"):
+        prompt_ids(tokenizer, turns)
+    with pytest.raises(UsageError, match="only 'plain' is known"):
+        use_template(tokenizer, "chatml")
+    use_template(tokenizer, "plain")
+    assert tokenizer.decode(prompt_ids(tokenizer, turns)) == "Be brief.\n\nHow many?\n\n"
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.case_id)

@@ -79,7 +79,7 @@ def test_json_is_alone_on_standard_output_for_every_verb(cli: Cli) -> None:
         (["init", "mine", "--model", "adder:small"], {"folder", "files"}),
         (["data", "look", "toy"], {"rows", "facts"}),
         (["eval", "toy", "--candidate", "plain"], {"runs"}),
-        (["ladder", "toy"], {"tries", "target"}),
+        (["ladder", "toy", "--only-files"], {"tries", "target"}),
         (["wall", "toy"], {"id", "verdict"}),
         (["advise", "toy"], None),
         (["compare", "toy", "--candidate", "plain"], {"comparison", "is_shown_regression"}),
@@ -155,7 +155,7 @@ def test_half_a_surrogate_pair_does_not_break_json(cli: Cli) -> None:
         (["eval", "toy", "--floor", "right"], "is not SCORE=VALUE", "as in valid=0.9"),
         (["eval", "toy", "--floor", "wrong=1"], "Scores: close, mean_length, number, right", ""),
         (["compare", "toy", "--candidate", "plain", "--baseline", "nope"], "Known: plain", ""),
-        (["ladder", "toy", "--candidate", "nope"], "Known: plain", ""),
+        (["ladder", "toy", "--only-files", "--candidate", "nope"], "Known: plain", ""),
         (["tune", "toy", "--override", "x"], "no [tune] table", "tuner, prompt and recipe"),
         (["init", "Not-Good"], "letters, digits, _", ""),
         (["init", "toy"], "exists already", "choose another name"),
@@ -209,7 +209,7 @@ def test_a_backend_that_cannot_be_made_is_exit_4_and_named(cli: Cli) -> None:
 
 def test_a_template_with_an_unknown_field_is_told_before_anything_is_sent(cli: Cli) -> None:
     (cli.toy.task / "prompts/plain.md").write_text("@user\n{{ a }} + {{ c }}\n")
-    for verb in (["eval", "toy", "--candidate", "plain"], ["ladder", "toy"]):
+    for verb in (["eval", "toy", "--candidate", "plain"], ["ladder", "toy", "--only-files"]):
         said = cli(*verb)
         assert said.code == 2
         assert "plain.md: case 'c0'" in said.err
@@ -220,7 +220,7 @@ def test_a_template_with_an_unknown_field_is_told_before_anything_is_sent(cli: C
 @pytest.mark.parametrize(
     ("file", "text", "says"),
     [
-        ("cases.jsonl", "{}\n", "cases.jsonl:1: id: Field required"),
+        ("cases.jsonl", "{}\n", "cases.jsonl:1: id: it is missing"),
         ("cases.jsonl", "", "cases.jsonl:1: no cases"),
         ("task.toml", "about = 1", "task.toml:1: about: Input should be a valid string"),
         ("task.toml", "= 1", "task.toml:1: not TOML"),
@@ -327,7 +327,7 @@ def test_a_split_without_cases_is_told_with_those_that_have_some(cli: Cli) -> No
 
 def test_a_task_without_dev_cases_is_told_by_the_ladder_too(cli: Cli) -> None:
     cli.toy.write_cases([r for r in rows(cli) if r["split"] == "train"])
-    assert cli("ladder", "toy").code == 2
+    assert cli("ladder", "toy", "--only-files").code == 2
     assert cli("wall", "toy").code in {2, 3}
 
 
@@ -383,7 +383,7 @@ def test_the_projects_own_pytest_settings_do_no_harm(cli: Cli) -> None:
         'filterwarnings = ["error"]\ncache_dir = ".cached"\n'
     )
     assert cli("eval", "toy", "--candidate", "plain").code == 0
-    said = cli("ladder", "toy", "--json")
+    said = cli("ladder", "toy", "--only-files", "--json")
     assert said.code == 0
     assert len(said.json["tries"]) == 2
 
@@ -394,7 +394,7 @@ def test_the_projects_own_pytest_settings_do_no_harm(cli: Cli) -> None:
 @pytest.fixture
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait a hundredth of what one would wait between tries."""
-    monkeypatch.setattr("harness.engine.fetch.FIRST_WAIT_S", 0.005)
+    monkeypatch.setattr("harness.engine.sending.FIRST_WAIT_S", 0.005)
 
 
 @pytest.mark.usefixtures("hurry")
@@ -413,7 +413,9 @@ def test_a_backend_that_is_down_is_exit_4_and_what_was_answered_is_kept(cli: Cli
 
 
 @pytest.mark.usefixtures("hurry")
-@pytest.mark.parametrize("verb", [["ladder", "toy"], ["eval", "toy", "--candidate", "plain"]])
+@pytest.mark.parametrize(
+    "verb", [["ladder", "toy", "--only-files"], ["eval", "toy", "--candidate", "plain"]]
+)
 def test_json_of_a_backend_that_is_down_is_one_value(cli: Cli, verb: list[str]) -> None:
     said = cli(*verb, "--json", MODE="down", **QUICK)
     assert (said.code, said.json["exit_code"]) == (4, 4)
@@ -526,12 +528,15 @@ def test_plugins_lists_the_strangers_too(cli: Cli) -> None:
 
 
 def test_the_wall_scores_recorded_replies_anew_after_a_label_was_edited(cli: Cli) -> None:
-    cli("ladder", "toy")
+    cli("ladder", "toy", "--only-files")
     sent = len(cli.toy.sent)
     some = rows(cli)
     some[2]["reference"] = "7"
     cli.toy.write_cases(some)
-    assert "2 more tries were scored with older labels" in cli("ladder", "toy", "--show").out
+    assert (
+        "2 more tries were scored with older labels"
+        in cli("ladder", "toy", "--only-files", "--show").out
+    )
     said = cli("wall", "toy")
     assert said.code == 3
     assert "scoring recorded replies anew: plain, shots, reference" in said.out
@@ -555,7 +560,7 @@ def test_a_failure_of_the_model_stays_one_when_labels_are_edited(cli: Cli) -> No
 
 def test_the_wall_does_not_invent_replies_of_a_prompt_that_was_edited(cli: Cli) -> None:
     """The old prompt's try cannot be scored anew, and the new prompt was never asked."""
-    cli("ladder", "toy")
+    cli("ladder", "toy", "--only-files")
     (cli.toy.task / "prompts/plain.md").write_text("@user\nSum of {{ a }} and {{ b }}?\n")
     some = rows(cli)
     some[2]["reference"] = "7"
@@ -566,7 +571,7 @@ def test_the_wall_does_not_invent_replies_of_a_prompt_that_was_edited(cli: Cli) 
 
 
 def test_a_prompt_that_is_gone_does_not_stop_the_wall(cli: Cli) -> None:
-    cli("ladder", "toy")
+    cli("ladder", "toy", "--only-files")
     (cli.toy.task / "prompts/plain.md").unlink()
     some = rows(cli)
     some[2]["reference"] = "7"
@@ -575,7 +580,7 @@ def test_a_prompt_that_is_gone_does_not_stop_the_wall(cli: Cli) -> None:
 
 
 def test_a_candidate_is_not_compared_with_itself_and_no_look_is_spent(cli: Cli) -> None:
-    cli("ladder", "toy")  # `shots` is the best
+    cli("ladder", "toy", "--only-files")  # `shots` is the best
     for verb in ("compare", "gate"):
         said = cli(verb, "toy", "--candidate", "shots")
         assert said.code == 2
@@ -600,7 +605,7 @@ def test_compare_alarms_only_on_a_shown_regression(cli: Cli) -> None:
     for k, row in enumerate(some[40:]):
         some[40 + k] = row | {"id": f"t{k}", "cluster": f"t{k}", "inputs": {"a": 900 + k, "b": 1}}
     cli.toy.write_cases(some)
-    cli("ladder", "toy")
+    cli("ladder", "toy", "--only-files")
     worse = cli("compare", "toy", "--candidate", "plain", "--baseline", "shots")
     assert worse.code == 1
     assert "a regression is shown" in worse.out
@@ -610,7 +615,7 @@ def test_compare_alarms_only_on_a_shown_regression(cli: Cli) -> None:
 
 
 def test_the_gate_counts_a_pair_once_and_a_peek_as_a_look(cli: Cli) -> None:
-    cli("ladder", "toy")
+    cli("ladder", "toy", "--only-files")
     gate = ["gate", "toy", "--candidate", "plain", "--json"]
     assert [cli(*gate).json["verdict"]["look"] for _ in range(2)] == [1, 1]
     cli("eval", "toy", "--split", "test", "--candidate", "shots")
@@ -636,7 +641,7 @@ def test_a_confirmation_spends_one_look_of_its_own_kind(cli: Cli) -> None:
         for n in range(100, 260)
     ]  # fmt: skip
     cli.toy.write_cases([*rows(cli), *more])
-    cli("ladder", "toy")
+    cli("ladder", "toy", "--only-files")
     assert "harness wall toy --confirm" in cli("wall", "toy").out
     for _ in range(2):
         said = cli("wall", "toy", "--confirm")
@@ -658,7 +663,7 @@ def test_the_reference_on_test_is_no_look(cli: Cli) -> None:
 
 def test_a_gate_without_sealed_cases_is_a_usage_error(cli: Cli) -> None:
     cli.toy.write_cases([r for r in rows(cli) if r["split"] != "test"])
-    cli("ladder", "toy")
+    cli("ladder", "toy", "--only-files")
     said = cli("gate", "toy", "--candidate", "plain")
     assert said.code == 2
     assert "no test split" in said.err
@@ -764,7 +769,7 @@ def stuck(cli: Cli) -> Cli:
 
 def test_the_loop_from_wall_to_ship(stuck: Cli) -> None:
     assert stuck("tune", "toy").code == 1
-    assert stuck("ladder", "toy").code == 0
+    assert stuck("ladder", "toy", "--only-files").code == 0
     wall = stuck("wall", "toy")
     assert wall.code == 0, wall.out
     assert "\nWALL  (quick profile, target 90 %)" in wall.out
@@ -780,8 +785,8 @@ def test_the_loop_from_wall_to_ship(stuck: Cli) -> None:
     assert stuck("report", "toy").code == 0
     with store(stuck) as opened:
         kinds = [e.kind for e in opened.ledger(task="toy")]
-    assert kinds == ["wall", "tune", "look", "release"]
-    ladder = stuck("ladder", "toy", "--show")
+    assert kinds == ["policy", "wall", "tune", "look", "release"]
+    ladder = stuck("ladder", "toy", "--only-files", "--show")
     assert "10 tries count" in ladder.out
 
 
@@ -805,7 +810,7 @@ def test_an_override_is_shown_ever_after(stuck: Cli) -> None:
     said = stuck("tune", "toy", "--override", "because I can", "--json")
     assert said.code == 0
     assert said.json["override"].startswith("because I can (in spite of this: there is no wall")
-    stuck("ladder", "toy")
+    stuck("ladder", "toy", "--only-files")
     gate = stuck("gate", "toy")
     assert "override on record: because I can" in gate.out
 
@@ -855,7 +860,11 @@ def test_nothing_that_a_case_holds_drives_the_terminal(cli: Cli) -> None:
         "def test_right(case, reply):\n    assert reply.text == '\\x1b[31m'\n"
     )
     run = cli("eval", "toy", "--candidate", "plain", "--json").json["runs"][0]["id"]
-    for verb in (["runs", run], ["data", "look", "toy", "--rows", "99"], ["ladder", "toy"]):
+    for verb in (
+        ["runs", run],
+        ["data", "look", "toy", "--rows", "99"],
+        ["ladder", "toy", "--only-files"],
+    ):
         said = cli(*verb)
         assert said.code == 0
         assert clean(said.out) == said.out, verb

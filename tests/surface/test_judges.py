@@ -115,6 +115,10 @@ def test_a_pair_is_asked_in_both_orders_and_the_same_reply_is_a_tie_unasked(cli:
     assert found["c1"] == (0.5, "tie: the reply is that of shots, word for word; nobody was asked")
     assert len(judged(cli.toy)) == 2 * 4
     assert "judge shorter: 0 of 4 pairs (0 %) flip with the order" in said.out
+    assert (
+        "judge shorter: plain against shots won 0, tied 8, lost 4: win rate 33.3 % "
+        "(sign test, one-sided p .062)" in said.out
+    )
     assert len(cli.toy.sent) == 24
 
 
@@ -123,6 +127,7 @@ def test_a_judge_that_prefers_a_position_is_told_of(cli: Cli) -> None:
     said = cli("eval", "toy", "--candidate", "plain", JUDGE="first")
     assert {value for value, _ in scores(cli, "shorter").values()} == {0.5}
     assert "4 of 4 pairs (100 %) flip with the order: too many" in said.out
+    assert "plain against shots won 0, tied 12, lost 0: win rate 50 %" in said.out
 
 
 def test_the_reference_is_judged_too_and_asks_no_model(cli: Cli) -> None:
@@ -255,7 +260,7 @@ def test_a_prompt_ships_on_a_judge_only_with_a_certificate(cli: Cli) -> None:
     """And no look at sealed cases is spent on what could not be said."""
     with_judge(cli.toy, POLITE, primary="polite", evals=RIGHT)
     with_many_cases(cli)
-    cli("ladder", "toy")
+    cli("ladder", "toy", "--only-files")
     said = cli("wall", "toy", "--confirm")
     assert "no look at the sealed cases is spent: polite (judge " in said.out
     assert "KEEP_PROMPTING" in said.out

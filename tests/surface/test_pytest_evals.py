@@ -41,7 +41,7 @@ def test_the_table_has_an_interval_for_every_score(toy: Toy) -> None:
     out = toy.pytest("evals/toy", "--candidate", "plain", "-q").stdout
     row = next(line for line in out.splitlines() if line.startswith("plain "))
     assert "67 % (35–90)" in row
-    assert "plain: mean_length over all: " in out
+    assert "plain: mean_length over all trials: " in out
 
 
 def test_a_second_run_sends_nothing_and_gives_the_same_run(toy: Toy) -> None:

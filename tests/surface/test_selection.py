@@ -10,7 +10,8 @@ import pytest
 from harness.engine.ladder import read_ladder, why_not_counted
 from harness.engine.tasks import load_task
 from harness.store.store import Store
-from harness.surface.selection import ONLY, sampled
+from harness.surface.eval_options import ONLY
+from harness.surface.selection import sampled
 from tests.surface.inprocess import Cli, Said
 
 QUICK = {"PAUSE": "0"}

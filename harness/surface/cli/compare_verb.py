@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import click
 
 from harness.surface.cli.app import App, options
@@ -19,7 +22,17 @@ from harness.surface.words import clean
 @click.argument("task", required=False)
 @scores_options("primary")
 @click.option("--candidate", metavar="NAME", help="Needed for a task.")
-@click.option("--baseline", metavar="NAME", help="Default: the best recorded prompt.")
+@click.option(
+    "--baseline",
+    metavar="NAME|FILE.json",
+    help="A candidate (default: the best recorded prompt), or a blessed file.",
+)
+@click.option(
+    "--bless",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE.json",
+    help="Write the candidate's scores to this file, the baseline of pull requests.",
+)
 @click.option(
     "--two-by-two",
     nargs=4,
@@ -36,6 +49,7 @@ def command(
     primary: str | None,
     candidate: str | None,
     baseline: str | None,
+    bless: Path | None,
     two_by_two: tuple[str, ...] | None,
     base_url: str | None,
     as_json: bool,
@@ -43,8 +57,11 @@ def command(
     """Compare two candidates on dev, case by case; spends nothing.
 
     Exit 0: no shown regression (which is not to say that none is there). 1: shown to be worse.
+    With a blessed file it is the check of a pull request, and writes $GITHUB_STEP_SUMMARY.
     """
     if scores:
+        if bless is not None:
+            raise click.UsageError("--bless goes with a task, not with --scores.")
         from harness.surface.cli.scores_path import compare_scores
 
         return compare_scores(
@@ -56,6 +73,8 @@ def command(
         )
     only_with_scores(primary=primary)
     task = one_task(task, files)
+    if two_by_two:
+        return _two_by_two(store, task, two_by_two, base_url=base_url, as_json=as_json)
     if candidate is None:
         raise click.UsageError("Missing option '--candidate'.")
     from harness.core.release import shown_loss
@@ -64,6 +83,13 @@ def command(
 
     with App(store, as_json=as_json) as app:
         loaded = app.task(task)
+        if bless is not None or (baseline or "").endswith(".json"):
+            from harness.surface.cli.blessed_path import bless_run, compare_blessed
+
+            new = app.candidate(loaded, candidate, base_url=base_url)
+            if bless is not None:
+                return bless_run(app, loaded, new, path=bless)
+            return compare_blessed(app, loaded, new, path=Path(baseline or ""))
         ladder = read_ladder(loaded, app.store)
         name = baseline or best_prompt(loaded, ladder)
         arms = arms_of(
@@ -90,3 +116,28 @@ def command(
                 "cannot be excluded with these cases"
             )
     return 1 if loss else 0
+
+
+def _two_by_two(
+    store: str | None, task: str, names: Sequence[str], *, base_url: str | None, as_json: bool
+) -> int:
+    """Show what two factors do, from four recorded runs."""
+    from harness.engine.ladder import read_ladder
+    from harness.engine.two_by_two import two_by_two
+    from harness.surface.two_by_two import two_by_two_lines
+
+    with App(store, as_json=as_json) as app:
+        loaded = app.task(task)
+        candidates = [app.candidate(loaded, name, base_url=base_url) for name in names]
+        found = two_by_two(loaded, read_ladder(loaded, app.store), candidates)
+        app.answer(
+            {
+                "candidates": [c.name for c in candidates],
+                "runs": [run.id for run in found.runs],
+                "means": found.means,
+                "effects": {e.name: e.estimate for e in found.effects.effects},
+                "unscored": found.unscored,
+            }
+        )
+        app.say(*two_by_two_lines(found))
+    return 0

@@ -12,8 +12,8 @@ from importlib.util import find_spec
 
 import click
 
-from harness.engine.evaluate import Requests
 from harness.engine.project import task_names
+from harness.engine.requests import Requests
 from harness.engine.tasks import Task, candidate_names, repeated_inputs
 from harness.errors import HarnessError
 from harness.ports.manager import PluginWarning

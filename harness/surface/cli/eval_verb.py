@@ -63,6 +63,8 @@ def command(
     """
     from harness.core.repeats import check_verdict
     from harness.engine.evaluate import cases_of
+    from harness.surface.forecasts import opening_lines
+    from harness.surface.retrieval import recalls_of_runs
     from harness.surface.run_evals import completed, run_evals
     from harness.surface.slices import flaky_of_task, slices_of_task
     from harness.surface.tables import check_floors
@@ -75,6 +77,8 @@ def command(
         check_verdict(loaded.settings.repeat_verdict, repeats=repeats or loaded.settings.repeats)
         for name in candidate or loaded.settings.default_candidates:
             app.candidate(loaded, name, base_url=base_url)
+        if split == "dev":
+            app.say(*opening_lines(loaded))
         outcome = run_evals(
             loaded,
             candidate,
@@ -102,6 +106,7 @@ def command(
                 "slices": slices_of_task(outcome.runs, loaded),
                 "flaky": flaky_of_task(outcome.runs, loaded),
                 "judges": outcome.judges,
+                "retrieval": recalls_of_runs(loaded, outcome.runs),
             }
         )
         return 1 if outcome.exit_code == 1 else 0 if outcome.exit_code == 0 else 2

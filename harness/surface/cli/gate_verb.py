@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import click
 
 from harness.surface.cli.app import App, now, options
@@ -33,6 +35,9 @@ CODES = {"SHIP": 0, "BLOCK": 1, "INSUFFICIENT_EVIDENCE": 3}
 )
 @click.option("--candidate", metavar="NAME", help="Default: the newest artifact of the task.")
 @click.option("--baseline", metavar="NAME", help="Default: the best recorded prompt on dev.")
+@click.option(
+    "--override-boundary", metavar="REASON", help="Send internal cases outside; recorded for ever."
+)
 @options(candidates=True)
 @click.pass_obj
 def command(
@@ -47,6 +52,7 @@ def command(
     must_hold: tuple[str, ...],
     candidate: str | None,
     baseline: str | None,
+    override_boundary: str | None,
     base_url: str | None,
     as_json: bool,
 ) -> int:
@@ -73,9 +79,11 @@ def command(
     )
     task = one_task(task, files)
     from harness.core.looks import alpha_of_look
+    from harness.engine.boundary import boundary_condition, crossings
     from harness.engine.certificates import judges_condition
-    from harness.engine.gate import candidate_conditions
+    from harness.engine.gate import candidate_conditions, not_a_pilot
     from harness.engine.ladder import read_ladder
+    from harness.engine.policy import pin_policy, policy_notes
     from harness.engine.release import (
         arms_of,
         best_prompt,
@@ -85,7 +93,9 @@ def command(
         looks_spent,
         not_the_same,
         pair_key,
+        refuse_changed,
         release_verdict,
+        terms_not_set,
     )
     from harness.errors import UsageError
     from harness.records import LedgerEntry
@@ -107,7 +117,11 @@ def command(
         key = pair_key(old, new)
         if not loaded.split("test"):
             raise UsageError(f"task {task!r} has no test split: a release needs sealed cases")
+        if old.artifact is not None:
+            not_a_pilot(old, app.store.artifact(old.artifact, task=loaded.name))
         entries = app.store.ledger(task=loaded.name, kind="look")
+        refuse_changed(loaded, entries)
+        pin_policy(loaded, app.store, at=now())
         spent = looks_spent(loaded, entries, purposes=("release", "eval"))
         look = look_number(spent, key)
         app.say(
@@ -125,6 +139,7 @@ def command(
                 store=app.project.store,
                 split="test",
                 base_url=base_url,
+                override_boundary=override_boundary,
                 extra=["--look-is-counted"],
             )
         )
@@ -136,13 +151,19 @@ def command(
             app.store.ledger(task=loaded.name, kind="certificate"),
         )
         certificate = [judges] if judges is not None else []
+        overridden = app.store.ledger(task=loaded.name, kind="override")
+        inside = boundary_condition(loaded, new, pool=app.pool, entries=overridden)
+        control = control_condition(loaded, sealed, split="test")
         verdict = release_verdict(
             arms,
             store=app.store,
+            pool=app.pool,
             look=look,
-            conditions=[control_condition(loaded, sealed, split="test"), *certificate, *conditions],
-            overrides=overrides,
+            conditions=[control, inside, *certificate, *conditions],
+            overrides=list(dict.fromkeys([*overrides, *crossings(overridden)])),
         )
+        policies = app.store.ledger(task=loaded.name, kind="policy")
+        verdict = replace(verdict, notes=(*verdict.notes, *policy_notes(policies)))
         text = f"{verdict.answer}: {verdict.reason}"
         app.store.record(
             LedgerEntry(kind="release", task=loaded.name, at=now(), payload=verdict, text=text)
@@ -150,4 +171,6 @@ def command(
         app.plugins.tell(verdict)
         app.answer({"id": verdict.id, "verdict": verdict})
         app.say(*release_lines(verdict))
+        if unset := terms_not_set(loaded):
+            app.say(f"not asked of this release (task.toml sets none): {', '.join(unset)}")
     return CODES[verdict.answer]

@@ -6,11 +6,10 @@ from dataclasses import replace
 
 import click
 
-from harness.engine.evaluate import Requests, cases_of
 from harness.engine.optimise import OptimiseWish
-from harness.engine.tasks import Task
-from harness.records import Candidate
+from harness.surface.cli.anatomy import show_anatomy
 from harness.surface.cli.app import App, options
+from harness.surface.cli.climbing import Climb, climb_now, climb_options, dry_run, owed_lines
 from harness.surface.cli.optimising import optimise_now, optimise_options
 
 
@@ -19,7 +18,18 @@ from harness.surface.cli.optimising import optimise_now, optimise_options
 @click.option("--candidate", multiple=True, help="Also this candidate; repeatable.")
 @click.option("--show", is_flag=True, help="Show what was recorded; ask nothing.")
 @click.option("--max-cost", type=click.FloatRange(min=0), metavar="USD", help="Spend at most this.")
+@climb_options
 @optimise_options
+@click.option(
+    "--models",
+    metavar="A:X,B:Y",
+    help="Also the same prompts on these models, from small to large; never counted as tries.",
+)
+@click.option(
+    "--anatomy",
+    metavar="NAME",
+    help="Instead: what each part of a candidate's prompt costs, and what removing it does.",
+)
 @options(candidates=True)
 @click.pass_obj
 def command(
@@ -28,50 +38,54 @@ def command(
     candidate: tuple[str, ...],
     show: bool,
     max_cost: float | None,
+    climb: Climb,
     optimising: OptimiseWish | None,
+    models: str | None,
+    anatomy: str | None,
     base_url: str | None,
     as_json: bool,
 ) -> int:
-    """Run every prompt of a task, and show the ladder of tries."""
-    from harness.core.forecast import forecast_lines
+    """Make the tries that a task lacks, run them all, and show the ladder.
+
+    Prompts are made from one of the task's (--from) and its cases, as files in prompts/made that
+    you can read and edit: seven for the profile quick, fourteen for standard. A prompt file of
+    your own is a try too. The same command goes on where it was stopped.
+    """
     from harness.core.tries import build_tries
     from harness.engine.ladder import read_ladder, scored_cases, try_scores
+    from harness.engine.model_ladder import models_named
+    from harness.surface.cli.other_models import climb_models
+    from harness.surface.forecasts import opening_lines
+    from harness.surface.retrieval import recall_lines, recalls
     from harness.surface.run_evals import completed, run_evals
     from harness.surface.tables import ladder_table
 
     with App(store, as_json=as_json) as app:
         loaded = app.task(task)
-        clusters = [c.cluster for c in loaded.split("dev")]
-        s, sealed = loaded.settings, loaded.split("test")
-        app.say(
-            *forecast_lines(
-                len(clusters),
-                len(set(clusters)),
-                target=s.target,
-                mid=s.mid,
-                profile=s.profile,
-                goal=s.goal,
-                margin=s.margin,
-                sealed_cases=len(sealed) or None,
-                sealed_clusters=len({c.cluster for c in sealed}) or None,
-            ),
-            "",
-        )
+        if anatomy is not None:
+            return show_anatomy(app, loaded, anatomy, base_url=base_url, max_cost_usd=max_cost)
+        if models is not None:
+            models_named(models, loaded)  # what is wrong is told before anything is asked
+        app.say(*opening_lines(loaded), "")
+        if climb.dry_run:
+            app.answer(dry_run(app, loaded, candidate, wish=climb, base_url=base_url))
+            return 0
+        left_out: dict[str, str] = {}
         if not show:
-            names = ["reference"]
-            for name in dict.fromkeys([*loaded.prompts, *candidate]):
-                refusal = why_not_asked(app, loaded, app.candidate(loaded, name, base_url=base_url))
-                if refusal:
-                    app.say(f"left out: {name}: {refusal}")
-                else:
-                    names.append(name)
+            climbed = climb_now(
+                app, loaded, candidate, wish=climb, base_url=base_url, max_cost_usd=max_cost
+            )
+            loaded, left_out = climbed.task, climbed.left_out
+            if max_cost is not None:
+                max_cost = max(0.0, max_cost - climbed.spent_usd)
             cap = [] if max_cost is None else [f"--max-cost={max_cost}"]
-            run = run_evals(loaded, names, store=app.project.store, base_url=base_url, extra=cap)
-            completed(run)
             if optimising is not None:
                 wish = replace(optimising, max_cost_usd=max_cost)
                 made = optimise_now(app, loaded, wish, base_url=base_url)
                 loaded = app.task(task)
+                if max_cost is not None:
+                    max_cost = max(0.0, max_cost - made.spent_usd)
+                    cap = [f"--max-cost={max_cost}"]
                 if made.names:
                     completed(
                         run_evals(
@@ -85,21 +99,29 @@ def command(
         ladder = read_ladder(loaded, app.store)
         kept = [c.cluster for c in scored_cases(loaded, ladder)]
         tries = build_tries(try_scores(loaded, ladder), kept)
-        app.answer({"tries": tries, "target": loaded.settings.target})
         app.say("", *ladder_table(tries, target=loaded.settings.target), "")
+        found = recalls(loaded, [r.candidate.prompt or "" for r in ladder.runs], split="dev")
+        app.say(*recall_lines(found))
+        told: dict[str, object] = {"tries": tries, "target": loaded.settings.target}
+        told |= {"retrieval": found} if found else {}
+        told |= {"not_made": left_out} if left_out else {}
+        if models is not None:
+            told |= climb_models(
+                app,
+                loaded,
+                models,
+                base_url=base_url,
+                extra=[] if max_cost is None else [f"--max-cost={max_cost}"],
+                is_shown_only=show,
+            )
+        app.answer(told)
         if ladder.stale:
             app.say(
                 f"{len(ladder.stale)} more tries were scored with older labels or evals; "
                 f"`harness wall {task}` scores their replies anew"
             )
+        if not climb.only_files:
+            app.say(*owed_lines(loaded, tries))
         counted = sum(t.is_counted for t in tries)
         app.say(f"{counted} tries count. Ask for the verdict: harness wall {task}")
     return 0
-
-
-def why_not_asked(app: App, task: Task, candidate: Candidate) -> str | None:
-    """Return what its backend would ignore of a candidate's requests, or None."""
-    if candidate.prompt is None:
-        return None
-    request = Requests(task).of(candidate, cases_of(task, "dev")[0])
-    return app.pool.get(candidate, folder=task.folder).refuse(request)

@@ -40,7 +40,7 @@ _OPTIONS = (
     ),
     click.option("--optimise-seed", default=0, show_default=True, help="Fixes every draw."),
     click.option(
-        "--override",
+        "--override-boundary",
         metavar="REASON",
         help="Show internal cases to an external reflection model; recorded for ever.",
     ),
@@ -58,7 +58,7 @@ def optimise_options(command: Callable[..., Any]) -> Callable[..., Any]:
         reflect: str | None,
         max_calls: int,
         optimise_seed: int,
-        override: str | None,
+        override_boundary: str | None,
         **others: Any,
     ) -> Any:
         wish = None
@@ -69,10 +69,12 @@ def optimise_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 reflect=reflect,
                 max_calls=max_calls,
                 seed=optimise_seed,
-                override=override,
+                override=override_boundary,
             )
-        elif optimise_from or reflect or override:
-            raise click.UsageError("--optimise-from, --reflect and --override need --optimise")
+        elif optimise_from or reflect or override_boundary:
+            raise click.UsageError(
+                "--optimise-from, --reflect and --override-boundary need --optimise"
+            )
         return command(*arguments, optimising=wish, **others)
 
     for option in reversed(_OPTIONS):

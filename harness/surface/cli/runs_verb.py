@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import click
 from tabulate import tabulate
 
+from harness.records import Score
 from harness.surface.cli.app import App, options
 from harness.surface.words import clean, one_line
 
@@ -17,13 +20,17 @@ from harness.surface.words import clean, one_line
 def command(store: str | None, run_id: str | None, task: str | None, as_json: bool) -> int:
     """List the recorded runs, or show one."""
     with App(store, as_json=as_json) as app:
+        if run_id is None and not app.project.store.exists():  # to look makes no store
+            app.answer([])
+            app.say(f"no runs yet in {app.project.store}")
+            return 0
         if run_id:
             run = app.store.run(run_id)
             app.answer({"id": run.id, "run": run})
             app.say(f"{run.id}: {clean(run.candidate.name)} on {run.task}, {run.split} split")
             rows = [
                 [
-                    clean(t.case_id),
+                    clean(t.case_id) + (f" {t.repeat + 1}" if run.repeats > 1 else ""),
                     *(f"{s.name} {'–' if s.value is None else f'{s.value:g}'}" for s in t.scores),
                     one_line(t.fault.message if t.fault else _first_reason(t.scores), width=80),
                 ]
@@ -52,5 +59,5 @@ def command(store: str | None, run_id: str | None, task: str | None, as_json: bo
     return 0
 
 
-def _first_reason(scores: object) -> str:
-    return next((s.reason for s in scores if s.reason), "")  # type: ignore[attr-defined]
+def _first_reason(scores: Sequence[Score]) -> str:
+    return next((f"{s.name}: {s.reason}" for s in scores if s.reason), "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import click
 
@@ -11,6 +12,7 @@ from harness.engine.ladder import Ladder
 from harness.engine.tasks import REFERENCE, Task
 from harness.errors import UsageError
 from harness.surface.cli.app import App, now, options
+from harness.surface.cli.audit_path import audit_labels, only_one
 from harness.surface.cli.scores_options import (
     all_files,
     named_texts,
@@ -57,6 +59,25 @@ CODES = {
 @click.option(
     "--confirm", is_flag=True, help="Spend a look at test on the best prompt, if worth it."
 )
+@click.option("--plan", is_flag=True, help="What these cases can show; asks nothing of anybody.")
+@click.option(
+    "--gap",
+    type=click.FloatRange(0, 1, min_open=True),
+    help="With --plan: how far below the target prompts are expected to stay (default: .10).",
+)
+@click.option("--audit", is_flag=True, help="Read labels here, case by case: are they right?")
+@click.option(
+    "--audit-csv",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="OUT.csv",
+    help="Write the labels to be read as a sheet.",
+)
+@click.option(
+    "--audit-import",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="IN.csv",
+    help="Take the filled-in sheet.",
+)
 @options()
 @click.pass_obj
 def command(
@@ -73,13 +94,25 @@ def command(
     reference: str | None,
     waive: tuple[str, ...],
     confirm: bool,
+    plan: bool,
+    gap: float | None,
+    audit: bool,
+    audit_csv: Path | None,
+    audit_import: Path | None,
     as_json: bool,
 ) -> int:
     """Tell whether prompting has hit a wall.
 
     Exit 0: WALL, tuning may start. 1: keep prompting, ship the prompt, or fix the data. 3: not
-    enough evidence.
+    enough evidence. With --plan, 0: these cases could show it; 3: they could not. With --audit, 0:
+    the labels were read and do not exclude the target; 1: they do; 3: some are still to be read.
     """
+    only_one(
+        scores=scores, confirm=confirm, plan=plan, audit=audit, audit_csv=audit_csv,
+        audit_import=audit_import,
+    )  # fmt: skip
+    if gap is not None and not plan:
+        raise click.UsageError("--gap goes with --plan")
     if scores:
         from harness.surface.cli.scores_path import wall_scores
 
@@ -100,13 +133,22 @@ def command(
         reference=reference, waive=waive,
     )  # fmt: skip
     task = one_task(task, files)
+    if plan:
+        return show_plan(App(store, as_json=as_json), task, gap=gap)
+    if audit or audit_csv or audit_import:
+        with App(store, as_json=as_json) as app:
+            return audit_labels(app, task, sheet_out=audit_csv, sheet_in=audit_import, asks=audit)
     from harness.core.wall import judge_wall, nominee
+    from harness.engine.label_audit import audit_of
     from harness.engine.ladder import read_ladder, wall_entry, wall_input
+    from harness.engine.policy import pin_policy, policy_notes
     from harness.surface.run_evals import completed, run_evals
 
     with App(store, as_json=as_json) as app:
         loaded = app.task(task)
         ladder = read_ladder(loaded, app.store)
+        if ladder.runs:
+            pin_policy(loaded, app.store, at=now())
         again = rescorable(app, loaded, ladder)
         if not any(r.candidate.backend == REFERENCE for r in ladder.runs):
             again[None] = list(dict.fromkeys([*again.get(None, []), REFERENCE]))
@@ -127,18 +169,43 @@ def command(
             loaded,
             ladder,
             certificates=app.store.ledger(task=loaded.name, kind="certificate"),
+            audit=audit_of(loaded, ladder, app.store.ledger(task=loaded.name, kind="audit")),
+            more_notes=policy_notes(app.store.ledger(task=loaded.name, kind="policy")),
         )
         if confirm and evidence.judges is not None and evidence.judges.holds is not True:
             app.say(f"no look at the sealed cases is spent: {evidence.judges.text}")
         elif confirm:
             seen = confirmation(app, loaded, nominee(evidence))
             evidence = replace(evidence, confirmation=seen)
+        evidence = replace(evidence, notes=[*evidence.notes, *look_notes(app, loaded)])
         verdict = judge_wall(evidence)
         app.store.record(wall_entry(verdict, at=now()))
         app.plugins.tell(verdict)
         app.answer({"id": verdict.id, "verdict": verdict})
         app.say(*wall_lines(verdict))
     return CODES[verdict.answer]
+
+
+def show_plan(app: App, name: str, *, gap: float | None) -> int:
+    """Print what a task's cases can show; return 0, or 3 where that is not enough."""
+    from harness.core.planning import EXPECTED_GAP
+    from harness.surface.forecasts import plan_lines, plan_of
+
+    task = app.task(name)
+    plan = plan_of(task, gap=EXPECTED_GAP if gap is None else gap)
+    app.answer(plan)
+    app.say(*([] if app.as_json else plan_lines(task, plan)))
+    return 0 if plan.answer == "ENOUGH" else 3
+
+
+def look_notes(app: App, task: Task) -> list[str]:
+    """Return how many looks at the sealed cases confirmations have spent."""
+    from harness.core.looks import looks_line
+    from harness.engine.release import looks_spent
+
+    entries = app.store.ledger(task=task.name, kind="look")
+    spent = looks_spent(task, entries, purposes=("confirmation", "eval"))
+    return [f"Confirmation: {looks_line(len(spent))}"] if spent else []
 
 
 def rescorable(app: App, task: Task, ladder: Ladder) -> dict[str | None, list[str]]:
@@ -164,7 +231,13 @@ def confirmation(app: App, task: Task, name: str | None) -> Confirmation | None:
     from harness.core.looks import alpha_of_look
     from harness.core.scoring import case_values
     from harness.engine.ladder import read_ladder
-    from harness.engine.release import look_entry, look_number, looks_spent, pair_key
+    from harness.engine.release import (
+        look_entry,
+        look_number,
+        looks_spent,
+        pair_key,
+        refuse_changed,
+    )
     from harness.surface.run_evals import completed, run_evals
 
     if name is None:
@@ -173,6 +246,7 @@ def confirmation(app: App, task: Task, name: str | None) -> Confirmation | None:
     candidate = app.candidate(task, name)
     key = pair_key(None, candidate)
     entries = app.store.ledger(task=task.name, kind="look")
+    refuse_changed(task, entries)
     spent = looks_spent(task, entries, purposes=("confirmation", "eval"))
     look = look_number(spent, key)
     if key not in spent:

@@ -28,6 +28,8 @@ from tests.studies.calibrate.worlds import Data, draw_scores, plateau
 
 ROOT = Path(__file__).resolve().parents[3]
 LEAST_RUNS = 1000
+DEAR = ("power", "ship", "joint")
+"""Sections that judge after every try, and so come last, in this order."""
 
 
 def all_cells() -> list[Cell]:
@@ -104,6 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--runs", type=int, default=LEAST_RUNS, help="runs a cell, at least")
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--only", default="", help="cells whose name contains this; writes nothing")
+    parser.add_argument("--report", action="store_true", help="write what is done, run nothing")
     parser.add_argument("--fresh", action="store_true", help="forget what was done before")
     parser.add_argument("--out", type=Path, default=ROOT / "reports")
     parser.add_argument("--page", type=Path, default=ROOT / "docs/statistics.md")
@@ -115,9 +118,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     code = code_digest()
     cells = [cell for cell in all_cells() if asked.only in cell.id]
     counts = done_before(work, code=code, runs=asked.runs)
-    names = [cell.id for cell in cells if cell.id not in counts]
+    names = [cell.id for cell in cells if cell.id not in counts and not asked.report]
+    names.sort(key=lambda name: DEAR.index(s) if (s := name.split("/")[0]) in DEAR else -1)
     by_id = {cell.id: cell for cell in cells}
-    print(f"{len(cells)} cells, {len(cells) - len(names)} done before", flush=True)
+    print(f"{len(cells)} cells, {len(counts)} done before", flush=True)
     for found in run_all(names, runs=asked.runs, processes=asked.processes):
         counts[found.id] = found
         with work.open("a", encoding="utf-8") as file:

@@ -16,41 +16,41 @@ SECTIONS: Mapping[str, tuple[str, str]] = {
     "next": (
         "False walls, given that the next tries will reach the target",
         (
-            "P(`WALL` after 14 tries, none of them at the target, when one of the next 2 is). Where a "
-            "success is rare nothing is promised of this rate but of the joint one: the last column "
-            "is how often all three come together."
+            "P(`WALL` after 14 tries, none of them at the target, when one of the next 2 is). "
+            "Where a success is rare nothing is promised of this rate but of the joint one: the "
+            "last column is how often all three come together."
         ),
     ),
     "joint": (
         "False walls at some look",
         (
-            "P(`WALL` at some look, and a tried prompt or one of the next K // 7 is truly at the "
-            "target), judged again after every try from the 14th to the 21st (before, no rule here is "
-            "asked and coverage forbids a wall). Labels that are wrong make true misses: no bound "
-            "knows of them, which is why a wall asks for an audit."
+            "P(`WALL` at some look, and a tried prompt or one of the next K // 7 is truly at "
+            "the target), judged again after every try from the 14th to the 21st (before, no "
+            "rule here is asked and coverage forbids a wall). Labels that are wrong make true "
+            "misses: no bound knows of them, which is why a wall asks for an audit."
         ),
     ),
     "power": (
         "Walls that are seen",
         (
-            "P(`WALL` by the 21st try, or with profile quick by the 7th) on a true plateau whose best "
-            "is expected that far below the target; beside it P(`INSUFFICIENT_EVIDENCE`) at the end, "
-            "the rest is `KEEP_PROMPTING`."
+            "P(`WALL` by the 21st try, or with profile quick by the 7th) on a true plateau "
+            "whose best is expected that far below the target; beside it "
+            "P(`INSUFFICIENT_EVIDENCE`) at the end, the rest is `KEEP_PROMPTING`."
         ),
     ),
     "ship": (
         "Prompts that ship",
         (
-            "P(`SHIP_PROMPT`) after 20 tries. `gate` is one sealed look at the end, on 40 % of the "
-            "cases, which no prompt was written against. The column before it is what "
+            "P(`SHIP_PROMPT`) after 20 tries. `gate` is one sealed look at the end, on 40 % of "
+            "the cases, which no prompt was written against. The column before it is what "
             '"unconfirmed" rests on: all cases in dev, judged at nine looks on the way.'
         ),
     ),
     "bounds": (
         "Bounds of one mean",
         (
-            "P(the bound is on the wrong side), each at 5 %; `gate` is the upper bound, on which a "
-            "wall rests."
+            "P(the bound is on the wrong side), each at 5 %; `gate` is the upper bound, on "
+            "which a wall rests."
         ),
     ),
     "no gain": (
@@ -72,8 +72,8 @@ SECTIONS: Mapping[str, tuple[str, str]] = {
     "growing": (
         "An eval that grows",
         (
-            "P(a gain is claimed at any of 20 looks) while cases arrive; `gate` is the confidence "
-            "sequence (`sequences.paired_sequence`), which no command uses yet."
+            "P(a gain is claimed at any of 20 looks) while cases arrive; `gate` is the "
+            "confidence sequence (`sequences.paired_sequence`), which no command uses yet."
         ),
     ),
     "match": (
@@ -83,9 +83,9 @@ SECTIONS: Mapping[str, tuple[str, str]] = {
     "budgets": (
         "Budgets",
         (
-            "P(`SHIP`) where the truth is exactly at the limit. The bound of p95 counts cases, not "
-            "sources, and the t bound of a mean is short where costs have a long tail: nothing is "
-            "promised there."
+            "P(`SHIP`) where the truth is exactly at the limit. The bound of p95 counts cases, "
+            "not sources, and the t bound of a mean is short where costs are skewed: "
+            "nothing is promised there."
         ),
     ),
 }
@@ -95,6 +95,7 @@ def to_json(cells: Sequence[Cell], counts: Mapping[str, Count], *, code: str) ->
     """Return what is committed: every cell with its counts. `code` names what was put through."""
     return {
         "code": code,
+        "not_run": len(cells) - len(counts),
         "cells": [
             {
                 "section": cell.section,
@@ -180,6 +181,7 @@ def summary_text(found: Mapping[str, Any]) -> str:
         f"{kinds.count('**broken**')} break it. The "
         f"largest: {worst_text}, {worst['world']}, {worst['cases']} cases. A rule whose true error "
         "is exactly .05 comes out as broken once in 40 cells, by chance."
+        + (f" {found['not_run']} more cells have not been run yet." if found["not_run"] else "")
     )
 
 

@@ -181,7 +181,7 @@ def wrong_labels(rng: np.random.Generator, table: Array, *, share: float, mended
 
 
 def walls_by_the_end(rng: np.random.Generator, *, gap: float, data: Data) -> Flags:
-    """On a true plateau: WALL at some look up to the 21st try; INSUFFICIENT_EVIDENCE at the last."""
+    """WALL on a true plateau by the 21st try; or not enough evidence at the last."""
     table = draw_scores(rng, plateau(rng, MOST, gap=gap), data)
     answer = ""
     for k in range(14, MOST + 1):

@@ -1,0 +1,155 @@
+"""The cheapest thing to do next, in words. Knows what was tried and the answer; decides nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from harness.core.audit import named
+from harness.core.coverage import Coverage
+from harness.core.measures import Measures, WallInput
+from harness.core.needs import MOST_TIMES
+from harness.core.planning import CLUSTERS_FOR_WALL
+from harness.core.words import count, listed
+
+CHEAPEST_FIRST = {
+    "zero-shot": "the bare question",
+    "instructions": "rules, format and edge cases in a system section",
+    "few-shot": "`shots = 3` in its front matter draws examples from train",
+    "dynamic-few-shot": "`shots = 3` and `retrieve = true` find the nearest examples",
+    "constrained": '`schema = "FILE.json"` holds the reply to a format',
+    "chain-of-thought": "let it think before the answer",
+    "rag": "`documents = 3` finds passages to answer from",
+    "optimised": "have a prompt rewritten by an optimiser",
+}
+"""Families in the order of what a try of them costs a person and a model, and how one is made."""
+
+HAND_MADE = frozenset({"rag", "optimised"})
+"""Families of which `harness ladder` makes none by itself, from a prompt and the cases alone."""
+
+WAIVE = "or waive it with a reason under [waivers] in task.toml"
+CERTIFY = (
+    "certify the judge on replies that people labelled, or make an eval without a judge primary"
+)
+
+
+def is_elsewhere(evidence: WallInput) -> bool:
+    """Tell whether the scores were made elsewhere: then no command of ours makes more of them."""
+    return bool(evidence.unseen)
+
+
+def start(evidence: WallInput) -> str:
+    """Return how the first tries are made."""
+    if is_elsewhere(evidence):
+        return "Run some prompts over all cases."
+    return f"Run the task's prompts over dev: harness ladder {evidence.task}."
+
+
+def write_more(evidence: WallInput, coverage: Coverage) -> str:
+    """Return which prompt to write next, the cheapest of what is owed first."""
+    if coverage.owed:
+        owed = sorted(coverage.owed, key=lambda text: _rank(text.split(" ")[0]))
+        family = owed[0].split(" ")[0]
+        then = f", then {listed(owed[1:])}" if owed[1:] else ""
+        made = "" if is_elsewhere(evidence) or family in HAND_MADE else _by_ladder(evidence)
+        return f"Write a prompt of {owed[0]} ({_how(evidence, family)}){made}{then}, {WAIVE}."
+    if coverage.families_short:
+        return f"Write a prompt of {_untried(evidence, coverage)}: a waived family does not count."
+    return (
+        "Write another prompt against the misses of the best one: repeats of a prompt, or of all "
+        "its replies, count once."
+    )
+
+
+def search_on(evidence: WallInput, coverage: Coverage, *, best: str) -> str:
+    """Return what to try where a better prompt is likely enough: a new family, then a model."""
+    if any(family not in {*coverage.tried, *coverage.waived} for family in _wanted(evidence)):
+        return f"Write a prompt of {_untried(evidence, coverage)}."
+    if not evidence.stronger and not is_elsewhere(evidence):
+        return (
+            f"Write more prompts against the misses of {best}, or see what a stronger model does "
+            f"with it: harness ladder {evidence.task} --candidate {best}@SCHEME:MODEL."
+        )
+    return f"Write more prompts against the misses of {best}."
+
+
+def _by_ladder(evidence: WallInput) -> str:
+    return f", or have it made: harness ladder {evidence.task}"
+
+
+def _wanted(evidence: WallInput) -> list[str]:
+    # retrieval helps where knowledge is wanted, and there alone
+    return [f for f in CHEAPEST_FIRST if f != "rag" or evidence.needs_knowledge]
+
+
+def _untried(evidence: WallInput, coverage: Coverage) -> str:
+    seen = {*coverage.tried, *coverage.waived}
+    names = [f for f in _wanted(evidence) if f not in seen] or ["a family with a single try"]
+    how = f" ({_how(evidence, names[0])})" if names[0] in CHEAPEST_FIRST else ""
+    others = f", or of {listed(names[1:], joint='or')}" if names[1:] else ""
+    return f"{names[0]}{how}{others}"
+
+
+def _how(evidence: WallInput, family: str) -> str:
+    if family == "optimised" and not is_elsewhere(evidence):
+        return f"harness ladder {evidence.task} --optimise"
+    return CHEAPEST_FIRST.get(family, "")
+
+
+def _rank(family: str) -> int:
+    order = list(CHEAPEST_FIRST)
+    return order.index(family) if family in order else len(order)
+
+
+# ---------------------------------------------------------------- grader and labels
+
+
+def mend_control(evidence: WallInput) -> str:
+    """Return what to look at where the reference answers fail."""
+    cases = f": {named(evidence.control_missed)}" if evidence.control_missed else ""
+    step = f"Look at the cases that the reference misses{cases}, and mend the check or the "
+    command = f" (harness eval {evidence.task} --candidate reference)"
+    return f"{step}reference{'' if is_elsewhere(evidence) else command}."
+
+
+def mend_labels(evidence: WallInput) -> str:
+    """Return which labels to correct."""
+    wrong = evidence.audit.wrong if evidence.audit is not None else ()
+    cases = f" of {named(wrong)}" if wrong else ""
+    return f"Correct the labels{cases}; recorded replies are scored again and the tries are kept."
+
+
+def look_at_labels(evidence: WallInput) -> str:
+    """Return how the labels are audited, or how an audit is finished."""
+    audit = evidence.audit
+    if audit is not None and audit.judged:
+        return (
+            f"read the {count(audit.needed, 'label')} left (harness wall {evidence.task} --audit)"
+        )
+    how = "" if is_elsewhere(evidence) else f" (harness wall {evidence.task} --audit)"
+    return f"audit 30 random cases and up to 25 that every try fails{how}, {WAIVE} (labels)"
+
+
+def certify_or(steps: Sequence[str]) -> str:
+    """Return steps as one sentence."""
+    step = listed(steps)
+    return f"{step[0].upper()}{step[1:]}."
+
+
+# ---------------------------------------------------------------- more cases
+
+
+def groups_needed(seen: Measures, need: int) -> int:
+    """Return from how many clusters `need` cases should come."""
+    return max(CLUSTERS_FOR_WALL, math.ceil(need * seen.clusters / seen.n))
+
+
+def add_cases(evidence: WallInput, seen: Measures, need: int) -> str:
+    """Return how many cases to add, or what to do where cases are not the way."""
+    if need >= MOST_TIMES * seen.n:
+        other = "" if evidence.stronger else ", or another model"
+        return f"Write better prompts{other}: more cases are not the way."
+    return (
+        f"Add about {count(max(need - seen.n, 1), 'case')} to dev, from sources that are not there "
+        "yet."
+    )

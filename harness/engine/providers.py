@@ -1,0 +1,101 @@
+"""What can be tuned where, and whose outputs may train: a dated table that people edit.
+
+Knows what the table says, not whether it is still so: every entry has its source and day.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import pydantic
+
+from harness.core.advice import Provision
+from harness.engine.taskfile import Strict, read_toml
+from harness.errors import TaskError
+
+NAME = "tunable.toml"
+
+
+class _Entry(Strict):
+    schemes: tuple[str, ...]
+    models: tuple[str, ...] = ("*",)
+    source: str
+    checked: str = ""
+    note: str = ""
+
+
+class TuningEntry(_Entry):
+    """What a provider lets people tune; `is_open` false where a newcomer cannot start."""
+
+    can: str
+    methods: tuple[str, ...] = ()
+    is_open: bool = True
+
+
+class OutputsEntry(_Entry):
+    """Whether a model's outputs may be training data: `yes`, `with limits`, `unknown`, ..."""
+
+    may_train: str
+    terms: str
+
+
+class Table(Strict):
+    """The file."""
+
+    tuning: dict[str, TuningEntry] = pydantic.Field(default_factory=dict)
+    outputs: dict[str, OutputsEntry] = pydantic.Field(default_factory=dict)
+
+
+def read_table(root: Path) -> Table:
+    """Return the shipped table with that of the project in `root` over it, entry by entry.
+
+    Raises TaskError naming the file.
+    """
+    shipped = _table(Path(__file__).with_name(NAME))
+    path = root / NAME
+    if not path.is_file():
+        return shipped
+    own = _table(path)
+    return Table(
+        tuning={**shipped.tuning, **own.tuning}, outputs={**shipped.outputs, **own.outputs}
+    )
+
+
+def _table(path: Path) -> Table:
+    try:
+        return Table.model_validate(read_toml(path))
+    except pydantic.ValidationError as exc:
+        first = exc.errors()[0]
+        what = ".".join(str(part) for part in first["loc"])
+        raise TaskError(f"{path}:1: {what}: {first['msg']}") from exc
+
+
+def provisions(table: Table, backend: str, *, teacher: str | None = None) -> list[Provision]:
+    """Return what the table says of tuning `backend`, and of training on what `teacher` writes."""
+    found = []
+    for entry in _of(table.tuning.values(), backend):
+        text = f"{backend}: {entry.can}{f'; {entry.note}' if entry.note else ''}"
+        found.append(_provision("tuning", text, entry, is_open=entry.is_open))
+    if teacher:
+        for rule in _of(table.outputs.values(), teacher):
+            text = f"outputs of {teacher} as training data: {rule.may_train}. {rule.terms}"
+            found.append(_provision("outputs", text, rule, is_open=rule.may_train == "yes"))
+    return found
+
+
+def _provision(kind: Any, text: str, entry: _Entry, *, is_open: bool) -> Provision:
+    return Provision(
+        kind=kind, text=text, source=entry.source, checked=entry.checked, is_open=is_open
+    )
+
+
+def _of(entries: Any, backend: str) -> Sequence[Any]:
+    """Return the entries for a backend: those that name its model, else those for every model."""
+    scheme, _, model = backend.partition(":")
+    mine = [e for e in entries if scheme in e.schemes]
+    named = [e for e in mine if e.models != ("*",)]
+    fitting = [e for e in named if any(fnmatch(model.lower(), m.lower()) for m in e.models)]
+    return fitting or [e for e in mine if e.models == ("*",)]

@@ -1,0 +1,304 @@
+"""Sends the requests whose replies are not known: lanes, tries, pauses, and what is kept of it.
+
+Knows nothing of evals or scores. A reply is stored as soon as it arrives (in batches of a few
+milliseconds), so that a kill loses at most what was in flight, and a second run sends the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from harness.engine.batches import (
+    Batches,
+    held_by,
+    need_batches,
+    pause_s,
+    settle_interrupted,
+)
+from harness.engine.boundary import cross, stay_inside
+from harness.engine.fetch import Ask, Outcome, Progress
+from harness.engine.limiter import Limiter
+from harness.engine.spending import Spending
+from harness.errors import BackendError, HarnessError
+from harness.records import Fault, Reply
+from harness.store.store import Store, StoredReply
+
+TRIES = 4
+LONGEST_WAIT_S = 60.0
+FIRST_WAIT_S = 0.5
+GIVE_UP_AFTER = 3  # requests that spent every try while none was ever answered
+FLUSH_EVERY_S = 0.2
+
+
+def send(
+    asks: Sequence[Ask],
+    known: Mapping[str, Reply],
+    *,
+    store: Store,
+    progress: Progress,
+    wait: Callable[[int], float] | None = None,
+    spending: Spending | None = None,
+    is_batch: bool = False,
+    pause: Callable[[int], float] | None = None,
+    override_boundary: str | None = None,
+) -> dict[str, Outcome]:
+    """Return the outcome of each of `asks` that is not `known`; arguments as of `fetch`."""
+    missing = [ask for ask in asks if ask.key not in known]
+    if override_boundary is None:
+        stay_inside(missing)
+    else:
+        for told in cross(missing, reason=override_boundary, store=store):
+            progress.note(told)
+    for live in {id(ask.live): ask.live for ask in missing}.values():
+        live.ready()  # all of them, before one is paid for
+        live.tell_once(progress.note)
+    if is_batch:
+        need_batches(ask.live for ask in missing)
+    fetching = _Fetching(store=store, progress=progress, wait=wait or _backoff, spending=spending)
+    look = (pause or pause_s) if is_batch else None
+    try:
+        return asyncio.run(fetching.everything(asks, known, pause=look))
+    except* HarnessError as group:
+        raise _first(group) from None
+
+
+def _first(group: BaseExceptionGroup[HarnessError]) -> HarnessError:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, HarnessError)
+    return error
+
+
+def _backoff(attempt: int) -> float:
+    # jitter: many clients that were refused together must not come back together
+    return min(LONGEST_WAIT_S, FIRST_WAIT_S * 2.0 ** (attempt - 2)) * random.uniform(0.5, 1.5)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Lane:
+    """One backend's way: its limiter, and whether it ever answered.
+
+    Once a request failed and none was answered, a few find out whether anybody is there; the
+    others wait, so that a backend that is down costs no more than those few.
+    """
+
+    limiter: Limiter
+    has_answered: bool = False
+    has_failed: bool = False
+    under_way: int = 0
+    exhausted: int = 0
+    down: str | None = None
+    noted: set[tuple[str, int]] = field(default_factory=set)
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def is_in_doubt(self) -> bool:
+        is_unknown = self.has_failed and not self.has_answered and self.down is None
+        return is_unknown and self.under_way >= GIVE_UP_AFTER
+
+    async def know(self) -> None:
+        while self.is_in_doubt:
+            self.changed.clear()
+            await self.changed.wait()
+
+
+@dataclass(slots=True, kw_only=True)
+class _Fetching:
+    store: Store
+    progress: Progress
+    wait: Callable[[int], float]
+    spending: Spending | None = None
+    lanes: dict[int, _Lane] = field(default_factory=dict)
+    unsaved: list[StoredReply] = field(default_factory=list)
+    earlier: dict[str, Reply] = field(default_factory=dict)
+
+    async def everything(
+        self,
+        asks: Collection[Ask],
+        known: Mapping[str, Reply],
+        *,
+        pause: Callable[[int], float] | None,
+    ) -> dict[str, Outcome]:
+        """Return what came of the asks that are not `known`: in batches where `pause` is given."""
+        missing = [ask for ask in asks if ask.key not in known]
+        if pause is not None:
+            settle_interrupted(self.store, self.progress)
+        held = held_by(missing, self.store) if any(a.live.batch_size for a in missing) else []
+        if held and pause is None:
+            count = sum(len(some) for _, some in held)
+            self.progress.note(
+                f"{count} of these requests wait in batch {held[0][0].id} of {held[0][0].backend}: "
+                "they are asked again, and paid twice; --batch waits for it instead"
+            )
+        if pause is not None:
+            waiting = {ask.key for _, some in held for ask in some}
+            missing = [ask for ask in missing if ask.key not in waiting]
+        found: dict[str, Outcome] = {}
+        if self.spending is not None and missing:
+            found |= await self._pilot(
+                missing, asks, known, spending=self.spending, is_batch=pause is not None
+            )
+            missing = [ask for ask in missing if ask.key not in found]
+        if pause is None:
+            return found | dict(await self.all(missing) if missing else {})
+        batches = Batches(store=self.store, progress=self.progress, paid=self._paid, pause=pause)
+        await batches.all(missing, held)
+        found |= {k: Outcome(key=k, fault=f) for k, f in batches.faults.items()}
+        return found | {k: Outcome(key=k, reply=r) for k, r in batches.replies.items()}
+
+    async def _pilot(
+        self,
+        missing: Sequence[Ask],
+        asks: Collection[Ask],
+        known: Mapping[str, Reply],
+        *,
+        spending: Spending,
+        is_batch: bool,
+    ) -> dict[str, Outcome]:
+        """Ask a few, and tell what the rest will cost. Raises UsageError above the cap."""
+        spending.begin()
+        spending.refuse_unpriced(missing)
+        if spending.is_forecast:
+            return {}
+        here = {ask.key for ask in missing}
+        pilot, counts = spending.pilot([a for a in asks if a.key in here or a.key in known], known)
+        found = dict(await self.all(pilot)) if pilot else {}
+        made = spending.forecasts(pilot, counts)
+        for one in made:
+            self.progress.note(one.line())
+        cases = len({ask.case or ask.key for ask in missing})
+        spending.stop_above(made, cases=cases, is_whole=is_batch)
+        return found
+
+    def _paid(self, reply: Reply) -> None:
+        """Count a batch's reply."""
+        if self.spending is not None:
+            self.spending.take(reply)
+        if reply.cost_usd is not None:
+            self.progress.spend(reply.cost_usd)
+
+    async def all(self, asks: Sequence[Ask]) -> Mapping[str, Outcome]:
+        counts: dict[str, int] = {}
+        for ask in asks:
+            counts[ask.live.name] = counts.get(ask.live.name, 0) + 1
+            if id(ask.live) not in self.lanes:
+                self.lanes[id(ask.live)] = _Lane(limiter=Limiter(ask.live.concurrency))
+        for name, total in counts.items():
+            self.progress.begin(name, total)
+        try:
+            async with asyncio.TaskGroup() as group:
+                saver = group.create_task(self._save_often())
+                tasks = [group.create_task(self._one(ask)) for ask in asks]
+                await asyncio.wait(tasks)
+                saver.cancel()
+        finally:
+            self._save()
+        found = {task.result().key: task.result() for task in tasks}
+        # another process stored a reply first: that one stands, and is the one that is scored
+        earlier = {k: Outcome(key=k, reply=r, is_cached=True) for k, r in self.earlier.items()}
+        return found | earlier
+
+    async def _one(self, ask: Ask) -> Outcome:
+        lane = self.lanes[id(ask.live)]
+        while (outcome := await self._try(ask, lane)) is None:
+            await lane.know()
+        self.progress.advance(ask.live.name)
+        return outcome
+
+    async def _try(self, ask: Ask, lane: _Lane) -> Outcome | None:
+        """Return what came of `ask`, or None where it was not sent because of doubt."""
+        has_begun, pause = False, 0.0
+        try:
+            for attempt in range(1, TRIES + 1):
+                await asyncio.sleep(pause)
+                async with lane.limiter:
+                    if lane.down:
+                        return _failed(ask, lane.down, is_missing=True)
+                    if not has_begun and lane.is_in_doubt:
+                        return None
+                    lane.under_way += not has_begun
+                    has_begun = True
+                    room = 0.0 if self.spending is None else await self.spending.admit(ask)
+                    if room is None:
+                        assert self.spending is not None
+                        return Outcome(key=ask.key, fault=self.spending.fault())
+                    try:
+                        reply = await ask.live.answer(ask.request)
+                    except BackendError as exc:
+                        error = exc
+                        if self.spending is not None:
+                            self.spending.settle(ask, room, None)
+                    else:
+                        outcome = await self._keep(ask, reply, lane)
+                        if self.spending is not None:
+                            self.spending.settle(ask, room, reply)
+                        return outcome
+                if not error.is_retryable:
+                    lane.has_answered = True  # badly, but somebody is there
+                    return _failed(ask, str(error), is_missing=not error.is_systemic)
+                lane.has_failed = True
+                if _is_too_much(error):
+                    await lane.limiter.shrink()
+                asked = (error.retry_after_s or 0.0) * random.uniform(1.0, 1.25)
+                pause = min(LONGEST_WAIT_S, max(asked, self.wait(attempt + 1)))
+                if attempt < TRIES and (str(error), attempt) not in lane.noted:
+                    lane.noted.add((str(error), attempt))  # once, not once for each in flight
+                    self.progress.note(
+                        f"{ask.live.name}: {error} "
+                        f"(try {attempt} of {TRIES}, again in {pause:.1f} s)"
+                    )
+            self._give_up(ask, lane, error)
+            message = f"{error} ({TRIES} tries)"
+            return _failed(ask, message, is_missing=not error.is_systemic)
+        finally:
+            if has_begun:
+                lane.under_way -= 1
+                lane.changed.set()
+
+    async def _keep(self, ask: Ask, reply: Reply, lane: _Lane) -> Outcome:
+        lane.has_answered = True
+        lane.changed.set()
+        self.unsaved.append(
+            StoredReply(key=ask.key, request=ask.request, reply=reply, backend=ask.live.name)
+        )
+        if reply.cost_usd is not None:
+            self.progress.spend(reply.cost_usd)
+        await lane.limiter.grow()
+        return Outcome(key=ask.key, reply=reply)
+
+    def _give_up(self, ask: Ask, lane: _Lane, error: BackendError) -> None:
+        lane.exhausted += 1
+        if not lane.has_answered and lane.exhausted >= GIVE_UP_AFTER and not lane.down:
+            lane.down = f"{ask.live.name} is down: {error}"
+            self.progress.note(f"{lane.down}; the other requests to it are not sent")
+
+    async def _save_often(self) -> None:
+        while True:
+            await asyncio.sleep(FLUSH_EVERY_S)
+            self._save()
+
+    def _save(self) -> None:
+        rows, self.unsaved = self.unsaved, []
+        if not rows:
+            return
+        try:
+            self.earlier |= self.store.add_replies(rows)
+        except BaseException:  # a busy store, or a second Ctrl-C: the last save tries again
+            self.unsaved = rows + self.unsaved
+            raise
+
+
+def _is_too_much(error: BackendError) -> bool:
+    # a lost connection says nothing about how many requests the backend can take
+    if error.is_overload is not None:
+        return error.is_overload
+    return error.retry_after_s is not None
+
+
+def _failed(ask: Ask, message: str, *, is_missing: bool) -> Outcome:
+    fault = Fault(origin="backend", message=message, is_missing=is_missing)
+    return Outcome(key=ask.key, fault=fault)

@@ -1,0 +1,186 @@
+"""Writes a session's runs, holds them to the floors, and says what came of them.
+
+Knows nothing of pytest's hooks or of how a reply was asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from functools import partial
+
+from harness.core.usage import usage
+from harness.engine.evaluate import Evaluation, TrialId, fetch_all
+from harness.engine.fetch import Silence
+from harness.engine.outcomes import merged
+from harness.engine.policy import pin_policy
+from harness.engine.tasks import REFERENCE, Task
+from harness.records import Condition, Run, Score
+from harness.surface.eval_scores import TaskScores
+from harness.surface.eval_session import EvalSession
+from harness.surface.judge_evals import judge_lines
+from harness.surface.slices import lines_below
+from harness.surface.tables import floor_lines, run_table
+
+
+class Recording:
+    """The end of one session."""
+
+    def __init__(self, session: EvalSession) -> None:
+        self._session = session
+        self._conditions: dict[str, Condition] = {}
+        self._advisors: dict[str, list[str]] = {}
+
+    def finish(self, *, was_interrupted: bool) -> None:
+        """Store one run a candidate, and see whether the floors hold."""
+        at = datetime.now(UTC).isoformat(timespec="microseconds")
+        for folder, seen in self._session.scores.by_folder.items():
+            if seen.scores:  # the controller of xdist opens the task only here
+                evaluation = self._session.evaluation_of(folder)
+                self._record(evaluation, seen, at=at, was_interrupted=was_interrupted)
+        self._session.broken_floors = floor_lines(
+            self._session.runs, self._session.config.option.floor, clusters=self._clusters()
+        )
+
+    def summary_lines(self) -> list[str]:
+        """Return the table of the session's runs, and what the floors say."""
+        session = self._session
+        primaries = {task.name: task.settings.primary for task in session.tasks}
+        table = run_table(
+            session.runs, clusters=self._clusters(), primaries=primaries, usages=session.usages
+        )
+        judges = judge_lines(
+            session.judge_uses(), conditions=self._conditions, advisors=self._advisors
+        )
+        below = [*lines_below(session.runs, session.tasks), *self._recalls()]
+        return [*session.notes, *table, *below, *judges, *session.broken_floors]
+
+    # ------------------------------------------------------------ one task
+
+    def _record(
+        self, evaluation: Evaluation, seen: TaskScores, *, at: str, was_interrupted: bool
+    ) -> None:
+        folder, session = evaluation.task.folder, self._session
+        store = session.open.store(folder)
+        self._recall(evaluation, seen)
+        one_each = {t: merged(some) for t, some in seen.scores.items()}
+        runs = evaluation.runs(
+            one_each,
+            faults=seen.faults,
+            aggregates=seen.aggregates,
+            is_complete=partial(
+                _is_complete,
+                evaluation=evaluation,
+                scores={} if was_interrupted else one_each,
+                seen=seen,
+            ),
+            dialogues=seen.last_turns,
+        )
+        plugins = session.open.plugins(folder)
+        if any(run.candidate.backend != REFERENCE for run in runs):  # scores are seen
+            pin_policy(evaluation.task, store, at=at)
+        for run in runs:
+            run_id = store.add_run(run, at=at)
+            session.runs.append(run)
+            name = run.candidate.name
+            replies = {
+                o.key: o.reply for t, o in evaluation.outcomes.items() if t.candidate == name
+            }
+            asked = [key for t, keys in seen.turns.items() if t.candidate == name for key in keys]
+            unknown = [key for key in asked if key not in replies]
+            replies |= store.known_replies(unknown) if unknown else {}
+            session.usages[run_id] = usage(r for r in replies.values() if r is not None)
+            for trial in run.trials:
+                plugins.tell(trial)
+        self._count_look(evaluation, runs, at=at)
+        if seen.judged:
+            self._weigh_judges(evaluation, runs, seen)
+
+    def _recall(self, evaluation: Evaluation, seen: TaskScores) -> None:
+        """The controller of xdist fetched nothing itself: find what the workers stored."""
+        if not self._session.config.pluginmanager.hasplugin("dsession"):
+            return
+        known, dialogues = evaluation.outcomes, seen.dialogues
+        missing = [t for t in evaluation.trial_ids() if t not in known and t not in dialogues]
+        if missing:
+            store = self._session.open.store(evaluation.task.folder)
+            fetch_all([(evaluation, missing)], store=store, progress=Silence(), is_offline=True)
+
+    def _weigh_judges(self, evaluation: Evaluation, runs: Sequence[Run], seen: TaskScores) -> None:
+        """See which judges scored, whether they may decide, and what they took."""
+        from harness.engine.certificates import deciding_scores, judges_condition, judges_of
+
+        task, session = evaluation.task, self._session
+        store = session.open.store(task.folder)
+        certificates = store.ledger(task=task.name, kind="certificate")
+        condition = judges_condition(task, runs, certificates)
+        if condition is not None:
+            self._conditions[task.name] = condition
+        advisors = set(judges_of(runs, names=task.eval_names)) - deciding_scores(task)
+        if advisors:
+            self._advisors[task.name] = sorted(advisors)
+        if session.config.pluginmanager.hasplugin("dsession"):  # the workers asked
+            from harness.engine.judges import judge_all
+
+            judging, wanted = session.judging_of(evaluation), list(seen.judged)
+            fetch_all(judging.others(wanted), store=store, progress=Silence(), is_offline=True)
+            judge_all([(judging, wanted)], store=store, progress=Silence(), is_offline=True)
+
+    def _count_look(self, evaluation: Evaluation, runs: Sequence[Run], *, at: str) -> None:
+        """Looking at the sealed split is never free: it goes to the ledger, whoever looks."""
+        task, option = evaluation.task, self._session.config.option
+        if evaluation.split != "test" or option.look_is_counted:
+            return
+        from harness.engine.release import look_entry, looks_spent, pair_key
+
+        store = self._session.open.store(task.folder)
+        looks = store.ledger(task=task.name, kind="look")
+        known = looks_spent(task, looks, purposes=("eval",))
+        for run in runs:
+            candidate = run.candidate
+            if candidate.backend != REFERENCE and pair_key(None, candidate) not in known:
+                store.record(
+                    look_entry(task, purpose="eval", baseline=None, candidate=candidate, at=at)
+                )
+                self._session.notes.append(
+                    f"{candidate.name} was seen on the sealed test split: the look is counted"
+                )
+
+    # ------------------------------------------------------------ showing
+
+    def _recalls(self) -> list[str]:
+        tasks = [t for t in self._session.tasks if _has_documents(t)]
+        if not tasks:
+            return []
+        from harness.surface.retrieval import recall_lines, recalls_of_runs
+
+        return recall_lines([one for t in tasks for one in recalls_of_runs(t, self._session.runs)])
+
+    def _clusters(self) -> dict[str, dict[str, str]]:
+        return {task.name: {c.id: c.cluster for c in task.cases} for task in self._session.tasks}
+
+
+def _has_documents(task: Task) -> bool:
+    return any(prompt.documents for prompt in task.prompts.values())
+
+
+def _is_complete(
+    name: str,
+    *,
+    evaluation: Evaluation,
+    scores: Mapping[TrialId, Sequence[Score]],
+    seen: TaskScores,
+) -> bool:
+    """Tell whether every case and every eval ran for a candidate, as the task says."""
+    from harness.engine.spending import was_not_asked
+
+    aggregates = {s.name for s in seen.aggregates.get(name, ())}
+    expected = set(evaluation.task.eval_names)
+    trials = [t for t in evaluation.trial_ids() if t.candidate == name]
+    return all(
+        {s.name for s in scores.get(t, ())} | aggregates == expected for t in trials
+    ) and not (
+        evaluation.has_other_repeats(name)
+        or any(was_not_asked(fault) for t, fault in seen.faults.items() if t.candidate == name)
+        or len(evaluation.cases) != len(evaluation.task.split(evaluation.split))
+    )

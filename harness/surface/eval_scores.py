@@ -1,0 +1,100 @@
+"""The scores of a session's reports, by task: what `eval_outcomes` said, read again.
+
+In xdist only the controller reads them all. Knows nothing of stores or of how runs are shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.engine.evaluate import TrialId
+from harness.records import Fault, Score
+from harness.surface.eval_outcomes import said_by
+
+Wanted = tuple[str, TrialId]
+"""A judge's name, and the trial whose reply it judges."""
+
+
+@dataclass(slots=True)
+class TaskScores:
+    """What the reports said of one task."""
+
+    scores: dict[TrialId, list[Score]] = field(default_factory=dict)
+    faults: dict[TrialId, Fault] = field(default_factory=dict)
+    aggregates: dict[str, list[Score]] = field(default_factory=dict)
+    turns: dict[TrialId, list[str]] = field(default_factory=dict)
+    fetched: set[TrialId] = field(default_factory=set)
+    judged: set[Wanted] = field(default_factory=set)
+
+    @property
+    def dialogues(self) -> set[TrialId]:
+        """The trials that were scored in dialogues alone."""
+        return self.scores.keys() - self.fetched
+
+    @property
+    def last_turns(self) -> dict[TrialId, str]:
+        """The key of the last reply of each of those trials."""
+        return {t: self.turns[t][-1] for t in self.dialogues if self.turns.get(t)}
+
+    def take(self, said: Mapping[str, Any]) -> TrialId:
+        """Take what one report said, and return the trial that it is about."""
+        trial = TrialId(
+            candidate=said["candidate"], case_id=said["case"], repeat=int(said["repeat"])
+        )
+        reason = said.get("miss") or said.get("unscored") or said.get("fault")
+        score = Score(
+            name=said["eval"],
+            value=None if "score" not in said else float(said["score"]),
+            reason=reason or said.get("reason") or "",
+            judge=said.get("judge"),
+        )
+        if "judged_by" in said:
+            self.judged.update((name, trial) for name in str(said["judged_by"]).split())
+        if not trial.case_id:
+            self.aggregates.setdefault(trial.candidate, []).append(score)
+            return trial
+        self.scores.setdefault(trial, []).append(score)
+        if "turns" in said:
+            self.turns.setdefault(trial, []).extend(said["turns"].split())
+        if not said.get("is_dialogue"):
+            self.fetched.add(trial)
+        if "fault" in said:
+            self.faults[trial] = _fault(said, score)
+        return trial
+
+
+def _fault(said: Mapping[str, Any], score: Score) -> Fault:
+    if "origin" in said:  # the fault of a reply, as the worker that asked for it knows it
+        is_missing = bool(said["is_missing"])
+        return Fault(origin=said["origin"], message=score.reason, is_missing=is_missing)
+    return Fault(origin="eval", message=f"{score.name}: {score.reason}", is_missing=True)
+
+
+class SessionScores:
+    """What the reports of a session said, by the folder of the task."""
+
+    def __init__(self) -> None:
+        self.by_folder: dict[Path, TaskScores] = {}
+        self._names: dict[str, TaskScores] = {}
+
+    def see(self, report: pytest.TestReport) -> TrialId | None:
+        """Take the score that a report carries, and return its trial; None where it has none."""
+        if report.when == "teardown" or not report.user_properties:
+            return None
+        said = said_by(report.user_properties)
+        if said is None:
+            return None
+        name = said["task"]
+        task = self._names.get(name)
+        if task is None:
+            task = self._names[name] = self.by_folder.setdefault(Path(name), TaskScores())
+        return task.take(said)
+
+    def of(self, folder: Path) -> TaskScores:
+        """Return what was said of the task in `folder`, perhaps nothing."""
+        return self.by_folder.get(folder) or TaskScores()

@@ -1,0 +1,78 @@
+"""The store, the plugins and the backends of one session, opened when first needed.
+
+Knows nothing of tasks or evals.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from harness.checks import use_plugins
+from harness.engine.backends import BackendPool
+from harness.engine.project import Project, artifact_folder, find_project
+from harness.ports.manager import Plugins
+from harness.store.store import Store
+from harness.surface.estimates import ESTIMATES
+
+
+class OpenProject:
+    """What a session has open. `store` names the database, where a person did; where items are
+    only collected, nothing is written, and no plugin is loaded unless replies' keys are compared.
+    """
+
+    def __init__(self, *, store: str | None, is_collecting: bool, compares_keys: bool) -> None:
+        self._place = Path(store) if store else None
+        self._is_collecting = is_collecting
+        self._compares_keys = compares_keys
+        self._opened: tuple[Store, Plugins, BackendPool] | None = None
+        self._read_only: Store | None = None
+
+    def store(self, folder: Path) -> Store:
+        """Return the store of the project of `folder`; for reading alone while collecting."""
+        if not self._is_collecting:
+            return self._open(folder)[0]
+        if self._read_only is None:
+            self._read_only = Store.open(self._project(folder).store, read_only=True)
+        return self._read_only
+
+    def plugins(self, folder: Path) -> Plugins:
+        """Return the plugins, loaded."""
+        return self._open(folder)[1]
+
+    def pool(self, folder: Path) -> BackendPool:
+        """Return the backends."""
+        if not self._is_collecting:
+            return self._open(folder)[2]
+        project = self._project(folder)
+        plugins = Plugins(disabled=project.disabled_plugins)
+        if self._compares_keys:
+            plugins.load()
+        return BackendPool(plugins, artifact_folder=partial(artifact_folder, project))
+
+    def close(self) -> None:
+        """Close the backends and the store."""
+        if self._opened is not None:
+            store, _, pool = self._opened
+            pool.close()
+            ESTIMATES.save()
+            ESTIMATES.use(None)
+            store.close()
+            self._opened = None
+        if self._read_only is not None:
+            self._read_only.close()
+            self._read_only = None
+
+    def _project(self, folder: Path) -> Project:
+        return find_project(folder, store=self._place)
+
+    def _open(self, folder: Path) -> tuple[Store, Plugins, BackendPool]:
+        if self._opened is None:
+            project = self._project(folder)
+            store = Store.open(project.store)
+            ESTIMATES.use(store)
+            plugins = Plugins(disabled=project.disabled_plugins).load()
+            use_plugins(plugins)
+            pool = BackendPool(plugins, artifact_folder=partial(artifact_folder, project))
+            self._opened = (store, plugins, pool)
+        return self._opened

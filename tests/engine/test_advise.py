@@ -1,0 +1,125 @@
+"""What `advise` is told of a task: read from runs, tags and the dated table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.core.advice import Evidence, advise
+from harness.core.tries import build_tries
+from harness.engine.advise import gather
+from harness.engine.ladder import read_ladder, scored_cases, try_scores, wall_entry
+from harness.engine.providers import provisions, read_table
+from harness.errors import UsageError
+from harness.records import Condition, WallVerdict
+from tests.engine.small import Workshop, rows, write_settings
+
+Make = Callable[..., Workshop]
+NOWHERE = Path("/nowhere")
+
+
+def told(workshop: Workshop) -> Evidence:
+    return gather(workshop.task, workshop.store, pool=workshop.pool, root=NOWHERE)
+
+
+def tagged(*tags: str, dev: int = 60) -> list[dict[str, Any]]:
+    some = rows(dev=dev)
+    return [r | {"tags": [tags[n % len(tags)]]} for n, r in enumerate(some)]
+
+
+def wall(workshop: Workshop, answer: Any = "WALL") -> None:
+    """Record a verdict on the present tries, the best of them on top."""
+    task = workshop.task
+    ladder = read_ladder(task, workshop.store)
+    tries = build_tries(try_scores(task, ladder), [c.cluster for c in scored_cases(task, ladder)])
+    best = max(tries, key=lambda t: t.estimate.mean).candidate
+    verdict = WallVerdict(
+        task=task.name, answer=answer, reason="r.", tries=tuple(tries), best=best, mid=0.05,
+        conditions=(Condition(name="labels", holds=True, text="30 labels read, none wrong"),),
+        target=task.settings.target, profile="quick", inputs_digest=task.inputs_digest("dev"),
+        labels_digest=task.labels_digest("dev"), evals_digest=task.evals_digest,
+        policy_digest=task.policy_digest,
+    )  # fmt: skip
+    workshop.store.record(wall_entry(verdict, at=workshop.at()))
+
+
+def test_a_constant_that_reaches_the_target_is_enough(make: Make) -> None:
+    workshop = make(some=rows(dev=60))
+    workshop.run("constant:7", score=lambda case, reply: 1.0)
+    workshop.run("plain", score=lambda case, reply: 0.0)
+    evidence = told(workshop)
+    assert [c.name for c in evidence.classical] == ["constant:7"]
+    assert advise(evidence).answer == "USE_CLASSICAL"
+
+
+def test_a_replayed_baseline_is_no_person_where_the_facts_say_so(make: Make) -> None:
+    workshop = make(some=rows(dev=60), advise={"classical": ["replay:knn.jsonl"]})
+    (workshop.folder / "knn.jsonl").write_text('{"id": "c0", "reply": "0"}\n')
+    with pytest.raises(UsageError, match=r"advise\.classical: no complete, current run"):
+        told(workshop)
+    workshop.run("replay:knn.jsonl", score=lambda case, reply: 1.0)
+    evidence = told(workshop)
+    assert evidence.people is None
+    assert [c.name for c in evidence.classical] == ["replay:knn.jsonl"]
+
+
+def test_a_broad_candidate_that_is_worse_on_the_same_cases_narrows_the_scope(make: Make) -> None:
+    workshop = make(some=rows(dev=60), advise={"broad": "plain", "scoped": "terse"})
+    workshop.run("plain", score=lambda case, reply: float(int(case.id[1:]) % 2))
+    with pytest.raises(UsageError, match="no complete, current run of 'terse'"):
+        told(workshop)
+    workshop.run("terse", score=lambda case, reply: float(int(case.id[1:]) % 6 > 0))
+    found = advise(told(workshop))
+    assert found.answer == "NARROW_SCOPE"
+    assert "terse gains 33.3 points" in found.summary
+
+
+def test_a_tag_within_which_the_best_prompt_is_good_enough_narrows_it_too(make: Make) -> None:
+    workshop = make(some=tagged("easy", "hard", dev=100), advise={"scope": "easy"})
+    workshop.run("plain", score=lambda case, reply: float("easy" in case.tags))
+    wall(workshop)
+    evidence = told(workshop)
+    assert evidence.labels == "30 labels read, none wrong"
+    assert advise(evidence).answer == "NARROW_SCOPE"
+    write_settings(workshop.folder, advise={"scope": "none"})
+    with pytest.raises(UsageError, match="no scored case of dev is tagged 'none'"):
+        told(workshop)
+
+
+def test_misses_are_told_by_the_kind_that_people_tagged(make: Make) -> None:
+    workshop = make(some=tagged("knowledge", "knowledge", "format"))
+    workshop.run("plain", score=lambda case, reply: 0.0)
+    wall(workshop)
+    misses = told(workshop).misses
+    assert misses is not None
+    assert (misses.misses, dict(misses.kinds)) == (
+        60,
+        {"knowledge": 40, "rules": 0, "format": 20},
+    )
+    assert advise(told(workshop)).answer == "KEEP_PROMPTING"
+
+
+# ---------------------------------------------------------------- the table
+
+
+def test_every_entry_of_the_shipped_table_has_a_source_and_says_whether_it_was_read() -> None:
+    table = read_table(NOWHERE)
+    entries = [*table.tuning.values(), *table.outputs.values()]
+    assert len(entries) >= 10
+    assert all(e.source for e in entries)
+    assert all(not e.checked or e.checked >= "2026-11-22" for e in entries)
+    assert any(not e.checked for e in entries)
+
+
+def test_an_entry_that_names_the_model_wins_over_the_schemes_own() -> None:
+    table = read_table(NOWHERE)
+    [llama] = provisions(table, "none:x", teacher="openai:Llama-3.3-70B-Instruct")
+    assert "begins with Llama" in llama.text
+    [hosted] = provisions(table, "none:x", teacher="openai:gpt-x")
+    assert "compete with OpenAI" in hosted.text
+    [closed] = provisions(table, "openai:gpt-x")
+    assert not closed.is_open
+    assert provisions(table, "unheard:of", teacher="unheard:of") == []
