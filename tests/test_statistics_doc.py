@@ -33,8 +33,8 @@ NAMES = sorted(
     if name.rpartition(".")[2] not in FILES
 )
 MODULES = (
-    "bounds", "ceilings", "corrections", "coverage", "forecast", "looks", "measures", "needs",
-    "pairs", "parity", "preferences", "reach", "release", "release_checks", "sequences", "tries",
+    "audit", "bounds", "ceilings", "corrections", "coverage", "forecast", "looks", "measures", "needs",
+    "pairs", "parity", "planning", "preferences", "reach", "release", "release_checks", "sequences", "tries",
     "wall",
 )  # fmt: skip
 
