@@ -33,9 +33,9 @@ NAMES = sorted(
     if name.rpartition(".")[2] not in FILES
 )
 MODULES = (
-    "audit", "bounds", "ceilings", "corrections", "coverage", "forecast", "looks", "measures", "needs",
-    "pairs", "parity", "planning", "preferences", "reach", "release", "release_checks", "sequences", "tries",
-    "wall",
+    "audit", "bounds", "ceilings", "corrections", "coverage", "forecast", "looks", "measures",
+    "needs", "pairs", "parity", "planning", "preferences", "reach", "release", "release_checks",
+    "sequences", "tries", "wall",
 )  # fmt: skip
 
 

@@ -229,7 +229,7 @@ def test_a_rate_limit_shrinks_what_is_in_flight(store: Store) -> None:
         nonlocal refused
         if backend.in_flight > 2:
             refused += 1
-            raise BackendError("429", is_retryable=True)
+            raise BackendError("429", is_retryable=True, is_overload=True)
         return "ok"
 
     backend = ScriptedBackend(answer, latency_s=0.003, concurrency=16)
@@ -238,6 +238,36 @@ def test_a_rate_limit_shrinks_what_is_in_flight(store: Store) -> None:
     assert in_flight_first == 16
     assert sum(o.reply is not None for o in found.values()) >= 55
     assert refused < 60
+
+
+@pytest.mark.parametrize(
+    ("error", "at_most"),
+    [
+        ({}, 16),  # a lost connection says nothing about how much is too much
+        ({"is_overload": False, "retry_after_s": 0.01}, 16),
+        ({"retry_after_s": 0.01}, 8),
+        ({"is_overload": True}, 8),
+    ],
+)
+def test_only_what_says_too_much_makes_the_engine_send_less(
+    store: Store, error: dict[str, Any], at_most: int
+) -> None:
+    come, most = 0, 0
+    backend: ScriptedBackend
+
+    def answer(request: Request) -> str:
+        nonlocal come, most
+        come += 1
+        if come <= 16:  # all that were in flight at first
+            raise BackendError("not now", is_retryable=True, **error)
+        most = max(most, backend.in_flight)
+        return "ok"
+
+    backend = ScriptedBackend(answer, latency_s=0.02, concurrency=16)
+    found = fetch(asks(backend, 48), store=store, progress=Silence(), wait=lambda n: 0.001)
+    assert all(o.reply for o in found.values())
+    assert most <= at_most + 1  # it grows again with the first replies
+    assert most > at_most // 2
 
 
 def test_retry_after_is_honoured(store: Store) -> None:

@@ -139,7 +139,7 @@ def raw(folder: Path, *lines: str | bytes) -> None:
     ("line", "says"),
     [
         ('{"id": "b", "split": "dev"', "not JSON: Expecting ',' delimiter at column 27"),
-        ("[1]", "row: Input should be a valid dictionary or instance of CaseRow. Keys of a row"),
+        ("[1]", 'a row is an object, {"id", "split", "inputs", ...}'),
         ('{"id": "b", "inputs": {}}', "split: it is missing. Keys of a row: id, split, inputs"),
         ('{"id": "b", "split": "val", "inputs": {}}', "split: Input should be 'train', 'dev' or"),
         ('{"id": "", "split": "dev", "inputs": {}}', "id: String should have at least 1 char"),
@@ -254,7 +254,10 @@ def test_an_id_that_stands_in_two_files_is_told_with_both(folder: Path) -> None:
         ("@system\nhi\n", "plain.md:1: no @user section"),
         ("@user\nhi\n\n{% if n %}\n", "plain.md:4: Unexpected end of template"),
         ("+++\nshots = 2\n+++\n@user\nhi\n", "plain.md:1: `shots = N` and an @examples section"),
-        ("+++\nshots = 'two'\n+++\n@examples\n@user\nx\n", "plain.md:1: shots, seed or documents: invalid"),
+        (
+            "+++\nshots = 'two'\n+++\n@examples\n@user\nx\n",
+            "plain.md:1: shots, seed or documents: invalid",
+        ),
         ("+++\nshots = -1\n+++\n@examples\n@user\nx\n", "plain.md:1: shots: -1 is less than none"),
         ("+++\nschema = 'no.json'\n+++\n@user\nhi\n", "no.json: no such file"),
     ],
@@ -422,6 +425,16 @@ def test_a_project_is_found_from_a_folder_below_it(folder: Path) -> None:
         assert project.root == root.resolve()
         assert task_names(project) == ["double"]
         assert project.home == root.resolve() / ".harness"
+
+
+def test_without_git_or_settings_a_task_and_its_project_share_one_store(tmp_path: Path) -> None:
+    """`pytest evals/t` starts from the task's folder, `harness eval t` from the project's."""
+    (tmp_path / "evals/t").mkdir(parents=True)
+    assert find_project(tmp_path / "evals").root == tmp_path / "evals"  # a folder of that name
+    (tmp_path / "evals/t/task.toml").touch()
+    stores = {find_project(f).store for f in (tmp_path, tmp_path / "evals/t")}
+    assert stores == {tmp_path / ".harness/harness.db"}
+    assert find_project(tmp_path / "evals/t").tasks == tmp_path / "evals"
 
 
 def test_an_unknown_task_is_told_with_the_known_ones_and_the_command_that_lists_them(

@@ -95,6 +95,23 @@ def test_a_refusal_is_told_apart_by_what_can_be_done_about_it(
 
 
 @pytest.mark.parametrize(
+    ("status", "headers", "is_overload"),
+    [
+        (429, {}, True),
+        (529, {}, True),
+        (503, {"Retry-After": "1"}, True),
+        (503, {}, False),
+        (500, {"Retry-After": "1"}, False),
+    ],
+)
+def test_only_some_statuses_say_that_it_is_too_much(
+    server: Loopback, status: int, headers: dict[str, str], is_overload: bool
+) -> None:
+    server.answer = lambda _: Answer(status=status, body=error("busy"), headers=headers)
+    assert failure(server.base_url).is_overload is is_overload
+
+
+@pytest.mark.parametrize(
     ("status", "body", "says"),
     [
         (422, {"detail": "Unexpected fields in the request: {'foo'}"}, "Unexpected fields"),

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from tests.bench import projects
-from tests.plugins.loopback import Answer, Loopback, Seen, completion, serving
+from tests.plugins.loopback import Answer, Loopback, Seen, completion, loopback
 
 HEAVY = ("filelock", "httpx", "jsonschema", "numpy", "rich", "scipy", "sqlite_utils")
 """Each takes longer to import than it takes to run a hundred cached items."""
@@ -26,7 +26,8 @@ def echo(seen: Seen) -> Answer:
 
 def test_a_cached_run_imports_nothing_that_only_sends_or_computes(tmp_path: Path) -> None:
     root = projects.make_task(tmp_path / "words", total=20)
-    with serving(echo) as server:
+    with loopback() as server:
+        server.answer = echo
         first, _ = run(root, server)
         seen = len(server.seen)
         second, loaded = run(root, server)

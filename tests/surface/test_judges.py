@@ -186,7 +186,7 @@ def test_a_judge_that_is_down_is_no_failure_of_the_candidate(cli: Cli) -> None:
     }
     assert {math.isnan(v or 0.0) for v in case_values(run, "polite").values()} == {True}
     assert scores(cli, "right") == clean
-    row = next(line for line in said.out.splitlines() if line.startswith("plain "))
+    row = next(line for line in said.out.splitlines() if line.startswith("right*"))
     assert "67 % (35–90)" in row
 
 

@@ -39,7 +39,7 @@ def test_a_miss_is_marked_and_does_not_fail_the_run(toy: Toy) -> None:
 
 def test_the_table_has_an_interval_for_every_score(toy: Toy) -> None:
     out = toy.pytest("evals/toy", "--candidate", "plain", "-q").stdout
-    row = next(line for line in out.splitlines() if line.startswith("plain "))
+    row = next(line for line in out.splitlines() if line.startswith("right*"))
     assert "67 % (35–90)" in row
     assert "plain: mean_length over all trials: " in out
 
@@ -77,6 +77,14 @@ def test_x_does_not_stop_at_a_miss_but_at_a_fault(toy: Toy) -> None:
 def test_pdb_opens_at_a_miss(toy: Toy) -> None:
     result = toy.pytest("evals/toy", "--candidate", "plain", "-k", "right and c3", "--pdb")
     assert "entering PDB" in result.stdout
+    (toy.task / "eval_toy.py").write_text(
+        "from harness import checks\n\n\ndef test_right(case, reply):\n"
+        "    checks.equals(reply, 'another text')\n"
+    )
+    said = toy.pytest("evals/toy", "--candidate", "plain", "-k", "right and c3", "--pdb").stdout
+    before, _, after = said.partition("entering PDB")
+    assert "equals: expected 'another text', got " in before
+    assert "-> checks.equals(reply, 'another text')" in after  # the eval, not the check's own file
 
 
 def test_xdist_gives_the_same_run_and_sends_each_request_once(toy: Toy) -> None:

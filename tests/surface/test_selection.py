@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import json
 from itertools import pairwise
 
@@ -186,7 +187,9 @@ def test_repeats_on_the_command_line_are_recorded_and_are_no_try(cli: Cli) -> No
     assert len(cli.toy.sent) == 36  # the first of the three is the one repeat of the task
     reference = evaluate(cli, "--repeats", "3", candidate="reference")
     assert is_complete(reference) == [True]  # asked once, however often
-    assert "partial ×3 mean" in cli("eval", "toy", "--candidate", "plain", "--repeats", "3").out
+    out = cli("eval", "toy", "--candidate", "plain", "--repeats", "3").out
+    assert re.search(r"^repeats +3: mean$", out, re.MULTILINE)
+    assert re.search(r"^run +[0-9a-f]{8} partial$", out, re.MULTILINE)
 
 
 def test_a_run_made_before_the_repeats_changed_is_no_try_until_they_change_back(cli: Cli) -> None:
@@ -225,7 +228,7 @@ def test_the_verdict_over_repeats_decides_the_score_and_flaky_cases_are_named(cl
     said = cli("eval", "toy", "--candidate", "shots", **QUICK)
     assert said.code == 0, said.err
     # pass^2 of 3 in 4: C(3, 2) / C(4, 2) = 1/2, so 11.5 of 12
-    row = next(line for line in said.out.splitlines() if line.startswith("shots "))
+    row = next(line for line in said.out.splitlines() if line.startswith("right*"))
     assert "96 % (" in row
     assert "~ shots: 1 of 12 cases both pass and miss in 4 repeats, 8 % (2–30)" in said.out
     assert "~ shots c5 passed 3 of 4 (36–94 %)" in said.out

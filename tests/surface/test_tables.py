@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+from harness.core.usage import Usage
+from harness.records import Candidate, Fault, Run, Score, Trial
+from harness.surface.tables import WIDEST, run_table
+from harness.surface.words import sentence
+
+NAMES = ("asynchronous", "checks", "closeness", "polite", "right", "short")
+
+
+def run_of(
+    name: str, *, scores: tuple[str, ...], repeats: int = 1, fault: Fault | None = None
+) -> Run:
+    """Three cases: the first misses `right` at every repeat, `checks` are unscored."""
+
+    def score(which: str, case: int) -> Score:
+        if which == "checks":
+            return Score(name=which, value=None, reason="no checks of its own")
+        if which == "right" and case == 0:
+            return Score(name=which, value=0.0, reason="assert 1 == 2\n  more")
+        return Score(name=which, value=1.0)
+
+    return Run(
+        task="t",
+        split="dev",
+        candidate=Candidate(name=name, backend="s:m"),
+        inputs_digest="a",
+        labels_digest="b",
+        evals_digest="c",
+        is_complete=True,
+        repeats=repeats,
+        repeat_verdict="2 of 3" if repeats > 1 else None,
+        trials=tuple(
+            Trial(
+                case_id=f"c{case}",
+                repeat=repeat,
+                scores=tuple(score(which, case) for which in scores),
+                fault=fault,
+            )
+            for case in range(3)
+            for repeat in range(repeats)
+        ),
+    )
+
+
+def lines_of(*runs: Run) -> list[str]:
+    return run_table(
+        runs,
+        clusters={"t": {}},
+        primaries={"t": "right"},
+        usages={run.id: Usage(replies=3) for run in runs},
+    )
+
+
+def test_a_table_that_fits_has_one_row_a_candidate() -> None:
+    lines = lines_of(run_of("plain", scores=("right",)))
+    assert next(line for line in lines if line.startswith("candidate")).split()[:3] == [
+        "candidate",
+        "cases",
+        "right*",
+    ]
+    assert sum(line.startswith("plain ") for line in lines) == 1
+
+
+def test_no_table_is_wider_than_a_terminal_however_many_scores_and_candidates() -> None:
+    names = [f"a-prompt-with-a-long-name-{n}" for n in range(7)]
+    lines = lines_of(*(run_of(name, scores=NAMES) for name in names))
+    assert max(map(len, lines)) <= WIDEST
+    heads = [line.split()[1:] for line in lines if line.startswith("candidate ")]
+    assert len(heads) > 1  # as many tables as it takes
+    assert [name for head in heads for name in head] == names
+    assert sum(line.startswith("right* ") for line in lines) == len(heads)
+    assert sum(line.startswith("run ") for line in lines) == len(heads)
+
+
+def test_a_miss_is_told_once_with_how_many_repeats_missed() -> None:
+    lines = lines_of(run_of("plain", scores=NAMES, repeats=3))
+    assert [line for line in lines if line.startswith("m ")] == [
+        "m plain c0 right (3 of 3 repeats): assert 1 == 2"
+    ]
+    assert next(line for line in lines if line.startswith("repeats ")).endswith("3: 2 of 3")
+
+
+def test_why_a_score_is_missing_is_told_once_with_its_cases() -> None:
+    unscored = "u plain checks, 3 cases: no checks of its own"
+    assert unscored in lines_of(run_of("plain", scores=NAMES, repeats=3))
+    down = Fault(origin="backend", message="down", is_missing=True)
+    assert unscored not in lines_of(run_of("plain", scores=NAMES, fault=down))
+
+
+def test_a_message_ends_once() -> None:
+    assert sentence("Is it right?") == "Is it right?"
+    assert sentence("two\nlines") == "two lines."
+    assert sentence("done.") == "done."
