@@ -18,7 +18,7 @@ import click
 from harness.checks.peers import PROMPTFOO
 from harness.checks.registry import FAMILIES, named
 from harness.core.judging import Judge
-from harness.engine import taskfile
+from harness.engine import case_rows, taskfile
 from harness.ports import hookspecs
 from harness.records import Case
 from harness.surface.cli import VERBS, group
@@ -75,7 +75,7 @@ def task() -> str:
         "JSON Lines, UTF-8; a row is "
         + ", ".join(
             f"`{name}`{'' if field.is_required() else ' (optional)'}"
-            for name, field in taskfile.CaseRow.model_fields.items()
+            for name, field in case_rows.CaseRow.model_fields.items()
         )
         + "."
     )

@@ -35,4 +35,4 @@ def test_the_project_of_the_page_runs(tmp_path: Path) -> None:
         said.append(done.stdout)
     assert "right*" in said[0]
     assert "judge polite" in said[0]
-    assert re.search(r"plain +3 +\S+ %", said[0])
+    assert re.search(r"^right\* +\d+ % \(", said[0], re.MULTILINE)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from harness.core.passages import Passage, is_named, recall, split_passages
 from harness.core.prompts import query_text
-from harness.engine.taskfile import json_lines, read_text
+from harness.engine.text_files import json_lines, read_text
 from harness.errors import TaskError
 from harness.records import Case, Json
 from harness.store.retrieval import WordIndex

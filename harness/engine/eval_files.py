@@ -20,8 +20,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from harness.engine.taskfile import read_text
-from harness.engine.tasks import OURS, conftests
+from harness.engine.eval_sources import OURS, conftests
+from harness.engine.text_files import read_text
 from harness.errors import HarnessError, TaskError, UsageError
 from harness.records import digest
 

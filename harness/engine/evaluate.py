@@ -17,8 +17,8 @@ from harness.engine.backends import BackendPool, LiveBackend
 from harness.engine.boundary import internal_ids
 from harness.engine.fetch import Ask, Outcome, Progress, fetch
 from harness.engine.requests import Requests
-from harness.engine.taskfile import json_lines
 from harness.engine.tasks import CONSTANT, REFERENCE, REPLAY, Task, replay_path
+from harness.engine.text_files import json_lines
 from harness.errors import TaskError, UsageError
 from harness.records import (
     SPLITS,

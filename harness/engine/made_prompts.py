@@ -7,8 +7,9 @@ from pathlib import Path
 from harness.core.making import MadePrompt, is_as_made
 from harness.core.prompts import front_matter
 from harness.engine.making import write_prompts
-from harness.engine.taskfile import read_text
-from harness.engine.tasks import MADE, Task
+from harness.engine.prompt_files import MADE
+from harness.engine.tasks import Task
+from harness.engine.text_files import read_text
 from harness.errors import UsageError
 from harness.records import Prompt
 

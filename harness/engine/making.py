@@ -20,8 +20,9 @@ from harness.core.tries import build_tries
 from harness.engine.backends import LiveBackend
 from harness.engine.boundary import internal_ids
 from harness.engine.ladder import read_ladder, scored_cases, try_scores
-from harness.engine.taskfile import read_text
-from harness.engine.tasks import MADE, Task, candidate_names
+from harness.engine.prompt_files import MADE
+from harness.engine.tasks import Task, candidate_names
+from harness.engine.text_files import read_text
 from harness.errors import UsageError
 from harness.records import Prompt, Request, digest
 from harness.store.store import Store

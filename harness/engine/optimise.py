@@ -20,9 +20,10 @@ from harness.engine.fetch import Ask, Progress
 from harness.engine.ladder import read_ladder, why_not_counted
 from harness.engine.optimise_desk import Desk, reflection_request
 from harness.engine.plain_evals import PlainEvals
+from harness.engine.prompt_files import MADE
 from harness.engine.spending import Spending
-from harness.engine.taskfile import read_text
-from harness.engine.tasks import MADE, Task, backend_options, resolve_candidate
+from harness.engine.tasks import Task, backend_options, resolve_candidate
+from harness.engine.text_files import read_text
 from harness.errors import BackendError, HarnessError, TaskError, UsageError
 from harness.ports.manager import Plugins
 from harness.ports.protocols import OptimisedPrompt, OptimiseJob, Optimizer

@@ -13,7 +13,8 @@ from typing import Any
 import pydantic
 
 from harness.core.advice import Provision
-from harness.engine.taskfile import Strict, read_toml
+from harness.engine.taskfile import Strict
+from harness.engine.text_files import read_toml
 from harness.errors import TaskError
 
 NAME = "tunable.toml"

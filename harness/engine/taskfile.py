@@ -1,23 +1,17 @@
-"""The shape of the files that people write: `task.toml` and case rows. Knows nothing of prompts."""
+"""The shape of `task.toml`. Knows nothing of cases or prompts."""
 
 from __future__ import annotations
 
-import json
-import math
 import re
-import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 import pydantic
 
 from harness.core.repeats import check_verdict
+from harness.engine.text_files import read_text, read_toml
 from harness.errors import TaskError, UsageError
-from harness.records import FAMILIES, Case, Json
-
-DEEPEST = 100
-"""Levels of lists and objects that a row may hold; what is deeper is a mistake, or an attack."""
+from harness.records import FAMILIES
 
 
 class Strict(pydantic.BaseModel):
@@ -279,26 +273,6 @@ class TaskFile(Strict):
         return self
 
 
-class CheckRow(Strict):
-    """A check of one case, run by the built-in eval `checks`."""
-
-    name: str = pydantic.Field(min_length=1)
-    arguments: dict[str, Any] = {}
-
-
-class CaseRow(Strict):
-    """One line of a case file."""
-
-    id: str = pydantic.Field(min_length=1, max_length=200)
-    split: Literal["train", "dev", "test"]
-    inputs: dict[str, Any]
-    reference: Any = None
-    cluster: str | None = None
-    tags: tuple[str, ...] = ()
-    checks: tuple[CheckRow, ...] = ()
-    documents: tuple[str, ...] = ()
-
-
 def read_task_file(path: Path) -> TaskFile:
     """Return the settings in `path`. Raises TaskError with file and line."""
     plain, text = read_toml(path), read_text(path)
@@ -313,7 +287,7 @@ def read_task_file(path: Path) -> TaskFile:
             tables = [TABLES[k] for k in keys[:-1] if k in TABLES]
             fields = (tables[-1] if tables else TaskFile).model_fields
             known = f" Known keys: {', '.join(sorted(fields))}."
-        message = _PLAINER.get(first["type"], first["msg"]).removeprefix("Value error, ")
+        message = PLAINER.get(first["type"], first["msg"]).removeprefix("Value error, ")
         raise TaskError(f"{path}:{_line_of(text, keys)}: {what}: {message}.{known}") from exc
 
 
@@ -327,137 +301,7 @@ TABLES: dict[str, type[Strict]] = {
 }
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """Return what a TOML file holds. Raises TaskError with file and line."""
-    try:
-        return tomllib.loads(read_text(path))
-    except (ValueError, RecursionError) as exc:
-        place = re.search(r" \(at line (\d+), column (\d+)\)$", str(exc))
-        if place is None:
-            raise TaskError(f"{path}:1: not TOML: {exc}") from exc
-        what = str(exc)[: place.start()]
-        raise TaskError(f"{path}:{place[1]}: not TOML: {what} at column {place[2]}") from exc
-
-
-def read_cases(path: Path) -> list[Case]:
-    """Return the cases of a JSON Lines file. Raises TaskError with file and line."""
-    if path.is_dir():
-        raise TaskError(f"{path}: a folder; `cases` names a JSON Lines file")
-    cases = []
-    for place, plain in json_lines(path):
-        row = _validated(plain, place)
-        cases.append(
-            Case(
-                id=row.id,
-                inputs=row.inputs,
-                split=row.split,
-                reference=row.reference,
-                cluster=row.cluster if row.cluster is not None else row.id,
-                tags=row.tags,
-                checks=tuple(c.model_dump() for c in row.checks),
-                documents=row.documents,
-                line=place,
-            )
-        )
-    if not cases:
-        raise TaskError(f'{path}:1: no cases. A line is {{"id", "split", "inputs", ...}}')
-    return cases
-
-
-def json_lines(path: Path) -> Iterator[tuple[str, Json]]:
-    """Yield `file:line` and value of each line of a JSON Lines file. Raises TaskError."""
-    # not splitlines: a JSON text may hold U+2028, which is no end of line here
-    shown = _as_seen_from_here(path)
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
-        if line.strip():
-            yield f"{shown}:{number}", _parsed(line, f"{shown}:{number}")
-
-
-def _as_seen_from_here(path: Path) -> Path:
-    """Return a path as people would type it: reports and errors name no folder of this machine."""
-    try:
-        return path.relative_to(Path.cwd())
-    except ValueError:
-        return path
-
-
-def read_text(path: Path) -> str:
-    """Return the text of a UTF-8 file, BOM and CRLF removed. Raises TaskError."""
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError as exc:
-        raise TaskError(f"{path}: no such file") from exc
-    except UnicodeDecodeError as exc:
-        raise TaskError(f"{path}: not UTF-8 (byte {exc.start}). Save it as UTF-8.") from exc
-    except OSError as exc:
-        raise TaskError(f"{path}: {exc.strerror or exc}") from exc
-
-
-def _parsed(line: str, place: str) -> Json:
-    try:
-        value = json.loads(
-            line,
-            parse_constant=_no_constant,
-            parse_float=_finite,
-            object_pairs_hook=_no_duplicates,
-        )
-        # counting brackets is quick, and rules out almost every row
-        if line.count("[") + line.count("{") > DEEPEST and _depth(value) > DEEPEST:
-            raise RecursionError
-    except json.JSONDecodeError as exc:
-        what = exc.msg.removesuffix(" at")
-        raise TaskError(f"{place}: not JSON: {what} at column {exc.colno}") from exc
-    except RecursionError as exc:
-        raise TaskError(f"{place}: nested deeper than {DEEPEST} levels") from exc
-    except ValueError as exc:
-        raise TaskError(f"{place}: {exc}") from exc
-    return value
-
-
-def _depth(value: Json) -> int:
-    deepest, level = 0, [value]
-    while level:  # level by level, since recursion is what must not happen
-        deepest += 1
-        inner = [
-            v.values() if isinstance(v, dict) else v for v in level if isinstance(v, dict | list)
-        ]
-        level = [v for some in inner for v in some]
-    return deepest
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if math.isinf(value):
-        raise ValueError(f"{text} is larger than any number that a program can hold")
-    return value
-
-
-def _no_constant(name: str) -> Json:
-    raise ValueError(f"{name} is not JSON; write null")
-
-
-def _no_duplicates(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
-    keys = [k for k, _ in pairs]
-    if len(set(keys)) != len(keys):
-        twice = next(k for k in keys if keys.count(k) > 1)
-        raise ValueError(f"the key {twice!r} stands twice")
-    return dict(pairs)
-
-
-def _validated(plain: Json, place: str) -> CaseRow:
-    if not isinstance(plain, dict):
-        raise TaskError(f'{place}: a row is an object, {{"id", "split", "inputs", ...}}')
-    try:
-        return CaseRow.model_validate(plain)
-    except pydantic.ValidationError as exc:
-        first = exc.errors()[0]
-        what = ".".join(str(k) for k in first["loc"]) or "row"
-        known = ", ".join(CaseRow.model_fields)
-        said = _PLAINER.get(first["type"], first["msg"])
-        raise TaskError(f"{place}: {what}: {said}. Keys of a row: {known}.") from exc
-
-
-_PLAINER = {"extra_forbidden": "no such key", "missing": "it is missing"}
+PLAINER = {"extra_forbidden": "no such key", "missing": "it is missing"}
 """What pydantic says about a key, in the words of this house, by its type of error."""
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import hashlib
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,25 +11,23 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import pydantic
-
 from harness.checks import registry
 from harness.checks.registry import binding
 from harness.core.passages import Passage
-from harness.core.prompts import front_matter, parse_prompt
+from harness.engine.case_rows import read_cases
 from harness.engine.documents import check_needs, read_passages
+from harness.engine.eval_sources import conftests, eval_functions
 from harness.engine.images import with_images
+from harness.engine.prompt_files import prompt_files, read_prompt
 from harness.engine.taskfile import (
     CandidateTable,
     DecodingTable,
     TaskFile,
-    read_cases,
     read_task_file,
-    read_text,
 )
+from harness.engine.text_files import read_text
 from harness.errors import TaskError, UsageError
 from harness.records import (
-    SPEED,
     SPLITS,
     Candidate,
     Case,
@@ -79,6 +75,8 @@ class Task:
         if strangers:  # left out where none: older digests stand
             digests.append(["checks", strangers])
         if self.settings.judges:
+            from harness.engine.judge_facts import judge_facts
+
             digests.append(["judges", judge_facts(self)])
         return digest(digests)
 
@@ -150,29 +148,12 @@ class Task:
 def load_task(folder: Path) -> Task:
     """Return the task in `folder`. Raises TaskError naming file and line."""
     settings = read_task_file(folder / "task.toml")
-    prompts = {p.stem: _prompt(p, folder) for p in prompt_files(folder)}
+    prompts = {p.stem: read_prompt(p, folder) for p in prompt_files(folder)}
     cases = list(_cases(folder, settings))
     _no_duplicate_ids(cases)
     task = Task(folder.name, folder.resolve(), settings, prompts, tuple(_joined(cases)))
     _check_names(task)
     return task
-
-
-MADE = "made"
-"""The folder of made prompts, in that of the prompts."""
-
-
-def prompt_files(folder: Path) -> list[Path]:
-    """Return the prompt files of a task's folder: those that people wrote, then those that were
-    made for it. Raises TaskError where two have one name.
-    """
-    written = sorted((folder / "prompts").glob("*.md"))
-    made = sorted((folder / "prompts" / MADE).glob("*.md"))
-    names = {p.stem: p for p in written}
-    for path in made:
-        if path.stem in names:
-            raise TaskError(f"{path}:1: {names[path.stem]} has that name already: rename one")
-    return [*written, *made]
 
 
 def _cases(folder: Path, settings: TaskFile) -> Iterator[Case]:
@@ -186,45 +167,6 @@ def _cases(folder: Path, settings: TaskFile) -> Iterator[Case]:
                     raise TaskError(f"{case.line}: checks: {exc}") from exc
             images = settings.images
             yield with_images(case, images, folder=path.parent) if images else case
-
-
-def judge_facts(task: Task) -> list[Json]:
-    """Return all of the judges that can change a score: tables, rubrics, and who is the other
-    side of a pair.
-    """
-    facts: list[Json] = []
-    for name, table in sorted(task.settings.judges.items()):
-        other = table.against if table.against not in {None, REFERENCE} else None
-        facts.append(
-            [
-                name,
-                table.model_dump(exclude_defaults=True),  # so that a new key changes no digest
-                rubric_text(task, name),
-                _deciding_options(task, table.backend),
-                _facts_of_other(task, other) if other else None,
-            ]
-        )
-    return facts
-
-
-def _facts_of_other(task: Task, name: str) -> Json:
-    if name.startswith(REPLAY):
-        return digest(read_text(replay_path(name, task.folder)))
-    s = task.settings
-    table = s.candidates.get(name, CandidateTable())
-    prompt = task.prompts.get(table.prompt or name.partition("@")[0])
-    shots = task.train_digest if prompt and prompt.shots else None
-    passages = [task.documents_digest] if prompt and prompt.documents else []
-    backend = table.backend or s.model
-    drawn = s.decoding.model_dump(exclude_defaults=True)
-    drawn |= prompt.decoding if prompt else {}
-    common = [backend, s.base_url, drawn, _deciding_options(task, backend), s.epoch]
-    facts = table.model_dump(exclude_defaults=True)
-    return [facts, prompt.digest if prompt else None, shots, *common, *passages]
-
-
-def _deciding_options(task: Task, backend: str) -> dict[str, Json]:
-    return {k: v for k, v in backend_options(task, backend).items() if k not in SPEED}
 
 
 def rubric_text(task: Task, name: str) -> str:
@@ -250,68 +192,6 @@ def _plugin_checks(files: Sequence[Path], cases: Sequence[Case]) -> list[list[st
     unknown = sorted(names - set(registry.HOMES) - {*registry.TOOLS, "no"})
     found = [(name, registry.identity_of(name)) for name in unknown]  # loads plugins, where any
     return [[name, identity] for name, identity in found if identity is not None]
-
-
-OURS = frozenset(
-    {"ask", "case", "reply", "candidate", "judge", "trials", "harness_case", "harness_trial"}
-)
-"""The fixtures that make a test an eval."""
-
-
-def eval_functions(folder: Path) -> list[str]:
-    """Return the names of a task's eval functions without `test_`, read from the source: those
-    that ask for one of our fixtures, by themselves or through a fixture that stands beside them
-    or in a conftest.py above.
-
-    Raises TaskError where a file is not Python.
-    """
-    asks: dict[str, set[str]] = {}
-    tests = []
-    for path in [*conftests(folder), *sorted(folder.glob("eval_*.py"))]:
-        for function in _functions(path):
-            names = function.args.posonlyargs + function.args.args + function.args.kwonlyargs
-            asks.setdefault(function.name, set()).update(a.arg for a in names)
-            if function.name.startswith("test_") and path.name != "conftest.py":
-                tests.append(function.name)
-    return [t.removeprefix("test_") for t in tests if OURS & _reached(t, asks)]
-
-
-def conftests(folder: Path) -> Iterator[Path]:
-    """Yield the conftest.py files that hold for `folder`: its own, then those above it, up to the
-    root of the project.
-    """
-    for place in [folder, *folder.parents]:
-        if (place / "conftest.py").is_file():
-            yield place / "conftest.py"
-        if (place / ".git").exists() or (place / "pyproject.toml").exists():
-            return
-
-
-def _functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-    """Yield the functions of a module and of its classes, not those within functions."""
-    try:
-        tree = ast.parse(read_text(path), filename=str(path))
-    except (SyntaxError, ValueError, RecursionError) as exc:
-        line = getattr(exc, "lineno", None) or 1
-        raise TaskError(f"{path}:{line}: {getattr(exc, 'msg', None) or exc}") from exc
-    bodies: list[list[ast.stmt]] = [tree.body]
-    while bodies:
-        for node in bodies.pop(0):
-            if isinstance(node, ast.ClassDef):
-                bodies.append(node.body)
-            elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                yield node
-
-
-def _reached(name: str, asks: Mapping[str, set[str]]) -> set[str]:
-    """Return all that a function asks for, fixtures of fixtures included."""
-    reached: set[str] = set()
-    todo = [name]
-    while todo:
-        new = asks.get(todo.pop(), set()) - reached
-        reached |= new
-        todo += new
-    return reached
 
 
 def repeated_inputs(task: Task) -> list[str]:
@@ -416,60 +296,6 @@ def _known_prompt(task: Task, name: str) -> Prompt:
             f"A prompt is a file NAME.md there."
         )
     return task.prompts[name]
-
-
-def _prompt(path: Path, folder: Path) -> Prompt:
-    text = read_text(path)
-    settings, _, _ = front_matter(text, path=str(path))
-    schema, tools = (_json_beside(folder, settings.get(key)) for key in ("schema", "tools"))
-    if tools is not None and (wrong := _no_tools(tools)):
-        raise TaskError(f"{folder / str(settings['tools'])}: {wrong}")
-    try:
-        DecodingTable.model_validate(settings.get("decoding", {}))
-    except pydantic.ValidationError as exc:
-        first = exc.errors()[0]
-        what = ".".join(["decoding", *map(str, first["loc"])])
-        raise TaskError(f"{path}:1: {what}: {first['msg']}") from exc
-    try:
-        prompt = parse_prompt(
-            text, name=path.stem, path=str(path), schema=schema, tools=tools or ()
-        )
-    except (TypeError, ValueError) as exc:  # `shots = "many"`
-        raise TaskError(f"{path}:1: shots, seed or documents: {exc}") from exc
-    if prompt.shots < 0:
-        raise TaskError(f"{path}:1: shots: {prompt.shots} is less than none")
-    if prompt.documents < 0:
-        raise TaskError(f"{path}:1: documents: {prompt.documents} is less than none")
-    return prompt
-
-
-def _json_beside(folder: Path, name: object) -> Json:
-    """Return what the JSON file `name` of the task's folder holds; None without a name."""
-    if not name:
-        return None
-    path = folder / str(name)
-    try:
-        return json.loads(read_text(path))
-    except json.JSONDecodeError as exc:
-        raise TaskError(f"{path}:{exc.lineno}: not JSON: {exc.msg}") from exc
-
-
-def _no_tools(tools: Json) -> str:
-    """Return why `tools` are no tools that a model can be offered; empty where they are."""
-    shape = '{"type": "function", "function": {"name", "description", "parameters"}}'
-    if not isinstance(tools, list) or not tools:
-        return f"holds no list of tools, each {shape}"
-    names = []
-    for number, tool in enumerate(tools, start=1):
-        inner = tool.get("function", tool) if isinstance(tool, dict) else None
-        if not isinstance(inner, dict) or not isinstance(inner.get("name"), str):
-            return f"tool {number} is not {shape}"
-        if not isinstance(inner.get("parameters", {}), dict):
-            return f"tool {number} ({inner['name']}): parameters are a JSON schema, an object"
-        if inner["name"] in names:
-            return f"tool {number}: a second {inner['name']!r}"
-        names.append(inner["name"])
-    return ""
 
 
 def _joined(cases: list[Case]) -> list[Case]:

@@ -17,8 +17,8 @@ from harness.engine.backends import BackendPool
 from harness.engine.ladder import last_wall, why_not_licensed
 from harness.engine.project import Project
 from harness.engine.requests import Requests
-from harness.engine.taskfile import read_toml
 from harness.engine.tasks import Task, resolve_candidate
+from harness.engine.text_files import read_toml
 from harness.errors import BackendError, Refused, TaskError, UsageError
 from harness.ports.manager import Plugins
 from harness.ports.protocols import ShowsTokens, TrainProgress, TuneJob, Tuner

@@ -88,7 +88,7 @@ def compare_blessed(app: App, task: Task, candidate: Candidate, *, path: Path) -
     )
     from harness.core.pairs import compare
     from harness.core.release import shown_loss
-    from harness.engine.taskfile import read_text
+    from harness.engine.text_files import read_text
     from harness.errors import Refused, UsageError
 
     blessed = from_text(read_text(path), place=str(path))

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
+from harness.engine.prompt_files import MADE
 from harness.engine.slim import Slim
-from harness.engine.tasks import MADE, Task
+from harness.engine.tasks import Task
 from harness.engine.unrecorded import Variants
 from harness.surface.cli.anatomy import variants_of
 from harness.surface.cli.app import App, options

@@ -1,0 +1,71 @@
+"""The rows of a case file: their shape, and the cases that they become. Knows no task."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import pydantic
+
+from harness.engine.taskfile import PLAINER, Strict
+from harness.engine.text_files import json_lines
+from harness.errors import TaskError
+from harness.records import Case, Json
+
+
+class CheckRow(Strict):
+    """A check of one case, run by the built-in eval `checks`."""
+
+    name: str = pydantic.Field(min_length=1)
+    arguments: dict[str, Any] = pydantic.Field(default={})
+
+
+class CaseRow(Strict):
+    """One line of a case file."""
+
+    id: str = pydantic.Field(min_length=1, max_length=200)
+    split: Literal["train", "dev", "test"]
+    inputs: dict[str, Any]
+    reference: Any = None
+    cluster: str | None = None
+    tags: tuple[str, ...] = ()
+    checks: tuple[CheckRow, ...] = ()
+    documents: tuple[str, ...] = ()
+
+
+def read_cases(path: Path) -> list[Case]:
+    """Return the cases of a JSON Lines file. Raises TaskError with file and line."""
+    if path.is_dir():
+        raise TaskError(f"{path}: a folder; `cases` names a JSON Lines file")
+    cases = []
+    for place, plain in json_lines(path):
+        row = _validated(plain, place)
+        cases.append(
+            Case(
+                id=row.id,
+                inputs=row.inputs,
+                split=row.split,
+                reference=row.reference,
+                cluster=row.cluster if row.cluster is not None else row.id,
+                tags=row.tags,
+                checks=tuple(c.model_dump() for c in row.checks),
+                documents=row.documents,
+                line=place,
+            )
+        )
+    if not cases:
+        raise TaskError(f'{path}:1: no cases. A line is {{"id", "split", "inputs", ...}}')
+    return cases
+
+
+def _validated(plain: Json, place: str) -> CaseRow:
+    if not isinstance(plain, dict):
+        raise TaskError(f'{place}: a row is an object, {{"id", "split", "inputs", ...}}')
+    try:
+        return CaseRow.model_validate(plain)
+    except pydantic.ValidationError as exc:
+        first = exc.errors()[0]
+        what = ".".join(str(k) for k in first["loc"]) or "row"
+        known = ", ".join(CaseRow.model_fields)
+        said = PLAINER.get(first["type"], first["msg"])
+        raise TaskError(f"{place}: {what}: {said}. Keys of a row: {known}.") from exc

@@ -1,0 +1,72 @@
+"""The eval functions of a task, read from their source: nothing is imported or run.
+
+Knows nothing of pytest but how it names things.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from harness.engine.text_files import read_text
+from harness.errors import TaskError
+
+OURS = frozenset({"ask", "case", "reply", "candidate", "judge", "trials", "harness_trial"})
+"""The fixtures that make a test an eval."""
+
+
+def eval_functions(folder: Path) -> list[str]:
+    """Return the names of a task's eval functions without `test_`, read from the source: those
+    that ask for one of our fixtures, by themselves or through a fixture that stands beside them
+    or in a conftest.py above.
+
+    Raises TaskError where a file is not Python.
+    """
+    asks: dict[str, set[str]] = {}
+    tests = []
+    for path in [*conftests(folder), *sorted(folder.glob("eval_*.py"))]:
+        for function in _functions(path):
+            names = function.args.posonlyargs + function.args.args + function.args.kwonlyargs
+            asks.setdefault(function.name, set()).update(a.arg for a in names)
+            if function.name.startswith("test_") and path.name != "conftest.py":
+                tests.append(function.name)
+    return [t.removeprefix("test_") for t in tests if OURS & _reached(t, asks)]
+
+
+def conftests(folder: Path) -> Iterator[Path]:
+    """Yield the conftest.py files that hold for `folder`: its own, then those above it, up to the
+    root of the project.
+    """
+    for place in [folder, *folder.parents]:
+        if (place / "conftest.py").is_file():
+            yield place / "conftest.py"
+        if (place / ".git").exists() or (place / "pyproject.toml").exists():
+            return
+
+
+def _functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    """Yield the functions of a module and of its classes, not those within functions."""
+    try:
+        tree = ast.parse(read_text(path), filename=str(path))
+    except (SyntaxError, ValueError, RecursionError) as exc:
+        line = getattr(exc, "lineno", None) or 1
+        raise TaskError(f"{path}:{line}: {getattr(exc, 'msg', None) or exc}") from exc
+    bodies: list[list[ast.stmt]] = [tree.body]
+    while bodies:
+        for node in bodies.pop(0):
+            if isinstance(node, ast.ClassDef):
+                bodies.append(node.body)
+            elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                yield node
+
+
+def _reached(name: str, asks: Mapping[str, set[str]]) -> set[str]:
+    """Return all that a function asks for, fixtures of fixtures included."""
+    reached: set[str] = set()
+    todo = [name]
+    while todo:
+        new = asks.get(todo.pop(), set()) - reached
+        reached |= new
+        todo += new
+    return reached

@@ -1,0 +1,112 @@
+"""Files that people write: UTF-8 text, TOML, JSON Lines. Knows nothing of what they say.
+
+Every error names the file and the line.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from harness.errors import TaskError
+from harness.records import Json
+
+DEEPEST = 100
+"""Levels of lists and objects that a row may hold; what is deeper is a mistake, or an attack."""
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return what a TOML file holds. Raises TaskError with file and line."""
+    try:
+        return tomllib.loads(read_text(path))
+    except (ValueError, RecursionError) as exc:
+        place = re.search(r" \(at line (\d+), column (\d+)\)$", str(exc))
+        if place is None:
+            raise TaskError(f"{path}:1: not TOML: {exc}") from exc
+        what = str(exc)[: place.start()]
+        raise TaskError(f"{path}:{place[1]}: not TOML: {what} at column {place[2]}") from exc
+
+
+def json_lines(path: Path) -> Iterator[tuple[str, Json]]:
+    """Yield `file:line` and value of each line of a JSON Lines file. Raises TaskError."""
+    # not splitlines: a JSON text may hold U+2028, which is no end of line here
+    shown = _as_seen_from_here(path)
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
+        if line.strip():
+            yield f"{shown}:{number}", _parsed(line, f"{shown}:{number}")
+
+
+def _as_seen_from_here(path: Path) -> Path:
+    """Return a path as people would type it: reports and errors name no folder of this machine."""
+    try:
+        return path.relative_to(Path.cwd())
+    except ValueError:
+        return path
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a UTF-8 file, BOM and CRLF removed. Raises TaskError."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as exc:
+        raise TaskError(f"{path}: no such file") from exc
+    except UnicodeDecodeError as exc:
+        raise TaskError(f"{path}: not UTF-8 (byte {exc.start}). Save it as UTF-8.") from exc
+    except OSError as exc:
+        raise TaskError(f"{path}: {exc.strerror or exc}") from exc
+
+
+def _parsed(line: str, place: str) -> Json:
+    try:
+        value = json.loads(
+            line,
+            parse_constant=_no_constant,
+            parse_float=_finite,
+            object_pairs_hook=_no_duplicates,
+        )
+        # counting brackets is quick, and rules out almost every row
+        if line.count("[") + line.count("{") > DEEPEST and _depth(value) > DEEPEST:
+            raise RecursionError
+    except json.JSONDecodeError as exc:
+        what = exc.msg.removesuffix(" at")
+        raise TaskError(f"{place}: not JSON: {what} at column {exc.colno}") from exc
+    except RecursionError as exc:
+        raise TaskError(f"{place}: nested deeper than {DEEPEST} levels") from exc
+    except ValueError as exc:
+        raise TaskError(f"{place}: {exc}") from exc
+    return value
+
+
+def _depth(value: Json) -> int:
+    deepest, level = 0, [value]
+    while level:  # level by level, since recursion is what must not happen
+        deepest += 1
+        inner = [
+            v.values() if isinstance(v, dict) else v for v in level if isinstance(v, dict | list)
+        ]
+        level = [v for some in inner for v in some]
+    return deepest
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"{text} is larger than any number that a program can hold")
+    return value
+
+
+def _no_constant(name: str) -> Json:
+    raise ValueError(f"{name} is not JSON; write null")
+
+
+def _no_duplicates(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+    keys = [k for k, _ in pairs]
+    if len(set(keys)) != len(keys):
+        twice = next(k for k in keys if keys.count(k) > 1)
+        raise ValueError(f"the key {twice!r} stands twice")
+    return dict(pairs)
