@@ -22,7 +22,7 @@ demo: install
 	PATH="$(CURDIR)/.venv/bin:$$PATH" sh evals/nl_query/tour.sh
 
 test: install
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest -n 2 --dist loadfile
 
 check: install
 	.venv/bin/ruff check .

@@ -62,7 +62,7 @@ def resolution(seen: Measures) -> str:
         return "the gain that this eval could have seen: unknown below two tries in two clusters"
     return (
         f"this eval could have seen a gain of {points(seen.resolution)} "
-        f"({points(seen.limit)} needed)"
+        f"({points(seen.limit)} or less needed)"
     )
 
 

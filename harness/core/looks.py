@@ -7,6 +7,7 @@ alpha_j = .01/(j(j-1)).
 
 from __future__ import annotations
 
+from harness.core.words import percent
 from harness.errors import UsageError
 
 ALPHA_TOTAL = 0.05
@@ -31,6 +32,6 @@ def looks_line(looks: int) -> str:
     """Return one line for people: what was spent, what the next look gets."""
     spent = ALPHA_TOTAL - alpha_left(looks)
     return (
-        f"{looks} look{'' if looks == 1 else 's'} spent {spent:.2%} of {ALPHA_TOTAL:.0%}; "
-        f"the next is judged at {alpha_of_look(looks + 1):.2%}. Fresh cases renew it."
+        f"{looks} look{'' if looks == 1 else 's'} spent {percent(spent)} of {percent(ALPHA_TOTAL)}; "
+        f"the next is judged at {percent(alpha_of_look(looks + 1), digits=2)}. Fresh cases renew it."
     )

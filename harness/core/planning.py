@@ -170,8 +170,11 @@ def needed(plan: Plan) -> str:
 
 
 def brief(plan: Plan, *, task: str) -> list[str]:
-    """Return the line or two that a run begins with."""
-    lines = [f"{plan.answer if plan.answer != 'ENOUGH' else 'forecast'}: {reason(plan)}"]
+    """Return the line or two that a run begins with. It names a verdict only where no number of
+    tries could change it: how far below the target prompts stay is not known yet.
+    """
+    is_settled = plan.shown_gap is None
+    lines = [f"{plan.answer if is_settled else 'forecast'}: {reason(plan)}"]
     if plan.answer != "ENOUGH":
         lines.append(f"  what is useful meanwhile: harness wall {task} --plan")
     return lines

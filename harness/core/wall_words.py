@@ -231,8 +231,10 @@ def unchecked(evidence: WallInput, holds: Mapping[str, bool | None]) -> Said:
     if evidence.judges is not None and evidence.judges.holds is not True:
         missing.append(evidence.judges.text)
         steps.append(next_steps.CERTIFY)
+    has_grader = holds["positive control"] is True and len(missing) == 1
+    alike = "a wrong label looks" if has_grader and holds["labels"] is None else "a broken grader looks"
     return (
-        f"The scores look like a wall, but {listed(missing)}: a broken grader looks the same.",
+        f"The scores look like a wall, but {listed(missing)}: {alike} the same.",
         next_steps.certify_or(steps),
     )
 
@@ -291,7 +293,7 @@ def insufficient(evidence: WallInput, seen: Measures, best: str, need: int) -> S
     elif seen.resolution is not None and seen.resolution > seen.limit:
         why = (
             f"That is below {percent(evidence.target)}, but these cases could only have seen a "
-            f"gain of {points(seen.resolution)} ({points(seen.limit)} needed)."
+            f"gain of {points(seen.resolution)} ({points(seen.limit)} or less needed)."
         )
     else:
         why = (
@@ -352,13 +354,23 @@ def notes(evidence: WallInput, seen: Measures | None, rungs: Sequence[Try]) -> t
             f"{count(missing, 'missing score')}: taken as solved for a wall, as failed for a ship."
         )
     if seen is not None:
-        for name, _, shown_bounds in _stronger(evidence, alpha=evidence.alpha):
-            if shown_bounds.upper < evidence.target:
-                found.append(
-                    f"The stronger model {name} stays below the target too (at most "
-                    f"{percent(shown_bounds.upper)}): look at labels, grader and knowledge."
-                )
+        found += _other_models(evidence)
     return (*found, *evidence.notes)
+
+
+def _other_models(evidence: WallInput) -> list[str]:
+    """One line for each model that no prompt brings to the target, not one for each prompt."""
+    highest: dict[str, tuple[float, str]] = {}
+    for name, _, shown in _stronger(evidence, alpha=evidence.alpha):
+        model = name.partition("@")[2] or name
+        highest[model] = max(highest.get(model, (0.0, name)), (shown.upper, name))
+    return [
+        f"The model {model} stays below the target too (at most {percent(upper)}"
+        + (f", with {name.partition('@')[0]}" if "@" in name else "")
+        + "): look at labels, grader and knowledge."
+        for model, (upper, name) in highest.items()
+        if upper < evidence.target
+    ]
 
 
 def _beyond_one_prompt(evidence: WallInput, seen: Measures) -> list[str]:

@@ -98,5 +98,5 @@ def _said(name: str, value: Any) -> str:
     if name in SHARES:
         return percent(value)
     if isinstance(value, dict):
-        return "; ".join(f"{key}: {inner}" for key, inner in value.items())
+        return "; ".join(f"{key}: {str(inner).rstrip('.')}" for key, inner in value.items())
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

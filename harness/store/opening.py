@@ -201,6 +201,8 @@ def _make(path: Path) -> sqlite3.Connection:
     """Make or upgrade the store: one process at a time, the others then find it made."""
     from filelock import FileLock, Timeout
 
+    # filelock waits for a file that it cannot make, as for one that another process holds
+    Path(f"{path}.upgrade-lock").touch()
     try:
         with FileLock(f"{path}.upgrade-lock", timeout=2 * BUSY_S):
             connection = _connect(str(path))

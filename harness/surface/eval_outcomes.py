@@ -90,7 +90,8 @@ def mark_of(
     mark = getattr(report, "harness_mark", None)
     if mark is None or getattr(report, "when", "") == "teardown":
         return None
-    return (mark, {"missed": "m", "unscored": "u", "fault": "F"}[mark], mark.upper())
+    category = "faulted" if mark == "fault" else mark  # pytest counts it: "10 faulted"
+    return (category, {"missed": "m", "unscored": "u", "fault": "F"}[mark], mark.upper())
 
 
 def said_by(properties: Iterable[tuple[str, object]]) -> dict[str, Any] | None:

@@ -1,7 +1,7 @@
 """The `python:` backend: a callable of yours, so that a whole pipeline or agent is a candidate.
 
-`python:package.module:function` is found from the task's folder, then from the folder that the
-command was started in, then among what is installed. Plain or async, it takes the Request, or the
+`python:package.module:function` is found from the task's folder and those above it in its project,
+then from the folder that the command was started in, then among what is installed. Plain or async, it takes the Request, or the
 last user text where its first parameter is annotated `str` or called `text`; it returns a Reply,
 a text, or a mapping of a Reply's fields. What it honours it says itself (`answer.honours =
 {"tools"}`); what it does not declare is refused.
@@ -16,10 +16,11 @@ import hashlib
 import importlib
 import inspect
 import sys
+import time
 import traceback
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -31,6 +32,7 @@ ABILITIES = frozenset({"schema", "seed", "tools", "stop", "logprobs", "images"})
 # of the backend; every other option is a keyword of the function
 _OWN = {"version"}
 CONCURRENCY = 8
+PROJECT_MARKS = ("pyproject.toml", ".git")
 _REPLY = {f.name for f in fields(Reply)}
 
 
@@ -73,6 +75,12 @@ class PythonBackend:
             )
         return turns[0].content
 
+    def _timed(self, value: object, *, start: float) -> Reply:
+        reply = self._reply(value)
+        if reply.latency_s is not None:
+            return reply
+        return replace(reply, latency_s=time.perf_counter() - start)
+
     def _reply(self, value: object) -> Reply:
         if isinstance(value, Reply):
             return value
@@ -111,13 +119,14 @@ class PlainBackend(PythonBackend):
     def answer(self, request: Request) -> Reply:
         """Return what the function returns. Raises BackendError for what it raises."""
         argument = self._argument(request)
+        start = time.perf_counter()
         try:
             value = self._call(argument)
         except HarnessError:
             raise
         except (Exception, SystemExit) as exc:  # border: someone's function can raise anything
             raise self._raised(exc) from exc
-        return self._reply(value)
+        return self._timed(value, start=start)
 
 
 class AsyncBackend(PythonBackend):
@@ -126,6 +135,7 @@ class AsyncBackend(PythonBackend):
     async def answer(self, request: Request) -> Reply:
         """Return what the function returns. Raises BackendError for what it raises."""
         argument = self._argument(request)
+        start = time.perf_counter()
         try:
             made: Awaitable[object] = self._call(argument)
             value = await made
@@ -133,7 +143,7 @@ class AsyncBackend(PythonBackend):
             raise
         except (Exception, SystemExit) as exc:  # border: someone's function can raise anything
             raise self._raised(exc) from exc
-        return self._reply(value)
+        return self._timed(value, start=start)
 
 
 def make_backend(config: BackendConfig) -> PythonBackend:
@@ -161,8 +171,16 @@ def make_backend(config: BackendConfig) -> PythonBackend:
 
 
 def _roots(config: BackendConfig) -> tuple[Path, ...]:
-    folders = [config.folder] if config.folder else []
+    folders = [*_up_to_the_project(config.folder)] if config.folder else []
     return tuple(dict.fromkeys(f.resolve() for f in [*folders, Path.cwd()]))
+
+
+def _up_to_the_project(folder: Path) -> Iterator[Path]:
+    """Yield the task's folder and those above it, as far as its project goes."""
+    yield folder
+    above = [*folder.resolve().parents][:4]
+    marked = [n for n, f in enumerate(above) if any((f / m).exists() for m in PROJECT_MARKS)]
+    yield from above[: marked[0] + 1] if marked else above[:2]  # evals/TASK in a bare folder
 
 
 def _import(module_name: str, *, roots: tuple[Path, ...], name: str) -> Any:

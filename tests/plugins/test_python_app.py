@@ -130,6 +130,17 @@ def test_it_is_found_from_the_folder_of_the_command_too(
     assert ask(asked).text == "?ynam woH"
 
 
+def test_it_is_found_above_the_task_as_far_as_its_project_goes(tmp_path: Path) -> None:
+    folder = tmp_path / "evals/deep"
+    folder.mkdir(parents=True)
+    (tmp_path / "pyproject.toml").touch()
+    (tmp_path / "root_app.py").write_text("def answer(text):\n    return text\n")
+    assert make_python(BackendConfig(model="root_app:answer", folder=folder)) is not None
+    (tmp_path.parent / "far_app.py").write_text("def answer(text):\n    return text\n")
+    with pytest.raises(UsageError, match="no module 'far_app'"):
+        make_python(BackendConfig(model="far_app:answer", folder=folder))
+
+
 def test_what_it_does_not_declare_is_not_honoured(folder: Path) -> None:
     assert backend(folder).honours == frozenset()
     assert backend(folder, "whole").honours == {"tools"}

@@ -101,7 +101,7 @@ def test_a_cap_that_is_reached_leaves_a_partial_run_that_goes_on(
     assert done.returncode == 1, done.stdout + done.stderr
     assert len(toy.sent) == 25
     assert "not asked: the cost cap of $0.25 is reached" in done.stdout
-    assert "25 passed, 15 fault" in done.stdout
+    assert "25 passed, 15 faulted" in done.stdout
     assert runs_of(toy) == [False]
     done = toy.pytest("evals/toy", "--candidate", "plain", "--max-cost", "0.25", "-q", *workers)
     assert done.returncode == 0, done.stdout + done.stderr

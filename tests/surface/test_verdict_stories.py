@@ -175,10 +175,10 @@ def test_forty_cases_ten_points_short_are_told_to_be_too_few_before_anything_is_
 
 def test_eval_and_ladder_begin_with_it_for_people_and_for_dev_alone(dial: Cli) -> None:
     write_prompts(dial, 70)
-    first = "INSUFFICIENT_EVIDENCE: 40 cases in 40 clusters can show a wall where prompts stay"
+    first = "forecast: 40 cases in 40 clusters can show a wall where prompts stay"
     for verb in (["eval", "toy"], ["ladder", "toy", "--only-files", "--show"]):
         assert dial(*verb).out.startswith(first)
-    assert "INSUFFICIENT_EVIDENCE" not in dial("eval", "toy", "--split", "test").out
+    assert "forecast" not in dial("eval", "toy", "--split", "test").out
     assert "runs" in dial("eval", "toy", "--json").json
 
 
@@ -189,6 +189,8 @@ def test_that_no_number_of_tries_can_decide_is_said(dial: Cli) -> None:
     assert said.code == 3
     assert "No number of tries can give a verdict on 12 cases in 12 clusters" in said.out
     assert "SHIP_PROMPT is not possible: test has 6 clusters, 15 are needed" in said.out
+    begun = dial("eval", "toy").out
+    assert begun.startswith("INSUFFICIENT_EVIDENCE: No number of tries can give a verdict")
 
 
 # ---------------------------------------------------------------- a prompt that is good enough

@@ -253,7 +253,7 @@ def dry_run(
     if not wish.only_files:
         chosen, why_not = to_make(app, task, wish=wish, base_url=base_url, have=have, reserve=1)
         done.left_out |= why_not
-    app.say(f"There: {listed(names)}.", "Would be made in prompts/made:")
+    app.say(f"There already: {listed(names)}.", "Would be made in prompts/made:")
     app.say(*([f"  {p.name} ({p.family}): {p.note}" for p in chosen] or ["  nothing"]))
     if chosen:
         app.say("  and, where the first misses give any, `tips`")

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import click
 
+from harness.core.words import count
 from harness.engine.optimise import OptimiseWish
 from harness.surface.cli.anatomy import show_anatomy
 from harness.surface.cli.app import App, options
@@ -123,5 +124,6 @@ def command(
         if not climb.only_files:
             app.say(*owed_lines(loaded, tries))
         counted = sum(t.is_counted for t in tries)
-        app.say(f"{counted} tries count. Ask for the verdict: harness wall {task}")
+        verb = "counts" if counted == 1 else "count"
+        app.say(f"{count(counted, 'try')} {verb}. Ask for the verdict: harness wall {task}")
     return 0
