@@ -131,7 +131,7 @@ class Prompt:
     is true, the nearest to the case that is asked. `schema` constrains the reply; `tools` are what
     the model may call, in OpenAI's shape. `documents` of the task's passages, the nearest to the
     case, fill the variable of that name. Evals see what follows the last `answer_after` of a
-    reply, or what its JSON object holds at `answer_key`; `decoding` is what differs from the task's.
+    reply, or what its JSON object holds at `answer_key`; `decoding` differs from the task's.
     """
 
     name: str

@@ -232,7 +232,9 @@ def unchecked(evidence: WallInput, holds: Mapping[str, bool | None]) -> Said:
         missing.append(evidence.judges.text)
         steps.append(next_steps.CERTIFY)
     has_grader = holds["positive control"] is True and len(missing) == 1
-    alike = "a wrong label looks" if has_grader and holds["labels"] is None else "a broken grader looks"
+    alike = (
+        "a wrong label looks" if has_grader and holds["labels"] is None else "a broken grader looks"
+    )
     return (
         f"The scores look like a wall, but {listed(missing)}: {alike} the same.",
         next_steps.certify_or(steps),

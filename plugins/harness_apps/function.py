@@ -1,10 +1,10 @@
 """The `python:` backend: a callable of yours, so that a whole pipeline or agent is a candidate.
 
-`python:package.module:function` is found from the task's folder and those above it in its project,
-then from the folder that the command was started in, then among what is installed. Plain or async, it takes the Request, or the
-last user text where its first parameter is annotated `str` or called `text`; it returns a Reply,
-a text, or a mapping of a Reply's fields. What it honours it says itself (`answer.honours =
-{"tools"}`); what it does not declare is refused.
+`python:package.module:function` is found from the task's folder and those above it in its
+project, then from the folder that the command was started in, then among what is installed. Plain
+or async, it takes the Request, or the last user text where its first parameter is annotated `str`
+or called `text`; it returns a Reply, a text, or a mapping of a Reply's fields. What it honours it
+says itself (`answer.honours = {"tools"}`); what it does not declare is refused.
 
 Its source file is part of a reply's identity. What that file imports is not: raise `epoch`, or
 the option `version`, where something behind it changed.

@@ -26,5 +26,5 @@ def test_looks_are_counted_from_one() -> None:
 
 
 def test_the_line_says_what_the_next_look_gets() -> None:
-    assert "1 look spent 4.00%" in looks_line(1)
-    assert "0.50%" in looks_line(1)
+    assert "1 look spent 4 % of 5 %" in looks_line(1)
+    assert "0.5 %" in looks_line(1)

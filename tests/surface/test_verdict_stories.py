@@ -208,7 +208,7 @@ def test_a_prompt_that_meets_the_target_ships_after_a_look_at_sealed_cases(dial:
     assert said.code == 1
     assert "on 40 cases that it was never tuned on" in said.out
     assert "Fine-tuning is not needed." in said.out
-    assert "note: Confirmation: 1 look spent 4.00% of 5%" in said.out
+    assert "note: Confirmation: 1 look spent 4 % of 5 %" in said.out
     assert "✓ " in said.out
     assert "– labels: labels neither audited nor waived" in said.out
     refused = dial("tune", "toy")
