@@ -7,7 +7,7 @@ alpha_j = .01/(j(j-1)).
 
 from __future__ import annotations
 
-from harness.core.words import percent
+from harness.core.words import count, percent
 from harness.errors import UsageError
 
 ALPHA_TOTAL = 0.05
@@ -31,7 +31,8 @@ def alpha_left(looks: int) -> float:
 def looks_line(looks: int) -> str:
     """Return one line for people: what was spent, what the next look gets."""
     spent = ALPHA_TOTAL - alpha_left(looks)
+    following = percent(alpha_of_look(looks + 1), digits=2)
     return (
-        f"{looks} look{'' if looks == 1 else 's'} spent {percent(spent)} of {percent(ALPHA_TOTAL)}; "
-        f"the next is judged at {percent(alpha_of_look(looks + 1), digits=2)}. Fresh cases renew it."
+        f"{count(looks, 'look')} spent {percent(spent)} of {percent(ALPHA_TOTAL)}; "
+        f"the next is judged at {following}. Fresh cases renew it."
     )

@@ -131,9 +131,8 @@ def plan_prompts(facts: Facts) -> Plan:
     ]
     for name, k in (("few-shot and dynamic", 2), ("4 examples", 4), ("8 examples", 8)):
         if facts.examples < k:
-            left_out[name] = (
-                f"{facts.examples} rows of {facts.drawn_from} have a reference, {k} needed"
-            )
+            had = f"{facts.examples} to be had from {facts.drawn_from}"
+            left_out[name] = f"{k} rows with a reference needed, {had}"
             break
     return Plan(prompts=tuple(made), left_out=left_out)
 

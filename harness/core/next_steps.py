@@ -27,7 +27,6 @@ CHEAPEST_FIRST = {
 HAND_MADE = frozenset({"rag", "optimised"})
 """Families of which `harness ladder` makes none by itself, from a prompt and the cases alone."""
 
-WAIVE = "or waive it with a reason under [waivers] in task.toml"
 CERTIFY = (
     "certify the judge on replies that people labelled, or make an eval without a judge primary"
 )
@@ -52,7 +51,8 @@ def write_more(evidence: WallInput, coverage: Coverage) -> str:
         family = owed[0].split(" ")[0]
         then = f", then {listed(owed[1:])}" if owed[1:] else ""
         made = "" if is_elsewhere(evidence) or family in HAND_MADE else _by_ladder(evidence)
-        return f"Write a prompt of {owed[0]} ({_how(evidence, family)}){made}{then}, {WAIVE}."
+        what = f"Write a prompt of {owed[0]} ({_how(evidence, family)}){made}{then}"
+        return f"{what}, {_waived(evidence)}."
     if coverage.families_short:
         return f"Write a prompt of {_untried(evidence, coverage)}: a waived family does not count."
     return (
@@ -64,13 +64,19 @@ def write_more(evidence: WallInput, coverage: Coverage) -> str:
 def search_on(evidence: WallInput, coverage: Coverage, *, best: str) -> str:
     """Return what to try where a better prompt is likely enough: a new family, then a model."""
     if any(family not in {*coverage.tried, *coverage.waived} for family in _wanted(evidence)):
-        return f"Write a prompt of {_untried(evidence, coverage)}."
+        untried = _untried(evidence, coverage)
+        return f"Write more prompts against the misses of {best}, or one of {untried}."
     if not evidence.stronger and not is_elsewhere(evidence):
         return (
             f"Write more prompts against the misses of {best}, or see what a stronger model does "
             f"with it: harness ladder {evidence.task} --candidate {best}@SCHEME:MODEL."
         )
     return f"Write more prompts against the misses of {best}."
+
+
+def _waived(evidence: WallInput) -> str:
+    where = "with --waive" if is_elsewhere(evidence) else "under [waivers] in task.toml"
+    return f"or waive it with a reason {where}"
 
 
 def _by_ladder(evidence: WallInput) -> str:
@@ -127,7 +133,7 @@ def look_at_labels(evidence: WallInput) -> str:
             f"read the {count(audit.needed, 'label')} left (harness wall {evidence.task} --audit)"
         )
     how = "" if is_elsewhere(evidence) else f" (harness wall {evidence.task} --audit)"
-    return f"audit 30 random cases and up to 25 that every try fails{how}, {WAIVE} (labels)"
+    return f"audit 30 random cases and up to 25 that every try fails{how}, {_waived(evidence)} (labels)"
 
 
 def certify_or(steps: Sequence[str]) -> str:
@@ -148,6 +154,11 @@ def add_cases(evidence: WallInput, seen: Measures, need: int) -> str:
     """Return how many cases to add, or what to do where cases are not the way."""
     if need >= MOST_TIMES * seen.n:
         other = "" if evidence.stronger else ", or another model"
+        if not seen.has_enough_clusters:
+            return (
+                f"Write better prompts{other}: the best is too close to the target for more cases "
+                f"alone, and no wall can be shown before {CLUSTERS_FOR_WALL} sources are there."
+            )
         return f"Write better prompts{other}: more cases are not the way."
     return (
         f"Add about {count(max(need - seen.n, 1), 'case')} to dev, from sources that are not there "

@@ -14,7 +14,7 @@ from harness.core.words import about, count, percent, points
 CLUSTERS_FOR_WALL = 30
 CLUSTERS_FOR_LOOK = 10
 LARGEST_SHARE = 0.20
-POWER_FACTOR = 12.0
+POWER_FACTOR = 10.5
 """Cases for a wall: this x p(1-p)/gap^2, at 80 % power; held to `forecast.wall_power` by a test."""
 CLUSTER_CORRELATION = 0.25
 FIRST_LOOK = 0.04

@@ -64,7 +64,7 @@ def facts_of(
         examples -= max(Counter(c.cluster or c.id for c in rows).values())
     if live.is_external and internal_ids(rows):
         examples = 0  # a prompt that draws them would be refused before the first byte
-        drawn_from += ", all of which may leave this machine,"
+        drawn_from += " (it holds internal ones, which may not leave this machine)"
         rows = [c for c in rows if not internal_ids([c])]
     wants = eval_wants(task)
     decoding = task.settings.decoding

@@ -141,11 +141,19 @@ def tune(
     project.home.mkdir(parents=True, exist_ok=True)
     workshop = Path(tempfile.mkdtemp(prefix=".tuning-", dir=project.home))
     try:
-        _, _, base = plan.candidate.backend.partition(":")
+        scheme, _, base = plan.candidate.backend.partition(":")
         job = TuneJob(
             base=base, rows=plan.rows, recipe=plan.recipe, out_dir=workshop, seed=plan.seed
         )
-        prepared = tuner.prepare(job)
+        try:
+            prepared = tuner.prepare(job)
+        except UsageError as exc:
+            if scheme == "local":
+                raise
+            raise UsageError(
+                f"{plan.tuner_name} cannot train the task's model {plan.candidate.backend}: {exc}. "
+                'A model that is tuned is one of this machine: model = "local:NAME" in task.toml'
+            ) from exc
         findings = served_parity(plan.task, plan.candidate, prepared, rows=plan.rows, pool=pool)
         failed = failures(findings)
         if failed:

@@ -75,11 +75,14 @@ class PythonBackend:
             )
         return turns[0].content
 
-    def _timed(self, value: object, *, start: float) -> Reply:
+    def _measured(self, value: object, *, start: float) -> Reply:
+        """The reply with its seconds, and a cost of 0 where it asks no hosted model."""
         reply = self._reply(value)
-        if reply.latency_s is not None:
-            return reply
-        return replace(reply, latency_s=time.perf_counter() - start)
+        if reply.latency_s is None:
+            reply = replace(reply, latency_s=time.perf_counter() - start)
+        if reply.cost_usd is None and self.unpriced is None:
+            reply = replace(reply, cost_usd=0.0)
+        return reply
 
     def _reply(self, value: object) -> Reply:
         if isinstance(value, Reply):
@@ -126,7 +129,7 @@ class PlainBackend(PythonBackend):
             raise
         except (Exception, SystemExit) as exc:  # border: someone's function can raise anything
             raise self._raised(exc) from exc
-        return self._timed(value, start=start)
+        return self._measured(value, start=start)
 
 
 class AsyncBackend(PythonBackend):
@@ -143,7 +146,7 @@ class AsyncBackend(PythonBackend):
             raise
         except (Exception, SystemExit) as exc:  # border: someone's function can raise anything
             raise self._raised(exc) from exc
-        return self._timed(value, start=start)
+        return self._measured(value, start=start)
 
 
 def make_backend(config: BackendConfig) -> PythonBackend:

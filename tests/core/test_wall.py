@@ -293,6 +293,28 @@ def test_a_stronger_model_that_fails_too_is_a_warning() -> None:
     assert any("look at labels, grader and knowledge" in note for note in found.notes)
 
 
+def test_another_model_is_told_once_by_the_prompt_that_brings_it_furthest() -> None:
+    weak = [
+        TryScores(name=f"{prompt}@x:{model}", family="instructions", scores=scores(share, 200))
+        for prompt, model, share in [
+            ("a", "low", 0.3), ("b", "low", 0.4), ("a", "mixed", 0.3), ("b", "mixed", 0.78),
+        ]
+    ]  # fmt: skip
+    found = judge_wall(wall_input(ladder(FLAT), stronger=weak))
+    told = [note for note in found.notes if "stays below the target too" in note]
+    assert len(told) == 1
+    assert "The model x:low stays" in told[0]
+    assert ", with b): look at labels" in told[0]
+
+
+def test_labels_that_nobody_read_are_not_called_a_broken_grader() -> None:
+    found = judge_wall(wall_input(ladder(FLAT), waivers={}))
+    assert found.answer == "INSUFFICIENT_EVIDENCE"
+    assert found.reason.endswith("neither audited nor waived: a wrong label looks the same.")
+    unseen = judge_wall(wall_input(ladder(FLAT), waivers={}, reference_scores=None))
+    assert unseen.reason.endswith("a broken grader looks the same.")
+
+
 def test_references_that_fail_their_own_grader_are_no_wall_but_broken_data() -> None:
     found = judge_wall(wall_input(ladder([0.0] * 7), reference_scores=[0.0] * 200))
     assert found.answer == "FIX_DATA"
@@ -375,3 +397,20 @@ def test_an_insufficient_answer_names_the_condition_that_fails(number: int) -> N
         assert "reach" in failing
     if found.answer == "INSUFFICIENT_EVIDENCE":
         assert failing
+
+
+def test_a_search_that_goes_on_names_the_best_prompt_before_a_new_family() -> None:
+    tries = [t for t in ladder([0.5, 0.55, 0.6, 0.65, 0.5, 0.74, 0.72, 0.5]) if t.family]
+    found = judge_wall(
+        wall_input(
+            [replace(t, family="few-shot") if t.family == "constrained" else t for t in tries]
+        )
+    )
+    assert found.answer == "KEEP_PROMPTING"
+    assert "against the misses of p5, or one of constrained" in (found.next_step or "")
+
+
+def test_too_few_sources_are_named_where_cases_alone_would_not_settle_it() -> None:
+    found = judge_wall(wall_input(ladder([0.85, 0.8], n=20)))
+    assert found.answer == "INSUFFICIENT_EVIDENCE"
+    assert "before 30 sources are there" in (found.next_step or "")

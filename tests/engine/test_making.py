@@ -100,7 +100,7 @@ def test_what_cannot_be_made_is_told_with_its_reason(make: Make) -> None:
     found = plan(make(some=rows(train=4)))
     assert found.left_out == {
         "constrained": "letters:small does not honour schema",
-        "8 examples": "4 rows of train have a reference, 8 needed",
+        "8 examples": "8 rows with a reference needed, 4 to be had from train",
     }
     assert "dynamic-8" not in {p.name for p in found.prompts}
 
@@ -130,7 +130,7 @@ def test_rows_that_may_not_leave_this_machine_are_in_no_prompt(make: Make) -> No
     found = plan(away)
     families = {p.family for p in found.prompts}
     assert families == {"zero-shot", "instructions", "chain-of-thought"}
-    assert "may leave this machine" in found.left_out["few-shot and dynamic"]
+    assert "may not leave this machine" in found.left_out["few-shot and dynamic"]
 
 
 def test_without_any_prompt_the_fields_of_the_cases_are_enough(make: Make) -> None:

@@ -405,3 +405,17 @@ def test_files_that_were_changed_after_the_tune_are_refused(make: Make) -> None:
 
 def test_a_prompt_baseline_needs_no_such_conditions(make: Make) -> None:
     assert conditions(shop(make), "plain") == ({}, [])
+
+
+def test_a_model_that_the_tuner_cannot_train_is_named_whole_with_the_way_out(make: Make) -> None:
+    class Local(ByHeart):
+        def prepare(self, job: TuneJob) -> list[PreparedRow]:
+            raise UsageError(f"no local model {job.base!r}")
+
+    workshop = shop(make, Local())
+    model = workshop.task.settings.model
+    with pytest.raises(UsageError, match="cannot train the task's model") as raised:
+        tune(workshop)
+    assert model in str(raised.value)
+    assert 'model = "local:NAME" in task.toml' in str(raised.value)
+    assert left_behind(workshop) == []

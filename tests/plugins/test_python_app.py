@@ -206,6 +206,27 @@ def test_two_tasks_with_modules_of_one_name_are_not_mixed_up(
         backend(other)
 
 
+def test_its_seconds_are_measured_and_a_cost_is_none_only_where_it_asks_nobody(
+    folder: Path,
+) -> None:
+    later = (
+        "\nimport asyncio, time\n"
+        "def slow(text):\n    time.sleep(0.02)\n    return text\n"
+        "async def waits(text):\n    await asyncio.sleep(0.02)\n    return text\n"
+        "waits.is_external = False\n"
+        "def told(text):\n    return {'text': text, 'latency_s': 9.0, 'cost_usd': 0.5}\n"
+        "told.is_external = False\n"
+    )
+    (folder / "app.py").write_text(APP + later)
+    slow = ask(backend(folder, "slow"))
+    waits = ask(backend(folder, "waits"))
+    told = ask(backend(folder, "told"))
+    assert 0.015 < (slow.latency_s or 0) < 2
+    assert 0.015 < (waits.latency_s or 0) < 2
+    assert (slow.cost_usd, waits.cost_usd) == (None, 0.0)
+    assert (told.latency_s, told.cost_usd) == (9.0, 0.5)
+
+
 def test_the_source_file_and_the_version_are_identity(folder: Path) -> None:
     first = backend(folder).identity
     assert backend(folder).identity == first

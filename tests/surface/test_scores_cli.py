@@ -167,7 +167,8 @@ def test_families_that_are_named_are_asked_for_and_can_be_waived(harness: Harnes
     file = write("s.csv", ["case", "try", "score", "family"], lines)
     asked = harness("wall", "--scores", file, "--target", ".8")
     assert asked.code == 1
-    assert "Write a prompt of optimised, or waive it with a reason with --waive" in asked.out
+    assert "Write a prompt of optimised" in asked.out
+    assert "or waive it with a reason with --waive." in asked.out
     waived = harness(
         "wall", "--scores", file, "--target", ".8", "--waive", "optimised=no optimiser allowed here"
     )

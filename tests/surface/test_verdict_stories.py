@@ -160,13 +160,13 @@ def test_forty_cases_ten_points_short_are_told_to_be_too_few_before_anything_is_
     said = dial("wall", "toy", "--plan")
     assert said.code == 3
     assert said.out.startswith("INSUFFICIENT_EVIDENCE  (nothing was asked; quick profile")
-    assert "not at 10 points. A gap of 10 points needs about 220 more" in said.out
-    assert "5 points: 860, 10 points: 220, 15 points: 90" in said.out
+    assert "not at 10 points. A gap of 10 points needs about 190 more" in said.out
+    assert "5 points: 750, 10 points: 190, 15 points: 70" in said.out
     assert "SHIP_PROMPT is possible: a look at 40 sealed clusters" in said.out
     assert "useful meanwhile:\n  - read the misses" in said.out
     plain = dial("wall", "toy", "--plan", "--json").json
     assert (plain["answer"], plain["more_at_gap"], plain["can_wall"]) == (
-        "INSUFFICIENT_EVIDENCE", 220, True,
+        "INSUFFICIENT_EVIDENCE", 190, True,
     )  # fmt: skip
     assert dial.toy.sent == []
     assert dial("wall", "toy", "--plan", "--gap", ".3").code == 0

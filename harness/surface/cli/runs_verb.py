@@ -20,7 +20,9 @@ from harness.surface.words import clean, one_line
 def command(store: str | None, run_id: str | None, task: str | None, as_json: bool) -> int:
     """List the recorded runs, or show one."""
     with App(store, as_json=as_json) as app:
-        if run_id is None and not app.project.store.exists():  # to look makes no store
+        place = app.project.store
+        if run_id is None and not place.exists() and not place.parent.is_file():
+            # to look makes no store
             app.answer([])
             app.say(f"no runs yet in {app.project.store}")
             return 0
