@@ -22,7 +22,7 @@ from harness.records import Json
 from harness.surface.report import cases, charts, words
 from harness.surface.report.island import Island
 from harness.surface.report.model import ReportData, Rung
-from harness.surface.report.summaries import as_text
+from harness.surface.report.summaries import as_text, to_the_minute
 
 # Characters that would change how the text around them is read, or that HTML cannot hold: controls
 # but tab and newline, marks that turn the writing direction, invisible ones, halves of surrogates.
@@ -183,6 +183,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     made.filters["as_text"] = as_text
+    made.filters["to_the_minute"] = to_the_minute
     return made
 
 

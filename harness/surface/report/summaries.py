@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 from harness.records import SPLITS, Case, Json, Split
 from harness.surface.report.model import (
@@ -112,3 +113,11 @@ def _quantile(ordered: Sequence[float], share: float) -> float | None:
     if not ordered:
         return None
     return ordered[min(len(ordered) - 1, max(0, -(-int(share * 1000) * len(ordered) // 1000) - 1))]
+
+
+def to_the_minute(at: str) -> str:
+    """Return a time (UTC, ISO 8601) as a person reads it; anything else as it is."""
+    try:
+        return f"{datetime.fromisoformat(at):%Y-%m-%d %H:%M} UTC"
+    except ValueError:
+        return at
