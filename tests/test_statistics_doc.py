@@ -14,6 +14,7 @@ import pytest
 from harness.core.coverage import PROFILES
 from harness.core.forecast import wall_power
 from harness.core.looks import alpha_left, alpha_of_look
+from harness.core.planning import cases_for_wall, independent
 from tests.studies.calibrate.table import (
     END,
     SECTIONS,
@@ -126,6 +127,18 @@ def test_the_forecast_in_brackets_is_what_the_forecast_says() -> None:
         for gap, cell in zip((0.10, 0.15, 0.20, 0.30), cells.split("|"), strict=True):
             said = float(cell.partition("(")[2].partition(")")[0])
             assert wall_power(int(cases), gap=gap) == pytest.approx(said, abs=0.02)
+
+
+def test_the_rule_of_thumb_is_what_the_tool_says() -> None:
+    rule = PAGE.partition("As a rule of thumb")[2].partition("\n\n")[0].replace("\n", " ")
+    fifteen, ten, five = (cases_for_wall(gap, target=0.80) for gap in (0.15, 0.10, 0.05))
+    assert f"have {fifteen} independent cases when prompts stay 15 points below" in rule
+    assert f"{ten} at 10 points and {five} at 5 points" in rule
+    assert f"{500 / independent(500, 100):.1f} times as many when five cases share" in rule
+    for said, cases, gap in ((".68 with 800", 800, 0.05), (".80 with 2,000", 2000, 0.05),
+                             (".45 with 2,000", 2000, 0.03)):  # fmt: skip
+        assert said in rule
+        assert wall_power(cases, gap=gap) == pytest.approx(float(said[:3]), abs=0.01)
 
 
 def test_the_tables_of_the_calibration_are_those_of_its_committed_counts() -> None:

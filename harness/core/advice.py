@@ -106,7 +106,8 @@ class Evidence:
     """All that was measured or stated. `why_stale` says why the wall verdict does not hold now;
     `internal` counts the cases that may not leave this machine, `outside` the backends that would
     take them out; `crossings` are the overrides on record. `labels` is the audit, where one was
-    made; `has_rag` tells whether retrieval was tried.
+    made; `has_rag` tells whether retrieval was tried. `release` is of a tuned candidate, never of
+    a prompt; `untunable` says why the task's own model cannot be tuned.
     """
 
     target: float
@@ -129,6 +130,7 @@ class Evidence:
     outside: tuple[str, ...] = ()
     crossings: tuple[str, ...] = ()
     provisions: tuple[Provision, ...] = ()
+    untunable: str = ""
     facts: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -192,7 +194,7 @@ def _finding(e: Evidence) -> _Finding:
         or _Finding(
             answer="FINE_TUNE",
             summary="Prompting has hit a measured wall, and there are rows to learn from.",
-            on=(_wall_name(e), TRAIN, *_release_name(e)),
+            on=(_wall_name(e), OFFERS, TRAIN, *_release_name(e)),
             change=(
                 "a prompt that reaches the target: a new family or a stronger model",
                 f"harness gate {e.task}: on sealed cases the tuned model may still be blocked",
@@ -202,6 +204,7 @@ def _finding(e: Evidence) -> _Finding:
 
 
 TRAIN = "the train split"
+OFFERS = "tunable.toml"
 
 
 def _wall_name(e: Evidence) -> str:
@@ -388,6 +391,8 @@ def _measured_reasons(e: Evidence) -> list[Reason]:
             text += f" Best prompt: {e.best.name}, {span(e.best.estimate)}."
         is_wall = e.wall.answer == "WALL"
         reasons.append(Reason(text=text, evidence=_wall_name(e), is_for_tuning=is_wall))
+    if e.untunable:
+        reasons.append(Reason(text=e.untunable, evidence=OFFERS, is_for_tuning=False))
     if e.labels:
         reasons.append(Reason(text=e.labels, evidence=LABELS))
     rows = e.training_rows

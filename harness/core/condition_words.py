@@ -92,7 +92,9 @@ def labels(evidence: WallInput) -> str:
     """Return condition (f)."""
     ceiling = evidence.label_ceiling
     if evidence.audit is not None and (ceiling is not None or LABELS not in evidence.waivers):
-        return audit_text(evidence.audit)
+        found = audit_text(evidence.audit)
+        wrong = len(evidence.audit.wrong)
+        return f"{found}; correct the {count(wrong, 'wrong label')}" if wrong else found
     if ceiling is not None:
         return (
             f"labels audited on {count(ceiling.n, 'case')}: right in {percent(ceiling.mean)} "

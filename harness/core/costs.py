@@ -145,9 +145,9 @@ def cost_lines(view: CostView) -> list[str]:
     """Return what is known, one sentence a line."""
     lines = []
     if view.prompt is not None:
-        lines.append(f"a request with the best prompt takes {_takes(view.prompt)}")
+        lines.append(_takes("a request with the best prompt", view.prompt))
     if view.tuned is not None:
-        lines.append(f"a request of the tuned model takes {_takes(view.tuned)}")
+        lines.append(_takes("a request of the tuned model", view.tuned))
     if view.saving_usd is not None:
         way = "saves" if view.saving_usd > 0 else "costs more by"
         lines.append(f"tuning {way} {dollars(abs(view.saving_usd))} a request")
@@ -163,7 +163,7 @@ def cost_lines(view: CostView) -> list[str]:
     return lines
 
 
-def _takes(one: Bill) -> str:
+def _takes(what: str, one: Bill) -> str:
     parts = []
     if one.input_tokens is not None:
         parts.append(f"{one.input_tokens:.0f} tokens in")
@@ -173,9 +173,11 @@ def _takes(one: Bill) -> str:
         p95 = "" if one.latency_p95_s is None else f", p95 {one.latency_p95_s:.2f} s"
         parts.append(f"{one.latency_s:.2f} s (median{p95})")
     cost = "its cost is unknown"
+    if one.cost_usd is None and not parts:
+        return f"{what}: its tokens, time and cost are unknown"
     if one.cost_usd is not None:
-        cost = f"{dollars(one.cost_usd)} ({one.source})"
-    return ", ".join([*parts, cost])
+        cost = f"it costs {dollars(one.cost_usd)} ({one.source})"
+    return f"{what} takes {', '.join(parts)}; {cost}" if parts else f"{what}: {cost}"
 
 
 def dollars(value: float) -> str:

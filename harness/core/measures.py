@@ -59,7 +59,8 @@ class WallInput:
     `unseen` names the conditions that a table made elsewhere cannot show (coverage, positive
     control, labels): they stay unchecked, and decide nothing. `audit` is what people said of the
     labels; `control_missed` names the cases whose own reference the evals fail. `case_ids` name
-    the cases, where they have names.
+    the cases, where they have names. `refused` names the families that the model's backend would
+    not honour: no next step suggests them.
     """
 
     task: str
@@ -90,6 +91,7 @@ class WallInput:
     audit: LabelAudit | None = None
     control_missed: Sequence[str] = ()
     case_ids: Sequence[str] = ()
+    refused: Collection[str] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -85,7 +85,8 @@ def _by_ladder(evidence: WallInput) -> str:
 
 def _wanted(evidence: WallInput) -> list[str]:
     # retrieval helps where knowledge is wanted, and there alone
-    return [f for f in CHEAPEST_FIRST if f != "rag" or evidence.needs_knowledge]
+    wanted = [f for f in CHEAPEST_FIRST if f != "rag" or evidence.needs_knowledge]
+    return [f for f in wanted if f not in evidence.refused]
 
 
 def _untried(evidence: WallInput, coverage: Coverage) -> str:
@@ -120,9 +121,23 @@ def mend_control(evidence: WallInput) -> str:
 
 def mend_labels(evidence: WallInput) -> str:
     """Return which labels to correct."""
-    wrong = evidence.audit.wrong if evidence.audit is not None else ()
-    cases = f" of {named(wrong)}" if wrong else ""
-    return f"Correct the labels{cases}; recorded replies are scored again and the tries are kept."
+    wrong = _wrong(evidence)
+    which = "the labels"
+    if wrong:
+        which = f"the {count(len(wrong), 'wrong label')} that the audit found ({named(wrong)})"
+    return f"Correct {which}; recorded replies are scored again and the tries are kept."
+
+
+def with_mending(evidence: WallInput, step: str) -> str:
+    """Return a step, and before it the labels to correct where an audit found any: even where the
+    target stays in reach, no reply that is right scores on them.
+    """
+    mend = mend_labels(evidence)
+    return step if not _wrong(evidence) or step == mend else f"{mend} {step}"
+
+
+def _wrong(evidence: WallInput) -> Sequence[str]:
+    return evidence.audit.wrong if evidence.audit is not None else ()
 
 
 def look_at_labels(evidence: WallInput) -> str:
@@ -133,7 +148,8 @@ def look_at_labels(evidence: WallInput) -> str:
             f"read the {count(audit.needed, 'label')} left (harness wall {evidence.task} --audit)"
         )
     how = "" if is_elsewhere(evidence) else f" (harness wall {evidence.task} --audit)"
-    return f"audit 30 random cases and up to 25 that every try fails{how}, {_waived(evidence)} (labels)"
+    audited = f"audit 30 random cases and up to 25 that every try fails{how}"
+    return f"{audited}, {_waived(evidence)} (labels)"
 
 
 def certify_or(steps: Sequence[str]) -> str:

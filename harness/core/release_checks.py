@@ -20,7 +20,7 @@ from harness.core.bounds import (
 )
 from harness.core.needs import cases_for_difference
 from harness.core.pairs import MISSING_LIMIT, Pair, arms, delta_bounds
-from harness.core.words import count, percent, points
+from harness.core.words import amount, count, percent, points, ratio
 from harness.errors import UsageError
 from harness.records import Check, Condition, Estimate, ReleaseAnswer
 
@@ -136,12 +136,12 @@ def _judge_pair(
         few = count(shown.clusters, "cluster")
         text = f"{name}: {few}, and below {CLUSTERS_FOR_ANY} nothing can be said: add cases"
     elif blocking.upper < floor:
-        answer, text = "BLOCK", _blocked(name, shown, blocking, floor=floor)
+        answer, text = "BLOCK", _blocked(name, shown, blocking, floor=floor, alpha=block_alpha)
     elif shown.lower > threshold:
-        answer, text = "SHIP", _shown(name, shown, threshold=threshold)
+        answer, text = "SHIP", _shown(name, shown, threshold=threshold, alpha=alpha)
     else:
         need = _need(pair, shown, threshold=threshold, floor=floor, alphas=(alpha, block_alpha))
-        text = _open(name, shown, threshold=threshold, need=need)
+        text = _open(name, shown, threshold=threshold, need=need, alpha=alpha)
     if not is_must_hold:
         text += "; watched only: a loss above "
         text += f"{points(max(-shown.lower, 0.0))} can be excluded, no less"
@@ -154,30 +154,37 @@ def _judge_pair(
     )
 
 
-def _span(shown: Estimate) -> str:
+def _at(alpha: float) -> str:
+    """Tell at which error a bound is drawn: the comparison above it has others."""
+    return f"at this look's {percent(alpha, digits=2)}"
+
+
+def _span(shown: Estimate, alpha: float) -> str:
     low, high = (points(bound, is_signed=True).split()[0] for bound in (shown.lower, shown.upper))
-    return f"{points(shown.mean, is_signed=True)} ({low} to {high})"
+    return f"{points(shown.mean, is_signed=True)} ({low} to {high} {_at(alpha)})"
 
 
-def _shown(name: str, shown: Estimate, *, threshold: float) -> str:
+def _shown(name: str, shown: Estimate, *, threshold: float, alpha: float) -> str:
     if threshold >= 0:
-        return f"{name} better by {points(shown.mean)} (at least {points(shown.lower)})"
+        least = f"at least {points(shown.lower)} {_at(alpha)}"
+        return f"{name} better by {points(shown.mean)} ({least})"
     at_most = points(max(-shown.lower, 0.0))
-    return f"{name} {_span(shown)}: loses at most {at_most} (margin {points(-threshold)})"
+    return f"{name} {_span(shown, alpha)}: loses at most {at_most} (margin {points(-threshold)})"
 
 
-def _blocked(name: str, shown: Estimate, blocking: Estimate, *, floor: float) -> str:
+def _blocked(name: str, shown: Estimate, blocking: Estimate, *, floor: float, alpha: float) -> str:
+    share = f"at {percent(alpha, digits=2)}"  # the look's alpha over all checks
     if blocking.upper < 0:
-        return f"{name} lost {points(-shown.mean)} (at least {points(-blocking.upper)})"
+        return f"{name} lost {points(-shown.mean)} (at least {points(-blocking.upper)} {share})"
     return (
         f"{name} gains too little to matter: {points(shown.mean, is_signed=True)}, at most "
-        f"{points(blocking.upper)} (least gain {points(floor)})"
+        f"{points(blocking.upper)} {share} (least gain {points(floor)})"
     )
 
 
-def _open(name: str, shown: Estimate, *, threshold: float, need: int | None) -> str:
+def _open(name: str, shown: Estimate, *, threshold: float, need: int | None, alpha: float) -> str:
     wanted = "better" if threshold >= 0 else f"within {points(-threshold)}"
-    text = f"{name} {_span(shown)}: not shown to be {wanted}"
+    text = f"{name} {_span(shown, alpha)}: not shown to be {wanted}"
     if need is not None:
         return f"{text}; about {count(need, 'case')} would settle it"
     return f"{text}, and more cases would hardly settle it"
@@ -224,10 +231,9 @@ def judge_budget(budget: Budget, *, alpha: float, block_alpha: float) -> Judged:
     """Return the check of a limit: SHIP where the upper bound keeps it, BLOCK where the lower
     bound breaks it. Too few cases for a quantile's bound is INSUFFICIENT_EVIDENCE.
     """
-    unit = f" {budget.unit}" if budget.unit else ""
     what = "mean" if budget.quantile is None else f"p{100 * budget.quantile:g}"
     name = f"{budget.name} ({what})"
-    limit = f"limit {budget.limit:g}{unit}"
+    limit = f"limit {amount(budget.limit, budget.unit, digits=6)}"
     filler = None if budget.quantile is None else np.inf
     values, unknown = _known(name, budget.values, filler=filler)
     if unknown > MISSING_LIMIT:
@@ -242,7 +248,7 @@ def judge_budget(budget: Budget, *, alpha: float, block_alpha: float) -> Judged:
         upper = quantile_upper(values, q=budget.quantile, alpha=alpha)
         lower = quantile_lower(values, q=budget.quantile, alpha=block_alpha)
     if lower is not None and lower > budget.limit:
-        return _fact(name, "BLOCK", f"{name} at least {lower:.3g}{unit} ({limit})")
+        return _fact(name, "BLOCK", f"{name} at least {_beside(lower, budget)} ({limit})")
     if upper is None or np.isinf(upper):
         text = f"{name}: {count(len(values), 'case')} are too few for an upper bound ({limit})"
         need = _cases_for_quantile(budget.quantile, alpha=alpha) if upper is None else None
@@ -251,7 +257,16 @@ def judge_budget(budget: Budget, *, alpha: float, block_alpha: float) -> Judged:
             return _fact(name, "INSUFFICIENT_EVIDENCE", text, need=need)
         return _fact(name, "INSUFFICIENT_EVIDENCE", text)
     answer: ReleaseAnswer = "SHIP" if upper <= budget.limit else "INSUFFICIENT_EVIDENCE"
-    return _fact(name, answer, f"{name} at most {upper:.3g}{unit} ({limit})")
+    return _fact(name, answer, f"{name} at most {_beside(upper, budget)} ({limit})")
+
+
+def _beside(bound: float, budget: Budget) -> str:
+    """Return a bound with as many digits as keep it on its side of the limit."""
+    for digits in (2, 3, 4):
+        shown = float(f"{bound:.{digits}g}")
+        if (shown > budget.limit) == (bound > budget.limit):
+            return amount(bound, budget.unit, digits=digits)
+    return amount(bound, budget.unit, digits=6)
 
 
 def judge_advantage(advantage: Advantage, *, alpha: float, block_alpha: float) -> Judged:
@@ -282,7 +297,7 @@ def judge_advantage(advantage: Advantage, *, alpha: float, block_alpha: float) -
         answer = "BLOCK"
     elif shown.upper < 0:
         answer = "SHIP"
-    text, need = f"{name} {_change(shown, is_ratio=is_ratio)}", None
+    text, need = f"{name} {_change(shown, name=name, is_ratio=is_ratio)}", None
     if answer == "INSUFFICIENT_EVIDENCE":
         text += ": not shown to be lower"
         need = _need_of_mean(shown, n=len(mine), alpha=alpha)
@@ -306,11 +321,14 @@ def _cases_for_quantile(quantile: float | None, *, alpha: float) -> int | None:
     return math.ceil(math.log(alpha) / math.log(quantile))
 
 
-def _change(shown: Estimate, *, is_ratio: bool) -> str:
+def _change(shown: Estimate, *, name: str, is_ratio: bool) -> str:
+    bounds = (shown.mean, shown.lower, shown.upper)
     if not is_ratio:
-        return f"{shown.mean:+.3g} a case ({shown.lower:+.3g} to {shown.upper:+.3g})"
-    mean, low, high = np.exp([shown.mean, shown.lower, shown.upper])
-    return f"{mean:.2f} times the baseline's ({low:.2f} to {high:.2f})"
+        unit = {"latency": "s", "cost": "$"}.get(name, "")
+        mean, low, high = (("+" if v > 0 else "") + amount(v, unit) for v in bounds)
+        return f"{mean} a case ({low} to {high})"
+    mean, low, high = (ratio(math.exp(v)) for v in bounds)
+    return f"{mean} times the baseline's ({low} to {high})"
 
 
 def _fact(name: str, answer: ReleaseAnswer, text: str, *, need: int | None = None) -> Judged:

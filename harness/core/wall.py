@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from harness.core import condition_words, wall_words as words
+from harness.core import condition_words, next_steps, wall_words as words
 from harness.core.bounds import (
     Array,
     as_scores,
@@ -290,7 +290,7 @@ def _verdict(
         resolution=None if measures is None else measures.resolution,
         is_climbing=measures is not None and measures.climbing,
         need_cases=said.need_cases,
-        next_step=said.next_step,
+        next_step=next_steps.with_mending(evidence, said.next_step),
         alpha=evidence.alpha,
         inputs_digest=evidence.inputs_digest,
         labels_digest=evidence.labels_digest,

@@ -26,6 +26,30 @@ def points(share: float, *, is_signed: bool = False) -> str:
     return f"{text} point" if text.lstrip("+-") == "1" else f"{text} points"
 
 
+def ratio(value: float) -> str:
+    """Return `12`, `0.98`, `0.0042` or `below 0.001`: how many times as much."""
+    if 0 <= value < 0.001:
+        return "below 0.001"
+    return significant(value) if value < 0.1 or value >= 10 else f"{value:.2f}"
+
+
+def significant(value: float, *, digits: int = 2) -> str:
+    """Return a number with so many significant digits, no whole one lost and no exponent."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    places = digits - 1 - math.floor(math.log10(abs(value)))
+    return _trim(value, places) if places > 0 else f"{value:,.0f}"
+
+
+def amount(value: float, unit: str = "", *, digits: int = 2) -> str:
+    """Return `1.2 s`, `40 ms` below a second, `0.15 $`, `0.1 cents` below a cent."""
+    if unit == "s" and 0 < abs(value) < 1:
+        value, unit = 1000 * value, "ms"
+    elif unit == "$" and 0 < abs(value) < 0.01:
+        value, unit = 100 * value, "cents"
+    return f"{significant(value, digits=digits)} {unit}".rstrip()
+
+
 def count(n: int, noun: str) -> str:
     """Return `1 try`, `2 tries`, `3 cases`."""
     if n == 1:

@@ -24,6 +24,7 @@ from harness.errors import HarnessError, UsageError
 from harness.records import Candidate, ReleaseVerdict, Run, WallVerdict, from_plain
 from harness.store.store import Store
 
+APPS = ("python:", "http:")
 CLASSICAL_SCHEMES = (CONSTANT, "sklearn:")
 
 
@@ -40,7 +41,7 @@ def gather(task: Task, store: Store, *, pool: BackendPool, root: Path) -> Eviden
     stale = why_not_licensed(task, wall) if wall is None or wall.answer == "WALL" else None
     ladder = read_ladder(task, store)
     usages = {r.candidate.name: u for r, u in zip(ladder.runs, ladder.usages, strict=True)}
-    released = last_release(task, store)
+    released = last_tuned_release(task, store)
     classical, people = _baselines(task, ladder)
     best = _run_of(ladder, wall.best) if wall and wall.best else None
     tuned, tuned_usage = _tuned_usage(task, store, ladder, released)
@@ -70,7 +71,8 @@ def gather(task: Task, store: Store, *, pool: BackendPool, root: Path) -> Eviden
         internal=len(internal_ids(task.cases)),
         outside=_outside(task, asked, pool),
         crossings=tuple(crossings(store.ledger(task=task.name, kind="override"))),
-        provisions=_provisions(task, root),
+        provisions=(offers := _provisions(task, root)),
+        untunable=_untunable(task, offers),
         facts=stated.facts(),
     )
 
@@ -79,6 +81,21 @@ def last_release(task: Task, store: Store) -> ReleaseVerdict | None:
     """Return the newest release verdict of `task`."""
     entries = store.ledger(task=task.name, kind="release")
     return from_plain(ReleaseVerdict, entries[-1].payload) if entries else None
+
+
+def last_tuned_release(task: Task, store: Store) -> ReleaseVerdict | None:
+    """Return the newest release verdict whose candidate was tuned: a prompt that was gated against
+    another says nothing of tuning.
+    """
+    for entry in reversed(store.ledger(task=task.name, kind="release")):
+        verdict = from_plain(ReleaseVerdict, entry.payload)
+        try:
+            run = store.run(verdict.comparison.candidate_run)
+        except UsageError:  # scores made elsewhere have no run here
+            continue
+        if run.candidate.artifact:
+            return verdict
+    return None
 
 
 def _run_of(ladder: Ladder, name: str) -> Run | None:
@@ -235,9 +252,33 @@ def _outside(task: Task, asked: Sequence[Candidate], pool: BackendPool) -> tuple
     return tuple(n for n, c in sorted(names.items()) if _zone(task, c, pool) == "outside")
 
 
-def _provisions(task: Task, root: Path) -> tuple[Provision, ...]:
-    table = read_table(root)
-    base = task.settings.model
+def _base(task: Task) -> str:
+    """Return the backend whose model would be tuned."""
     if (tune := task.settings.tune) and tune.prompt in task.prompts:
-        base = resolve_candidate(task, tune.prompt, artifact_digest=str).backend
+        return resolve_candidate(task, tune.prompt, artifact_digest=str).backend
+    return task.settings.model
+
+
+def _untunable(task: Task, offers: Sequence[Provision]) -> str:
+    """Return why the task's model cannot be tuned here, or nothing.
+
+    Of a scheme that the table of offers does not know, a `[tune]` table's tuner may.
+    """
+    tuning, base = [one for one in offers if one.kind == "tuning"], _base(task)
+    if any(one.is_open for one in tuning):
+        return ""
+    if base.startswith(APPS):
+        why = "it is an application, of which only the answers are seen"
+    elif task.settings.tune is not None and not tuning:
+        return ""
+    else:
+        why = "the one known is closed to newcomers" if tuning else "the table has none for it"
+    return (
+        f"no way to tune {base} is known here: {why}. Tuning would need another base model, such "
+        "as open weights (local:NAME), which must be measured first"
+    )
+
+
+def _provisions(task: Task, root: Path) -> tuple[Provision, ...]:
+    table, base = read_table(root), _base(task)
     return tuple(provisions(table, base, teacher=task.settings.advise.teacher))

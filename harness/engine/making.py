@@ -17,6 +17,7 @@ from harness.core.prompts import front_matter
 from harness.core.shapes import shape_of
 from harness.core.tips import Missed, tips_from
 from harness.core.tries import build_tries
+from harness.core.words import count
 from harness.engine.backends import LiveBackend
 from harness.engine.boundary import internal_ids
 from harness.engine.ladder import read_ladder, scored_cases, try_scores
@@ -62,9 +63,14 @@ def facts_of(
     examples, drawn_from = len(rows), "train" if is_train else "dev (other clusters)"
     if rows and not is_train:  # a case sees no row of its own cluster
         examples -= max(Counter(c.cluster or c.id for c in rows).values())
-    if live.is_external and internal_ids(rows):
+    internal = internal_ids(rows)
+    if live.is_external and internal:
         examples = 0  # a prompt that draws them would be refused before the first byte
-        drawn_from += " (it holds internal ones, which may not leave this machine)"
+        drawn_from += (
+            f", where {len(internal)} of {count(len(rows), 'row')} may not leave this machine "
+            f"(tag internal, as {internal[0]}): examples are drawn from all of them, so take those "
+            "out of it"
+        )
         rows = [c for c in rows if not internal_ids([c])]
     wants = eval_wants(task)
     decoding = task.settings.decoding

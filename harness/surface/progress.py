@@ -10,6 +10,9 @@ from typing import TextIO
 from harness.surface.words import one_line, seconds
 
 EVERY_S = 15.0
+SMALL = 20
+"""Off a terminal, a batch below so many requests begins no line of its own: an optimiser asks
+hundreds of them."""
 
 
 class TextProgress:
@@ -37,14 +40,15 @@ class TextProgress:
 
     def begin(self, backend: str, total: int) -> None:
         """Show how much is to come."""
+        is_first = not self._total
         self._total += total
-        self._show()
+        if is_first or self._is_live or total >= SMALL or self._is_due():
+            self._show()
 
     def advance(self, backend: str) -> None:
         """Count one reply."""
         self._done += 1
-        wait = 0.1 if self._is_live else EVERY_S
-        if time.monotonic() - self._shown >= wait:
+        if self._is_due():
             self._show()
 
     def spend(self, cost_usd: float) -> None:
@@ -56,6 +60,9 @@ class TextProgress:
         erase = "\r\x1b[K" if self._is_live else ""
         self._stream.write(f"{erase}{one_line(text, width=160)}\n")
         self._stream.flush()
+
+    def _is_due(self) -> bool:
+        return time.monotonic() - self._shown >= (0.1 if self._is_live else EVERY_S)
 
     def _show(self, *, is_last: bool = False) -> None:
         self._shown = time.monotonic()

@@ -217,7 +217,11 @@ def comparison_lines(comparison: Comparison) -> list[str]:
     rows = [
         [f"baseline {clean(c.baseline)}", interval(c.baseline_estimate), c.baseline_run[:8]],
         [f"candidate {clean(c.candidate)}", interval(c.candidate_estimate), c.candidate_run[:8]],
-        ["difference, points", points(c.delta), f"{c.wins} won, {c.losses} lost, {c.ties} tied"],
+        [
+            "difference, points",
+            f"{points(c.delta)}, {100 * (1 - c.delta.alpha):g} % sure",
+            f"{c.wins} won, {c.losses} lost, {c.ties} tied",
+        ],
     ]
     return tabulate(rows, tablefmt="plain", disable_numparse=True).split("\n")
 

@@ -15,6 +15,8 @@ def wall_lines(verdict: WallVerdict, *, is_recorded: bool = True) -> list[str]:
     lines = ["", *ladder_table(verdict.tries, target=verdict.target), ""]
     lines += [f"{verdict.answer}  ({verdict.profile} profile, target {percent(verdict.target)})"]
     lines += [clean(verdict.reason), ""]
+    if verdict.answer != "WALL" and verdict.conditions:
+        lines.append("what a wall would need:")
     lines += [f"  {MARKS[c.holds]} {c.name}: {clean(c.text)}" for c in verdict.conditions]
     lines += [f"  note: {clean(note)}" for note in verdict.notes]
     if verdict.next_step:

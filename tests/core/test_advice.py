@@ -18,7 +18,7 @@ from harness.core.advice import (
     Scope,
     advise,
 )
-from harness.core.costs import cost_view
+from harness.core.costs import cost_lines, cost_view
 from harness.core.memo import main_reasons, memo
 from harness.core.pairs import Pair, compare
 from harness.core.release import judge_release
@@ -149,6 +149,13 @@ def test_what_is_unknown_stays_unknown_and_says_what_to_state() -> None:
     assert priced.prompt.cost_usd == pytest.approx(0.005)
     inside = cost_view(PROMPTED, replace(TUNED, cost_usd=None), {}, is_tuned_inside=True)
     assert inside.saving_usd == pytest.approx(0.005)
+
+
+def test_a_bill_of_which_nothing_is_known_is_a_sentence() -> None:
+    lines = [cost_lines(cost_view(usage, None, {}))[0] for usage in (Usage(replies=9), PROMPTED)]
+    unknown, known = lines
+    assert unknown == "a request with the best prompt: its tokens, time and cost are unknown"
+    assert known.endswith("1.00 s (median, p95 2.00 s); it costs $0.005 (measured)")
 
 
 # ---------------------------------------------------------------- the page

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -208,6 +209,39 @@ def test_equal_and_cheaper_matches() -> None:
     assert found.answer == "SHIP"
     assert found.goal == "match"
     assert "times the baseline's" in check(found, "cost").text
+
+
+OPEN = pair("s", wins=9, losses=5, n=100)
+
+
+def test_a_bound_says_at_which_error_it_is_drawn() -> None:
+    assert re.search(r"\(\S+ to \S+ at this look's 4 %\)", check(judge(OPEN, look=1), "s").text)
+
+
+@pytest.mark.parametrize(
+    ("values", "limit", "unit", "says"),
+    [
+        (3.96e-05, 2.0, "s", "at most 0.04 ms (limit 2 s)"),
+        (0.04, 0.5, "s", "at most 40 ms (limit 500 ms)"),
+        (1.234, 1.23, "s", "at least 1.234 s (limit 1.23 s)"),
+        (0.0005, 0.001, "$", "at most 0.05 cents (limit 0.1 cents)"),
+        (12.3, 1250.5, "$", "at most 12 $ (limit 1250.5 $)"),
+    ],
+)
+def test_small_amounts_are_told_in_units_that_people_read(
+    values: float, limit: float, unit: str, says: str
+) -> None:
+    budget = Budget(name="took", values=[values] * 600, limit=limit, unit=unit)
+    assert says in check(judge(EQUAL, budgets=[budget]), "took (p95)").text
+
+
+def test_a_tiny_ratio_and_a_tiny_difference_are_not_zero() -> None:
+    tiny = Advantage(name="latency", candidate=[4.1e-5] * 600, baseline=[0.01] * 600)
+    found = judge(EQUAL, goal="match", margin=0.05, advantages=[tiny])
+    assert "latency 0.0041 times the baseline's" in check(found, "latency").text
+    free = Advantage(name="cost", candidate=[0.0] * 600, baseline=[0.0012] * 600)
+    found = judge(EQUAL, goal="match", margin=0.05, advantages=[free])
+    assert "cost -0.12 cents a case" in check(found, "cost").text
 
 
 def test_equal_and_dearer_is_blocked() -> None:

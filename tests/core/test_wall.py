@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from harness.core.audit import LabelAudit
 from harness.core.bounds import mean_bounds
 from harness.core.wall import Confirmation, TryScores, WallInput, judge_wall, nominee
 from harness.errors import UsageError
@@ -348,6 +349,35 @@ def test_an_audit_that_excludes_the_target_is_fix_data_and_else_no_obstacle() ->
     assert found.answer == "FIX_DATA"
     good = mean_bounds([1.0] * 28 + [0.0] * 2, None)
     assert judge_wall(wall_input(ladder(FLAT), waivers={}, label_ceiling=good)).answer == "WALL"
+
+
+def test_wrong_labels_are_to_be_corrected_even_where_the_target_stays_in_reach() -> None:
+    good = mean_bounds([1.0] * 28 + [0.0] * 2, None)
+    audit = LabelAudit(judged=30, needed=0, ceiling=good, wrong=("c4", "c9"))
+    evidence = wall_input(ladder(FLAT), waivers={}, label_ceiling=good, audit=audit)
+    found = judge_wall(evidence)
+    assert (found.answer, holds(found)["labels"]) == ("WALL", True)
+    said = found.conditions[-1].text
+    assert said.endswith("wrong: c4 and c9; correct the 2 wrong labels")
+    assert found.next_step.startswith("Correct the 2 wrong labels that the audit found (c4 and c9)")
+    assert "Tune (harness tune t)" in found.next_step
+    clean = judge_wall(replace(evidence, audit=replace(audit, wrong=())))
+    assert "orrect the" not in clean.next_step + clean.conditions[-1].text
+    bad = mean_bounds([1.0] * 15 + [0.0] * 15, None)
+    broken = judge_wall(replace(evidence, label_ceiling=bad))
+    assert broken.answer == "FIX_DATA"
+    assert broken.next_step.count("Correct the 2 wrong labels") == 1
+
+
+def test_a_family_that_the_backend_refuses_is_not_suggested() -> None:
+    few = [TryScores(name=f"z{k}", family="instructions", scores=scores(0.5, 200, shift=k))
+           for k in range(4)]  # fmt: skip
+    waivers = dict.fromkeys(("labels", "few-shot", "chain-of-thought", "optimised"), "why not")
+    evidence = wall_input(few, waivers=waivers)
+    assert "constrained" in judge_wall(evidence).next_step
+    refused = judge_wall(replace(evidence, refused=("constrained",)))
+    assert "constrained" not in refused.next_step
+    assert "zero-shot" in refused.next_step
 
 
 def test_an_audit_outranks_a_waiver() -> None:

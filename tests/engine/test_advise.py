@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness.core.advice import Evidence, advise
+from harness.core.pairs import Pair, compare
+from harness.core.release import judge_release
 from harness.core.tries import build_tries
 from harness.engine.advise import gather
 from harness.engine.ladder import read_ladder, scored_cases, try_scores, wall_entry
 from harness.engine.providers import provisions, read_table
 from harness.errors import UsageError
-from harness.records import Condition, WallVerdict
+from harness.records import Condition, LedgerEntry, ReleaseVerdict, WallVerdict
 from tests.engine.small import Workshop, rows, write_settings
+from tests.engine.test_tune import TUNE, tune
 
 Make = Callable[..., Workshop]
 NOWHERE = Path("/nowhere")
@@ -100,6 +104,71 @@ def test_misses_are_told_by_the_kind_that_people_tagged(make: Make) -> None:
         {"knowledge": 40, "rules": 0, "format": 20},
     )
     assert advise(told(workshop)).answer == "KEEP_PROMPTING"
+
+
+def released(workshop: Workshop, *names: str) -> ReleaseVerdict:
+    """Record that the second of two candidates was blocked against the first."""
+    runs = workshop.run(*names, split="test", score=lambda case, reply: 0.0)
+    worse = Pair(name="right", candidate=[0.0] * 60, baseline=[1.0] * 60)
+    compared = compare(
+        worse, task=workshop.task.name, split="test", baseline=names[0], candidate=names[1],
+        baseline_run=runs[0].id, candidate_run=runs[1].id,
+    )  # fmt: skip
+    verdict = judge_release(compared, primary=worse, look=1)
+    assert verdict.answer == "BLOCK"
+    workshop.store.record(
+        LedgerEntry(kind="release", task=workshop.task.name, at=workshop.at(), payload=verdict)
+    )
+    return verdict
+
+
+def test_a_blocked_prompt_is_no_tuned_model_and_a_blocked_tuned_one_stays_on_record(
+    make: Make,
+) -> None:
+    workshop = make(some=rows(dev=60), tune=TUNE)
+    workshop.run("plain", score=lambda case, reply: 0.0)
+    wall(workshop)
+    released(workshop, "terse", "plain")
+    assert told(workshop).release is None
+    assert advise(told(workshop)).answer == "FINE_TUNE"
+    tune(workshop)
+    verdict = released(workshop, "plain", "tuned")
+    released(workshop, "plain", "terse")  # newer, and again of prompts
+    assert told(workshop).release == verdict
+    found = advise(told(workshop))
+    assert found.answer == "KEEP_MANUAL"
+    assert "tuned model was tried and blocked" in found.summary
+
+
+@pytest.mark.parametrize(
+    ("model", "says"),
+    [
+        ("python:app:climber", "only the answers are seen"),
+        ("anthropic:claude-x", "closed to newcomers"),
+        ("unheard:of", "the table has none"),
+        ("local:SmolLM2", None),
+    ],
+)
+def test_a_wall_of_a_model_that_cannot_be_tuned_here_says_so(
+    make: Make, model: str, says: str | None
+) -> None:
+    workshop = make(some=rows(dev=60))
+    settings = workshop.task.settings.model_copy(update={"model": model, "tune": None})
+    task = replace(workshop.task, settings=settings)
+    evidence = replace(
+        gather(task, workshop.store, pool=workshop.pool, root=NOWHERE),
+        wall=WallVerdict(
+            task="double", answer="WALL", reason="r.", conditions=(), tries=(), target=0.8,
+            mid=0.05, profile="quick",
+        ),
+        why_stale=None,
+    )  # fmt: skip
+    found = advise(evidence)
+    assert found.answer == "FINE_TUNE"
+    told_so = [r.text for r in found.reasons if r.evidence == "tunable.toml" and r.decides]
+    assert [f"tune {model} is known here" in text and says in text for text in told_so] == (
+        [True] if says else []
+    )
 
 
 # ---------------------------------------------------------------- the table

@@ -133,6 +133,14 @@ def test_rows_that_may_not_leave_this_machine_are_in_no_prompt(make: Make) -> No
     assert "may not leave this machine" in found.left_out["few-shot and dynamic"]
 
 
+def test_one_internal_row_that_keeps_examples_away_is_counted_and_named(make: Make) -> None:
+    some = rows(train=12)
+    last = next(row for row in some if row["split"] == "train")
+    last["tags"] = ["internal"]
+    said = plan(make(some=some, plugin=Strict(away=True))).left_out["few-shot and dynamic"]
+    assert f"1 of 12 rows may not leave this machine (tag internal, as {last['id']})" in said
+
+
 def test_without_any_prompt_the_fields_of_the_cases_are_enough(make: Make) -> None:
     workshop = only_plain(make(some=rows(train=12)))
     (workshop.folder / "prompts/plain.md").unlink()

@@ -209,7 +209,7 @@ def test_a_prompt_that_meets_the_target_ships_after_a_look_at_sealed_cases(dial:
     assert "on 40 cases that it was never tuned on" in said.out
     assert "Fine-tuning is not needed." in said.out
     assert "note: Confirmation: 1 look spent 4 % of 5 %" in said.out
-    assert "✓ " in said.out
+    assert re.search(r"^what a wall would need:\n  [✓✗–] ", said.out, flags=re.MULTILINE)
     assert "– labels: labels neither audited nor waived" in said.out
     refused = dial("tune", "toy")
     assert refused.code == 1
@@ -227,6 +227,20 @@ def test_the_next_step_is_the_cheapest_thing_that_was_not_tried(dial: Cli) -> No
     assert said.code == 1
     assert "next: Write a prompt of instructions (rules, format and edge cases" in said.out
     assert "optimised waived: No optimiser for a sum." in said.out
+
+
+@pytest.mark.parametrize("honours", [False, True])
+def test_a_schema_is_suggested_only_where_the_backend_honours_one(dial: Cli, honours: bool) -> None:
+    write_prompts(dial, 30, 35, 30, 33)
+    if honours:
+        model = MODEL.replace("concurrency = 8", "concurrency = 8\n    honours = {'schema'}")
+        (dial.toy.root / "site/adder.py").write_text(model)
+    dial("ladder", "toy", "--only-files")
+    said = dial("wall", "toy")
+    assert said.code == 1
+    step = said.out.partition("next: ")[2].partition("\n")[0]
+    assert step.startswith("Write a prompt of dynamic-few-shot")
+    assert ("constrained" in step) is honours
 
 
 # ---------------------------------------------------------------- grader and labels
@@ -297,6 +311,20 @@ def test_an_audit_can_be_left_and_taken_up_again_and_shows_no_outcome(dial: Cli,
     assert "\nWALL  (quick profile, target 80 %)" in wall.out
     assert "✓ labels: labels of" in wall.out
     assert len(dial.toy.sent) == sent  # nobody was asked anything
+
+
+def test_one_wrong_label_is_to_be_corrected_though_the_target_stays_in_reach(
+    dial: Cli, keys: Any
+) -> None:
+    edit(dial, "c3", reference="9003")
+    stuck(dial)
+    answers(dial, keys, wrong="9003")
+    said = dial("wall", "toy", "--audit")
+    assert said.code == 0
+    assert "next: correct the 1 wrong label (the target stays in reach)" in said.out
+    wall = dial("wall", "toy")
+    assert re.search("✓ labels: .*wrong: c3; correct the 1 wrong label", wall.out)
+    assert "next: Correct the 1 wrong label that the audit found (c3); recorded" in wall.out
 
 
 def test_bad_labels_are_named_and_a_corrected_one_keeps_the_tries_and_is_read_again(

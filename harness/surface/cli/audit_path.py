@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from harness.core.audit import LABELS, Label, LabelAudit, audit_text
+from harness.core.words import count
 from harness.engine.tasks import Task
 from harness.errors import NotEnoughEvidence, UsageError
 from harness.records import Case, LedgerEntry
@@ -74,6 +75,9 @@ def next_line(task: Task, audit: LabelAudit) -> str:
         return "next: correct the labels; recorded replies are scored again, the tries are kept"
     if code == 3:
         return f"next: harness wall {task.name} --audit goes on with the {audit.needed} left"
+    if audit.wrong:
+        labels = count(len(audit.wrong), "wrong label")
+        return f"next: correct the {labels} (the target stays in reach); harness wall {task.name}"
     return f"next: harness wall {task.name}"
 
 

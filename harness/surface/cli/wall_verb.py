@@ -9,8 +9,9 @@ import click
 
 from harness.core.measures import Confirmation
 from harness.engine.ladder import Ladder
-from harness.engine.tasks import REFERENCE, Task
-from harness.errors import UsageError
+from harness.engine.tasks import REFERENCE, Task, backend_options
+from harness.errors import HarnessError, UsageError
+from harness.records import Candidate, Request
 from harness.surface.cli.app import App, now, options
 from harness.surface.cli.audit_path import audit_labels, only_one
 from harness.surface.cli.scores_options import (
@@ -29,6 +30,8 @@ CODES = {
     "FIX_DATA": 1,
     "INSUFFICIENT_EVIDENCE": 3,
 }
+CONSTRAINED = "constrained"
+"""The family of prompts that hold a reply to a schema."""
 
 
 @click.command("wall")
@@ -179,11 +182,29 @@ def command(
             evidence = replace(evidence, confirmation=seen)
         evidence = replace(evidence, notes=[*evidence.notes, *look_notes(app, loaded)])
         verdict = judge_wall(evidence)
+        if CONSTRAINED in verdict.next_step and refuses_schema(app, loaded):
+            verdict = judge_wall(replace(evidence, refused=(CONSTRAINED,)))
         app.store.record(wall_entry(verdict, at=now()))
         app.plugins.tell(verdict)
         app.answer({"id": verdict.id, "verdict": verdict})
         app.say(*wall_lines(verdict))
     return CODES[verdict.answer]
+
+
+def refuses_schema(app: App, task: Task) -> bool:
+    """Tell whether the backend of the task's model is known to honour no schema; asks no model."""
+    s = task.settings
+    model = Candidate(
+        name="model",
+        backend=s.model,
+        base_url=s.base_url,
+        options=backend_options(task, s.model),
+    )
+    try:
+        live = app.pool.get(model, folder=task.folder)
+        return live.refuse(Request(messages=(), schema={"type": "object"})) is not None
+    except HarnessError:  # no key, no extra, another machine: then it is not known here
+        return False
 
 
 def show_plan(app: App, name: str, *, gap: float | None) -> int:

@@ -120,23 +120,27 @@ def at_some_look(
     families: Sequence[str] = FAMILIES,
     spoil: Spoil | None = None,
 ) -> Flags:
-    """A wrong wall at some look: judged again after every try from the 14th to the 21st.
+    """A wrong wall, judged again after every try from the 14th to the 21st, as somebody who peeks.
 
-    Wrong where a prompt that was tried, or one of the next K // 7, is truly at the target.
+    The first wall ends the search, so it is the one that counts: wrong where a prompt that was
+    tried, or one of the next K // 7, is truly at the target.
     """
     true = truths(rng, MOST + MOST // 7)
     table = draw_scores(rng, true[:MOST], data)
     if spoil is not None:
         table = spoil(rng, table)
-    said = dict.fromkeys((NO_GAIN, BEST_BELOW, BINOMIAL, LEVEL, GATE), False)
+    if not (true >= TARGET).any():  # no wall can be wrong
+        return dict.fromkeys((NO_GAIN, BEST_BELOW, BINOMIAL, LEVEL, GATE), False)
+    wrong: Flags = {}
     for k in range(14, MOST + 1):
-        if not (true[: k + k // 7] >= TARGET).any():
-            continue
-        for rule, is_wall in naive(table[:, :k], data).items():
-            said[rule] |= is_wall
-        if not said[GATE]:
+        is_wrong = bool((true[: k + k // 7] >= TARGET).any())
+        said = naive(table[:, :k], data)
+        if GATE not in wrong:
             said[GATE] = judged(table[:, :k], data, families=families).answer == "WALL"
-    return said
+        for rule, is_wall in said.items():
+            if is_wall:
+                wrong.setdefault(rule, is_wrong)
+    return {rule: wrong.get(rule, False) for rule in (NO_GAIN, BEST_BELOW, BINOMIAL, LEVEL, GATE)}
 
 
 def one_at_target(rng: np.random.Generator, tries: int) -> Array:
