@@ -11,30 +11,25 @@ import ast
 import hashlib
 import json
 import multiprocessing
-import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 
-from tests.studies.calibrate.cells import Cell, Count, count
-from tests.studies.calibrate.release_study import judged as release_of, pair_of, release_cells
+from tests.studies.calibrate.cells import Count
+from tests.studies.calibrate.release_study import judged as release_of, pair_of
+from tests.studies.calibrate.running import all_cells, run_cell
 from tests.studies.calibrate.table import into_page, report_text, standing, to_json
-from tests.studies.calibrate.wall_study import judged as wall_of, wall_cells
+from tests.studies.calibrate.wall_study import judged as wall_of
 from tests.studies.calibrate.worlds import Data, draw_scores, plateau
 
 ROOT = Path(__file__).resolve().parents[3]
 LEAST_RUNS = 1000
 DEAR = ("power", "ship", "joint")
 """Sections that judge after every try, and so come last, in this order."""
-
-
-def all_cells() -> list[Cell]:
-    """Every cell, in the order of the report."""
-    return wall_cells() + release_cells()
 
 
 def code_digest() -> str:
@@ -80,14 +75,6 @@ def done_before(path: Path, *, code: str, runs: int) -> dict[str, Count]:
         for row in rows
         if (row["code"], row["asked"]) == (code, runs)
     }
-
-
-def run_cell(name: str, *, runs: int) -> Count:
-    """Return the counts of a cell. Runs in a process of its own, so a cell goes by its name."""
-    cell = next(cell for cell in all_cells() if cell.id == name)
-    started = time.perf_counter()
-    found = count(cell, runs=runs * cell.times)
-    return replace(found, seconds=time.perf_counter() - started)
 
 
 def run_all(names: Sequence[str], *, runs: int, processes: int) -> Iterator[Count]:
