@@ -30,20 +30,27 @@ NOTE = "<!-- Made by docs/generate.py; change the program, then run it again. --
 
 def cli() -> str:
     """Return the page of the command line."""
-    context = click.Context(group, info_name="harness", max_content_width=100, terminal_width=100)
+    context = _context(group, "harness")
     parts = [NOTE, "# The command line\n", _block(group.get_help(context))]
     for verb in VERBS:
         command = importlib.import_module(f"harness.surface.cli.{verb}_verb").command
-        parts += _command(command, f"harness {verb}")
+        parts += _command(command, _context(command, verb, parent=context))
     return "\n".join(parts) + "\n"
 
 
-def _command(command: click.Command, name: str) -> list[str]:
-    context = click.Context(command, info_name=name, max_content_width=100, terminal_width=100)
-    parts = [f"## {name}\n", _block(command.get_help(context))]
+def _context(
+    command: click.Command, name: str, *, parent: click.Context | None = None
+) -> click.Context:
+    # below its parent, as it is when it runs: -h is the group's
+    settings = {**command.context_settings, "max_content_width": 100, "terminal_width": 100}
+    return click.Context(command, info_name=name, parent=parent, **settings)
+
+
+def _command(command: click.Command, context: click.Context) -> list[str]:
+    parts = [f"## {context.command_path}\n", _block(command.get_help(context))]
     if isinstance(command, click.Group):
         for sub, inner in sorted(command.commands.items()):
-            parts += _command(inner, f"{name} {sub}")
+            parts += _command(inner, _context(inner, sub, parent=context))
     return parts
 
 
