@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -32,3 +33,13 @@ def reason() -> Callable[..., str]:
         return text
 
     return caught
+
+
+@pytest.fixture(autouse=True)
+def no_collection() -> Iterator[None]:
+    """Time what a check does, and not a collection of what other tests of the process left."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()

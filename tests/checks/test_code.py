@@ -129,7 +129,7 @@ def test_toml_gives_its_value(reason: Reason) -> None:
 
 
 def test_open_tags_and_fences_a_million_times_over_end(reason: Reason) -> None:
-    before = time.process_time()
+    before = time.thread_time()
     assert "no element found" in reason(checks.xml, "<a>" * 300_000)
     assert "no ``` fence of sql" in reason(checks.code_block, "```x\n" * 200_000, "sql")
-    assert time.process_time() - before < 1
+    assert time.thread_time() - before < 1

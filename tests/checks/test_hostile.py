@@ -85,9 +85,9 @@ def test_a_million_characters_end_within_a_second(name: str) -> None:
     _judge(check, Reply(text="warm up 1", **facts), arguments)
     for kind, text in HOSTILE.items():
         reply = Reply(text=text, tool_calls=({"name": text, "arguments": text},), **facts)
-        before = time.process_time()  # of this process alone: the machine may be busy
+        before = time.thread_time()  # of this thread: others, and the machine, may be busy
         said = _judge(check, reply, arguments)
-        took_s = time.process_time() - before
+        took_s = time.thread_time() - before
         assert took_s < 1.0, f"{name} took {took_s:.2f} s on {kind}"
         assert len(said) < 4000, f"{name} said {len(said)} characters on {kind}"
         said.encode("utf-8")

@@ -164,7 +164,7 @@ def test_harmless_ones_are_allowed_and_kinds_chosen() -> None:
 def test_half_a_thing_a_million_times_over_ends(unit: str) -> None:
     text = unit * (1_000_000 // len(unit))
     for check in (checks.pii, checks.secrets, checks.refusal):
-        before = time.process_time()
+        before = time.thread_time()
         with contextlib.suppress(Miss):
             check(text)
-        assert time.process_time() - before < 1
+        assert time.thread_time() - before < 1

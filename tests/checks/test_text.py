@@ -104,10 +104,10 @@ def test_a_broken_pattern_or_flag_is_a_fault_of_the_eval() -> None:
 def test_a_pattern_that_backtracks_ends_and_misses_even_when_negated(reason: Reason) -> None:
     """Not knowing whether it matches is no evidence that it does not."""
     text = "x" * 100_000
-    before = time.process_time()
+    before = time.thread_time()
     for check in (checks.regex, checks.no.regex):
         assert "took more than 0.2 s" in reason(check, text, r"(x+x+)+y", timeout_s=0.2)
-    assert time.process_time() - before < 1.5
+    assert time.thread_time() - before < 1.5
 
 
 def test_a_check_refuses_what_is_no_reply() -> None:
