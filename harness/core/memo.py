@@ -6,7 +6,9 @@ import html
 import re
 from collections.abc import Sequence
 
-from harness.core.advice import Advice, Evidence, Reason, span
+from harness.core.advice import Advice
+from harness.core.advice_evidence import Evidence, Reason
+from harness.core.advice_reasons import span
 
 REASONS = 3
 ANSWERS = {

@@ -7,7 +7,15 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.core.advice import MISS_KINDS, Evidence, Measured, Misses, Pilot, Provision, Scope
+from harness.core.advice_evidence import (
+    MISS_KINDS,
+    Evidence,
+    Measured,
+    Misses,
+    Pilot,
+    Provision,
+    Scope,
+)
 from harness.core.bounds import mean_bounds
 from harness.core.costs import cost_view
 from harness.core.coverage import LABELS

@@ -12,7 +12,7 @@ from typing import Any
 
 import pydantic
 
-from harness.core.advice import Provision
+from harness.core.advice_evidence import Provision
 from harness.engine.taskfile import Strict
 from harness.engine.text_files import read_toml
 from harness.errors import TaskError

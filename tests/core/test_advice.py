@@ -8,16 +8,8 @@ from typing import Any
 
 import pytest
 
-from harness.core.advice import (
-    Advice,
-    Evidence,
-    Measured,
-    Misses,
-    Provision,
-    Reason,
-    Scope,
-    advise,
-)
+from harness.core.advice import Advice, advise
+from harness.core.advice_evidence import Evidence, Measured, Misses, Provision, Reason, Scope
 from harness.core.costs import cost_lines, cost_view
 from harness.core.memo import main_reasons, memo
 from harness.core.pairs import Pair, compare

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from harness.core.advice import Evidence, advise
+from harness.core.advice import advise
+from harness.core.advice_evidence import Evidence
 from harness.core.pairs import Pair, compare
 from harness.core.release import judge_release
 from harness.core.tries import build_tries
