@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from harness.checks.base import CheckResult as CheckResult
     from harness.engine.attempts import GuardResult as GuardResult
     from harness.engine.guard import Guard as Guard, guard as guard
+    from harness.engine.rewards import Reward as Reward, reward as reward
     from harness.errors import (
         BackendError as BackendError,
         GuardRefused as GuardRefused,
@@ -26,12 +27,14 @@ if TYPE_CHECKING:
     from harness.ports.protocols import (
         BackendConfig as BackendConfig,
         BatchState as BatchState,
+        Checkpoint as Checkpoint,
         OptimisedPrompt as OptimisedPrompt,
         OptimiseJob as OptimiseJob,
         ScoredReply as ScoredReply,
         Sections as Sections,
         TrainProgress as TrainProgress,
         TrainResult as TrainResult,
+        TuneEstimate as TuneEstimate,
         TuneJob as TuneJob,
     )
     from harness.records import (
@@ -50,6 +53,7 @@ _HOMES = {
     "BatchState": "harness.ports.protocols",
     "Case": "harness.records",
     "CheckResult": "harness.checks.base",
+    "Checkpoint": "harness.ports.protocols",
     "Decoding": "harness.records",
     "Guard": "harness.engine.guard",
     "GuardRefused": "harness.errors",
@@ -63,15 +67,18 @@ _HOMES = {
     "PreparedRow": "harness.records",
     "Reply": "harness.records",
     "Request": "harness.records",
+    "Reward": "harness.engine.rewards",
     "ScoredReply": "harness.ports.protocols",
     "Sections": "harness.ports.protocols",
     "TrainProgress": "harness.ports.protocols",
     "TrainResult": "harness.ports.protocols",
     "TrainingRow": "harness.records",
+    "TuneEstimate": "harness.ports.protocols",
     "TuneJob": "harness.ports.protocols",
     "UsageError": "harness.errors",
     "guard": "harness.engine.guard",
     "hookimpl": "harness.ports.hookspecs",
+    "reward": "harness.engine.rewards",
 }
 
 __all__ = [
@@ -80,6 +87,7 @@ __all__ = [
     "BatchState",
     "Case",
     "CheckResult",
+    "Checkpoint",
     "Decoding",
     "Guard",
     "GuardRefused",
@@ -93,16 +101,19 @@ __all__ = [
     "PreparedRow",
     "Reply",
     "Request",
+    "Reward",
     "ScoredReply",
     "Sections",
     "TrainProgress",
     "TrainResult",
     "TrainingRow",
+    "TuneEstimate",
     "TuneJob",
     "UsageError",
     "checks",
     "guard",
     "hookimpl",
+    "reward",
 ]
 __version__ = "0.1.0"
 

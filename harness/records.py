@@ -89,6 +89,7 @@ class Case:
     others (the statistics draw clusters, not cases). `line` is where it stands, as `file:line`.
     `images` are `data:` URLs; `checks` are checks of its own, `{"name": ..., "arguments": {...}}`;
     `documents` name what it needs to be answered: it measures retrieval, and scores no reply.
+    `rejected` is a worse reply than the reference: together they are a preference to train on.
     """
 
     id: str
@@ -101,6 +102,7 @@ class Case:
     images: tuple[str, ...] = ()
     checks: tuple[Json, ...] = ()
     documents: tuple[str, ...] = ()
+    rejected: Json = None
 
     @property
     def inputs_digest(self) -> str:
@@ -117,9 +119,18 @@ class Case:
     @property
     def reference_text(self) -> str | None:
         """The reference as a reply would say it: text as it is, any other value as compact JSON."""
-        if self.reference is None or isinstance(self.reference, str):
-            return self.reference
-        return json.dumps(self.reference, separators=(",", ":"), ensure_ascii=False)
+        return _as_reply(self.reference)
+
+    @property
+    def rejected_text(self) -> str | None:
+        """The worse reply as a reply would say it."""
+        return _as_reply(self.rejected)
+
+
+def _as_reply(value: Json) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -443,20 +454,32 @@ class ReleaseVerdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingRow:
-    """What is trained: the messages that inference will send, and the reply to learn."""
+    """What is trained: the messages (and tools) that inference will send, and the reply to learn.
+
+    `rejected` is the worse reply of a preference. Where a tuner needs prompts alone, `completion`
+    is "" if there is no reference.
+    """
 
     case_id: str
     messages: tuple[Message, ...]
     completion: str
+    rejected: str | None = None
+    tools: tuple[Json, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreparedRow:
-    """A training row as token ids. `labels` equals `input_ids` where supervised, else -100."""
+    """A training row as token ids. `labels` equals `input_ids` where supervised, else -100.
+
+    `rejected_ids` and `rejected_labels` are the same for the worse reply of a preference. A row
+    without a completion is its prompt, with every label masked.
+    """
 
     case_id: str
     input_ids: tuple[int, ...]
     labels: tuple[int, ...]
+    rejected_ids: tuple[int, ...] = ()
+    rejected_labels: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -470,10 +493,28 @@ class ParityFinding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CurvePoint:
+    """A look at a training under way: the task's primary score on dev, as `score`, with the mean
+    supervised loss since the point before. `seconds` and `tokens` are since the start."""
+
+    step: int
+    loss: float | None = None
+    score: float | None = None
+    tokens: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Artifact:
-    """A tuned model with its lineage. `digest` covers its files; `license` is the wall verdict or
-    the override that allowed it; `template_digest` is of the chat template it was trained with.
-    `is_pilot` marks one that was trained to draw a learning curve: it is never gated or released.
+    """A tuned model with its lineage. `digest` covers its files; `wall_verdict` or `override`
+    allowed it; `template_digest` is of the chat template it was trained with. `is_pilot` marks one
+    that was trained to draw a learning curve: it is never gated or released.
+
+    `start` is the digest of the artifact that it went on from; `variant_of` that of the artifact
+    whose weights it holds in another form, named by `variant` (merged, int8, gguf-q8_0, ...).
+    `origin` says who made it where it was adopted. `backend` is what answers with it, as
+    `sklearn:` or `openai:ft:...`; empty where that is its base. `curve` are the looks during
+    training. `cost_usd` is None where unknown. A model without files has the digest of its name.
     """
 
     digest: str
@@ -496,6 +537,13 @@ class Artifact:
     parity: tuple[ParityFinding, ...] = ()
     folder: str = ""
     is_pilot: bool | None = None
+    start: str | None = None
+    variant_of: str | None = None
+    variant: str | None = None
+    origin: str | None = None
+    backend: str | None = None
+    curve: tuple[CurvePoint, ...] = ()
+    cost_usd: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -513,6 +561,7 @@ class LedgerEntry:
         "policy",
         "pilot",
         "tune",
+        "adopt",
         "certificate",
     ]
     task: str

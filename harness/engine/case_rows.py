@@ -31,6 +31,7 @@ class CaseRow(Strict):
     tags: tuple[str, ...] = ()
     checks: tuple[CheckRow, ...] = ()
     documents: tuple[str, ...] = ()
+    rejected: Any = None
 
 
 def read_cases(path: Path) -> list[Case]:
@@ -50,12 +51,31 @@ def read_cases(path: Path) -> list[Case]:
                 tags=row.tags,
                 checks=tuple(c.model_dump() for c in row.checks),
                 documents=row.documents,
+                rejected=row.rejected,
                 line=place,
             )
         )
+        _check_preference(cases[-1])
     if not cases:
         raise TaskError(f'{path}:1: no cases. A line is {{"id", "split", "inputs", ...}}')
     return cases
+
+
+def _check_preference(case: Case) -> None:
+    """Refuse a pair from which nobody could learn which reply is better."""
+    worse, better = case.rejected_text, case.reference_text
+    if worse is None:
+        return
+    if better is None:
+        problem = "`rejected` without a `reference`: a preference needs the better reply too"
+    elif worse == better:
+        problem = "`rejected` equals the `reference`: one of the two must be better"
+    elif not worse.strip() or not better.strip():
+        empty = "reference" if worse.strip() else "rejected"
+        problem = f"`{empty}` is empty: a preference is between two replies"
+    else:
+        return
+    raise TaskError(f"{case.line}: case {case.id!r}: {problem}. Correct it, or leave it out.")
 
 
 def _validated(plain: Json, place: str) -> CaseRow:

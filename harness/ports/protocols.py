@@ -117,9 +117,29 @@ class AnswersBatches(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """A training under way: an artifact as it would be left now, whole, in `folder`."""
+
+    step: int
+    steps: int
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TuneJob:
     """What a tuner is given. `base` is the model name after the scheme; rows are rendered already,
     by the renderer that inference uses; files go to `out_dir` and nowhere else.
+
+    * `start`: the folder of an artifact to go on from (SFT before DPO); None: from the base.
+    * `task_folder`: where the task is, for a tuner whose reward is the task's own evals
+      (`harness.reward`).
+    * `options`: the task's `[backends."SCHEME:MODEL"]`, as a base model's `chat_template`.
+    * `devices`: how many processes train together. A tuner that knows one refuses more.
+    * `state_dir`: a folder of this very job that outlives the process: what is needed to go on
+      after a kill is kept there, and found there again. None: nothing is kept.
+    * `check_every`, `check`: call `check` after each so many steps and after the last one, with a
+      whole artifact in a folder that may be gone afterwards; stop where it returns False. The
+      caller keeps the best; a tuner leaves the last in `out_dir`.
     """
 
     base: str
@@ -128,31 +148,73 @@ class TuneJob:
     out_dir: Path
     seed: int = 0
     cache_dir: Path | None = None
+    start: Path | None = None
+    task_folder: Path | None = None
+    options: Mapping[str, Json] = field(default_factory=dict)
+    base_url: str | None = None
+    devices: int = 1
+    state_dir: Path | None = None
+    check_every: int | None = None
+    check: Callable[[Checkpoint], bool] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainProgress:
-    """One step. `loss` is the mean over its supervised tokens; `seconds` since the start."""
+    """One step. `loss` is the mean over its supervised tokens; `seconds` and `tokens` since the
+    start; `memory_gb` is the peak of the process or device so far; `numbers` are others of the
+    method, as the mean reward."""
 
     step: int
     steps: int
     loss: float
     tokens: int
     seconds: float
+    memory_gb: float | None = None
+    numbers: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainResult:
-    """What a tuner made in `out_dir`. Digests are sha256; `metrics` are numbers for the report."""
+    """What a tuner made in `out_dir`. Digests are sha256; `metrics` are numbers for the report.
+
+    `backend` names what answers with it where that is not the base (`openai:ft:...`, `sklearn:`);
+    a hosted model leaves no files. `cost_usd` is None where it is not known.
+    """
 
     base_digest: str
     template_digest: str
     metrics: Mapping[str, float]
     environment: Mapping[str, str]
+    backend: str | None = None
+    cost_usd: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TuneEstimate:
+    """What a training would need, before it: None where it is not known, with a note that says why.
+
+    `facts` are lines for a person: what was chosen for this model's size, and how it was reckoned.
+    """
+
+    steps: int
+    seconds: float | None = None
+    memory_gb: float | None = None
+    cost_usd: float | None = None
+    facts: tuple[str, ...] = ()
 
 
 class Tuner(Protocol):
-    """Makes an artifact. `prepare` shows the ids and labels exactly as they will be trained."""
+    """Makes an artifact. `prepare` shows the ids and labels exactly as they will be trained.
+
+    Optional attributes, each with the default that the engine assumes:
+
+    * `needs: str` ("completions"): the rows that it learns from. `preferences`: each has a
+      `rejected` reply; `prompts`: a completion may be missing.
+    * `has_tokens: bool` (True): rows become token ids, so parity with serving can be checked. Where
+      False (a classical model, a hosted one) `prepare` returns nothing and parity is not checked:
+      it is said so.
+    * `def estimate(job, rows) -> TuneEstimate`: what `harness tune --plan` prints.
+    """
 
     def prepare(self, job: TuneJob) -> Sequence[PreparedRow]:
         """Return one prepared row for each training row, or raise BackendError."""
