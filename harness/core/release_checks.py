@@ -12,6 +12,7 @@ import numpy as np
 from harness.core.bounds import (
     Array,
     Clusters,
+    cluster_codes,
     log_ratio_bounds,
     mean_t_bounds,
     paired_error,
@@ -245,13 +246,20 @@ def judge_budget(budget: Budget, *, alpha: float, block_alpha: float) -> Judged:
         upper = None if upper_bound is None else upper_bound.upper
         lower = None if lower_bound is None else lower_bound.lower
     else:
-        upper = quantile_upper(values, q=budget.quantile, alpha=alpha)
-        lower = quantile_lower(values, q=budget.quantile, alpha=block_alpha)
+        of = budget.clusters
+        upper = quantile_upper(values, of, q=budget.quantile, alpha=alpha)
+        lower = quantile_lower(values, of, q=budget.quantile, alpha=block_alpha)
     if lower is not None and lower > budget.limit:
         return _fact(name, "BLOCK", f"{name} at least {_beside(lower, budget)} ({limit})")
     if upper is None or np.isinf(upper):
-        text = f"{name}: {count(len(values), 'case')} are too few for an upper bound ({limit})"
-        need = _cases_for_quantile(budget.quantile, alpha=alpha) if upper is None else None
+        _, groups = cluster_codes(budget.clusters, len(values))
+        each = len(values) / groups
+        text = f"{name}: {count(len(values), 'case')} "
+        text += "" if groups == len(values) else f"from {count(groups, 'source')} "
+        text += f"are too few for an upper bound ({limit})"
+        need = (
+            _cases_for_quantile(budget.quantile, alpha=alpha, each=each) if upper is None else None
+        )
         if need is not None and need > len(values):
             text += f"; {need} are needed"
             return _fact(name, "INSUFFICIENT_EVIDENCE", text, need=need)
@@ -314,11 +322,13 @@ def _need_of_mean(shown: Estimate, *, n: int, alpha: float) -> int | None:
     return cases_for_difference(abs(shown.mean), error=error, n=n, alpha=alpha) if error else None
 
 
-def _cases_for_quantile(quantile: float | None, *, alpha: float) -> int | None:
-    """Return how many cases the upper bound of a quantile needs to exist: q**n <= alpha."""
+def _cases_for_quantile(quantile: float | None, *, alpha: float, each: float) -> int | None:
+    """Return how many cases the upper bound of a quantile needs to exist, `each` of a source:
+    q**sources <= alpha.
+    """
     if quantile is None or not 0 < quantile < 1:
         return None
-    return math.ceil(math.log(alpha) / math.log(quantile))
+    return math.ceil(each * math.ceil(math.log(alpha) / math.log(quantile)))
 
 
 def _change(shown: Estimate, *, name: str, is_ratio: bool) -> str:

@@ -300,6 +300,29 @@ def test_quantile_bounds_cover_as_often_as_they_say() -> None:
     assert below <= 400 * 0.05 + 14
 
 
+def test_quantile_bounds_count_sources_where_latencies_clump_by_source() -> None:
+    above = below = 0
+    sources = np.repeat(np.arange(75), 4)
+    for _ in range(300):
+        shared = RNG.standard_normal(75)[sources]
+        values = np.exp(math.sqrt(0.5) * shared + math.sqrt(0.5) * RNG.standard_normal(300))
+        truth = math.exp(1.6448536269514722)
+        upper, lower = quantile_upper(values, sources), quantile_lower(values, sources)
+        assert upper is not None
+        assert lower is not None
+        above += upper < truth
+        below += lower > truth
+    # by the order statistic, as if there were 300 sources, about 30
+    assert above <= 300 * 0.05 + 12
+    assert below <= 300 * 0.05 + 12
+
+
+def test_ten_cases_of_each_of_thirty_sources_are_thirty_sources() -> None:
+    values = np.arange(300.0)
+    assert quantile_upper(values, np.arange(300)) is not None
+    assert quantile_upper(values, np.repeat(np.arange(30), 10)) is None
+
+
 def test_half_the_cost_is_a_log_ratio_below_nought() -> None:
     baseline = RNG.lognormal(size=50)
     found = log_ratio_bounds(

@@ -370,9 +370,11 @@ def _budgets() -> list[Cell]:
     cells = [
         _cell(
             "budgets", "p95 latency at the limit", data, partial(p95_at_limit, data=data),
-            claim=CLAIM if data.each == 1 else None,
+            claim=CLAIM,
         )
-        for data in (Data(cases=100), Data(cases=300), Data(cases=300, each=10))
+        for data in (
+            Data(cases=100), Data(cases=300), Data(cases=300, each=4), Data(cases=1000, each=10)
+        )
     ]  # fmt: skip
     cells += [
         _cell(

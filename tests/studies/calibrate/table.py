@@ -83,9 +83,8 @@ SECTIONS: Mapping[str, tuple[str, str]] = {
     "budgets": (
         "Budgets",
         (
-            "P(`SHIP`) where the truth is exactly at the limit. The bound of p95 counts cases, "
-            "not sources, and the t bound of a mean is short where costs are skewed: "
-            "nothing is promised there."
+            "P(`SHIP`) where the truth is exactly at the limit. The t bound of a mean is short "
+            "where costs are skewed: nothing is promised there."
         ),
     ),
 }
