@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import ssl
-import time
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-import httpx
 from harness_http import failures
-from harness_http.connections import Connections
+from harness_http.answers import Answer
 
 from harness import BackendConfig, BackendError, BatchState, Reply, Request, UsageError
 from harness_anthropic import wire
@@ -29,10 +26,11 @@ from harness_anthropic.tables import (
     load_prices,
 )
 
+if TYPE_CHECKING:
+    from harness_http.client import Client
+
 CONCURRENCY = 16
 TIMEOUT_S = 600.0
-CONNECT_TIMEOUT_S = 10.0
-KEEPALIVE_S = 4.0
 BATCH_SIZE = 10_000
 _MODEL_OPTIONS = {"honours", "schema", "sampling"}
 _OPTIONS = _MODEL_OPTIONS | {"body", "key_env", "version", "region", "batch_size"}
@@ -86,7 +84,6 @@ class AnthropicBackend:
             if self._price or not self.is_external
             else f"{PRICES} has no price of {model} at {self._door.place.host}"
         )
-        self._connections = Connections(self._make_client)
 
     def __repr__(self) -> str:
         return f"<{self.name} at {self._door.place.base}>"
@@ -108,15 +105,16 @@ class AnthropicBackend:
 
     async def answer(self, request: Request) -> Reply:
         """Return the reply to `request`. Raises BackendError, or UsageError without a key."""
-        response, latency_s = await self._send("POST", self._door.messages, self._whole(request))
-        outcome = self._read(response, request=request, latency_s=latency_s)
+        answer = await self._send("POST", self._door.messages, self._whole(request))
+        outcome = self._read(answer, request=request)
         if isinstance(outcome, BackendError):
             raise outcome  # from here: the frames that read the answer may hold an echoed key
         return outcome
 
     def close(self) -> None:
         """Close what is open. A loop that is still running closes its own at its end."""
-        self._connections.close()
+        if "_client" in vars(self):
+            self._client.close()
 
     def _whole(self, request: Request) -> dict[str, Any]:
         body = wire.to_body(request, model=self._model, name=self.name)
@@ -125,33 +123,20 @@ class AnthropicBackend:
             body[name] = {**body[name], **more} if is_both else more
         return body
 
-    async def _send(
-        self, method: str, url: str, body: Mapping[str, Any] | None = None
-    ) -> tuple[httpx.Response, float]:
+    async def _send(self, method: str, url: str, body: Mapping[str, Any] | None = None) -> Answer:
         self.ready()
         # ascii escapes carry lone surrogates too, which raw UTF-8 cannot
-        content = None if body is None else json.dumps(body).encode()
-        try:
-            async with self._connections.client() as client:
-                start = time.perf_counter()
-                response = await client.request(method, url, content=content)
-        except httpx.HTTPError as exc:
-            # `from None`: frames below may hold the header, which --showlocals would print
-            raise failures.of_connection(
-                exc, base=self._door.place.base, key=self._door.auth, timeout_s=self._timeout_s
-            ) from None
-        return response, time.perf_counter() - start
+        content = b"" if body is None else json.dumps(body).encode()
+        return await self._client.send(method, url, content)
 
-    def _read(
-        self, response: httpx.Response, *, request: Request, latency_s: float
-    ) -> Reply | BackendError:
-        payload = self._payload(response, wanted="a message")
+    def _read(self, answer: Answer, *, request: Request) -> Reply | BackendError:
+        payload = self._payload(answer, wanted="a message")
         if isinstance(payload, BackendError):
             return payload
         try:
-            return self._reply(payload, request=request, latency_s=latency_s)
+            return self._reply(payload, request=request, latency_s=answer.latency_s)
         except ValueError:
-            return self._garbage(response, wanted="a message")
+            return self._garbage(answer, wanted="a message")
 
     def _reply(
         self,
@@ -170,25 +155,23 @@ class AnthropicBackend:
         cost = cost_usd(self._price, wire.usage_of(payload), is_batch=is_batch)
         return wire.to_reply(payload, is_forced=is_forced, latency_s=latency_s, cost_usd=cost)
 
-    def _payload(
-        self, response: httpx.Response, *, wanted: str
-    ) -> Mapping[str, Any] | BackendError:
-        if not response.is_success:
-            return failures.of_response(
-                response,
+    def _payload(self, answer: Answer, *, wanted: str) -> Mapping[str, Any] | BackendError:
+        if not answer.is_success:
+            return failures.of_answer(
+                answer,
                 base=self._door.place.base,
                 key=self._door.auth,
-                advice=self._advice(response.status_code),
+                advice=self._advice(answer.status),
             )
         try:
-            payload = json.loads(response.content)
+            payload = json.loads(answer.body)
         except (ValueError, RecursionError):
             payload = None
-        return payload if isinstance(payload, Mapping) else self._garbage(response, wanted=wanted)
+        return payload if isinstance(payload, Mapping) else self._garbage(answer, wanted=wanted)
 
-    def _garbage(self, response: httpx.Response, *, wanted: str) -> BackendError:
+    def _garbage(self, answer: Answer, *, wanted: str) -> BackendError:
         return failures.of_garbage(
-            response,
+            answer,
             base=self._door.place.base,
             key=self._door.auth,
             wanted=wanted,
@@ -203,23 +186,14 @@ class AnthropicBackend:
         return ""
 
     @cached_property
-    def _verify(self) -> ssl.SSLContext | bool:
-        # loading the certificates takes 0.1 s: once a backend, and not at all for plain http
-        return httpx.create_ssl_context() if self._door.place.is_encrypted else False
+    def _client(self) -> Client:
+        from harness_http.client import Client
 
-    def _make_client(self) -> httpx.AsyncClient:
-        return httpx.AsyncClient(
+        return Client(
+            self._door.place,
             auth=self._door.auth,
-            headers={
-                "Content-Type": "application/json",
-                "User-Agent": "tuning-harness",
-                **self._door.headers,
-            },
-            limits=httpx.Limits(max_connections=1, keepalive_expiry=KEEPALIVE_S),
-            timeout=httpx.Timeout(self._timeout_s, connect=CONNECT_TIMEOUT_S),
-            # a proxy from the environment is not on the way to this machine
-            trust_env=self.is_external,
-            verify=self._verify,
+            timeout_s=self._timeout_s,
+            headers=self._door.headers,
         )
 
 
@@ -231,18 +205,18 @@ class BatchingBackend(AnthropicBackend):
     async def submit_batch(self, requests: Mapping[str, Request]) -> str:
         """Hand in `requests` by name; return the id of the batch. Raises BackendError."""
         rows = [{"custom_id": name, "params": self._whole(r)} for name, r in requests.items()]
-        response, _ = await self._send("POST", f"{self._door.messages}/batches", {"requests": rows})
-        payload = self._payload(response, wanted="a batch")
+        answer = await self._send("POST", f"{self._door.messages}/batches", {"requests": rows})
+        payload = self._payload(answer, wanted="a batch")
         if isinstance(payload, BackendError):
             raise payload
         if not isinstance(payload.get("id"), str):
-            raise self._garbage(response, wanted="a batch")
+            raise self._garbage(answer, wanted="a batch")
         return str(payload["id"])
 
     async def collect_batch(self, batch_id: str) -> BatchState:
         """Return how the batch stands, with its replies once it has ended. Raises BackendError."""
-        response, _ = await self._send("GET", f"{self._door.messages}/batches/{batch_id}")
-        payload = self._payload(response, wanted="a batch")
+        answer = await self._send("GET", f"{self._door.messages}/batches/{batch_id}")
+        payload = self._payload(answer, wanted="a batch")
         if isinstance(payload, BackendError):
             raise payload
         counts = payload.get("request_counts")
@@ -255,14 +229,14 @@ class BatchingBackend(AnthropicBackend):
         # the key goes where the person said, whatever an answer says
         if urlsplit(url)[:2] != urlsplit(self._door.messages)[:2]:
             raise BackendError(f"batch {batch_id}: its results are at {url}: another server")
-        response, _ = await self._send("GET", url)
-        if not response.is_success:
-            failure = self._payload(response, wanted="results")
+        answer = await self._send("GET", url)
+        if not answer.is_success:
+            failure = self._payload(answer, wanted="results")
             assert isinstance(failure, BackendError)
             raise failure
         replies: dict[str, Reply] = {}
         errors: dict[str, BackendError] = {}
-        for line in filter(str.strip, response.text.split("\n")):
+        for line in filter(str.strip, answer.text.split("\n")):
             self._sort(line, replies=replies, errors=errors)
         return BatchState(is_done=True, total=total, done=done, replies=replies, errors=errors)
 

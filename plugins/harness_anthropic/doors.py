@@ -9,13 +9,12 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 from urllib.parse import quote
 
-import httpx
 from harness_http.addresses import Place, parse_place
 from harness_http.keys import hide, read_key
 
@@ -29,9 +28,9 @@ BEDROCK = "bedrock/"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Door:
-    """One model's way in. `auth` lets requests in (an httpx.Auth) and scrubs texts of what it lets
-    them in with; `ready` raises UsageError where it cannot; `body` is what every request's body
-    holds beside the request.
+    """One model's way in. `auth` lets requests in, and scrubs texts of what it lets them in with;
+    `ready` raises UsageError where it cannot; `body` is what every request's body holds beside the
+    request.
     """
 
     place: Place
@@ -107,10 +106,8 @@ def bedrock_door(
     )
 
 
-class Signature(httpx.Auth):
+class Signature:
     """Signs requests with AWS credentials, which no frame of ours holds while they are sent."""
-
-    requires_request_body = True
 
     def __init__(self, name: str, *, region: str) -> None:
         self._name = name
@@ -127,10 +124,11 @@ class Signature(httpx.Auth):
                 "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE."
             )
 
-    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        """Add the signature's headers."""
-        self._sign(request)
-        yield request
+    def headers(self, method: str, url: str, body: bytes) -> Mapping[str, str]:
+        """Return the signature's headers. Raises BackendError where there are no credentials."""
+        signed = self._signed(method, url, body)
+        names = ("Authorization", "X-Amz-Date", "X-Amz-Security-Token")
+        return {name: signed[name] for name in names if name in signed}
 
     def scrub(self, text: str) -> str:
         """Return `text` without the credentials."""
@@ -146,26 +144,21 @@ class Signature(httpx.Auth):
         except BotoCoreError as exc:  # a profile that does not exist, say
             raise UsageError(f"{self._name}: {exc}") from None
 
-    def _sign(self, request: httpx.Request) -> None:
+    def _signed(self, method: str, url: str, body: bytes) -> Any:
         from botocore.auth import SigV4Auth
         from botocore.awsrequest import AWSRequest
         from botocore.exceptions import BotoCoreError
 
         # host and content type alone: what a proxy may change on the way is not signed
         signed = AWSRequest(
-            method=request.method,
-            url=str(request.url),
-            data=request.content,
-            headers={"Content-Type": request.headers["Content-Type"]},
+            method=method, url=url, data=body, headers={"Content-Type": "application/json"}
         )
         try:
             frozen = self._credentials.get_frozen_credentials()
             SigV4Auth(frozen, "bedrock", self._region).add_auth(signed)
         except BotoCoreError as exc:  # credentials that ran out and cannot be had anew
             raise BackendError(f"{self._name}: no AWS credentials: {exc}") from None
-        for name in ("Authorization", "X-Amz-Date", "X-Amz-Security-Token"):
-            if name in signed.headers:
-                request.headers[name] = signed.headers[name]
+        return signed.headers
 
 
 def _session(name: str) -> Any:

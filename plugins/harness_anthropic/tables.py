@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import date
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
+
+from harness_http.tables import MILLION, read_prices, read_rows, to_record
 
 from harness import UsageError
 
@@ -17,9 +18,6 @@ MODELS = Path(__file__).with_name("models.toml")
 PRICES = Path(__file__).with_name("prices.toml")
 ABILITIES = frozenset({"schema", "tools", "stop", "images"})
 CHOICES = {"schema": ("native", "tool"), "sampling": ("free", "one", "own")}
-_MILLION = 1_000_000
-
-R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,24 +52,18 @@ class Price:
 def load_models(path: Path = MODELS) -> Sequence[Model]:
     """Return the entries of `models.toml` in order. Raises UsageError naming file and entry."""
     models = []
-    for place, row in _rows(path, "model"):
+    for place, row in read_rows(path, "model"):
         lists = {"patterns": tuple(row.get("patterns", ())), "honours": row.get("honours", ())}
         check_choices(lists | row, place)
         lists["honours"] = frozenset(lists["honours"])
-        models.append(_record(Model, {**row, **lists}, place))
+        models.append(to_record(Model, {**row, **lists}, place=place))
     return models
 
 
 @cache
 def load_prices(path: Path = PRICES) -> Mapping[tuple[str, str], Price]:
     """Return the prices by (host, model). Raises UsageError naming file and entry."""
-    table: dict[tuple[str, str], Price] = {}
-    for place, row in _rows(path, "price"):
-        price = _record(Price, row, place)
-        if (price.host, price.model) in table:
-            raise UsageError(f"{place} stands there twice")
-        table[price.host, price.model] = price
-    return table
+    return read_prices(Price, path)
 
 
 def check_choices(table: Mapping[str, Any], place: str) -> None:
@@ -120,7 +112,7 @@ def cost_usd(
         if count and each is None:
             return None
         dollars += count * (each or 0.0)
-    return share * dollars / _MILLION
+    return share * dollars / MILLION
 
 
 def _cached(usage: Mapping[str, Any]) -> tuple[int, int, int]:
@@ -134,21 +126,3 @@ def _cached(usage: Mapping[str, Any]) -> tuple[int, int, int]:
     kinds = usage.get("cache_creation")
     hour = count(kinds.get("ephemeral_1h_input_tokens")) if isinstance(kinds, Mapping) else 0
     return read, written - hour, hour
-
-
-def _rows(path: Path, name: str) -> list[tuple[str, dict[str, Any]]]:
-    try:
-        rows = tomllib.loads(path.read_text(encoding="utf-8")).get(name, [])
-    except (OSError, tomllib.TOMLDecodeError) as exc:
-        raise UsageError(f"{path}: {exc}") from exc
-    return [(f"{path}: {name} {number}", row) for number, row in enumerate(rows, start=1)]
-
-
-def _record(kind: type[R], row: Mapping[str, Any], place: str) -> R:
-    known = {f.name for f in fields(kind)}  # type: ignore[arg-type]
-    if set(row) - known:
-        raise UsageError(f"{place} has {sorted(set(row) - known)}; known are {sorted(known)}")
-    try:
-        return kind(**row)
-    except TypeError as exc:
-        raise UsageError(f"{place}: {exc}") from exc

@@ -17,25 +17,23 @@ from __future__ import annotations
 
 import json
 import os
-import ssl
-import time
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import httpx
 from harness_http import failures
 from harness_http.addresses import parse_place
-from harness_http.connections import Connections
+from harness_http.answers import Answer
 from harness_http.keys import Keys, read_key
 
 from harness import BackendConfig, BackendError, Reply, Request, UsageError
 from harness_apps.template import VALUES, fill, find, placeholders, steps_of
 
+if TYPE_CHECKING:
+    from harness_http.client import Client
+
 CONCURRENCY = 8
 TIMEOUT_S = 300.0
-CONNECT_TIMEOUT_S = 10.0
-KEEPALIVE_S = 4.0
 PATHS = (
     "reply", "error", "tool_calls", "finish_reason", "input_tokens", "output_tokens", "cost_usd",
     "model",
@@ -86,7 +84,6 @@ class HttpBackend:
         self._key = Keys(
             [read_key(str(v), header=str(h), prefix="") for h, v in self._variables.items()]
         )
-        self._connections = Connections(self._make_client)
 
     def __repr__(self) -> str:
         return f"<{self.name} at {self._place.base}>"
@@ -121,23 +118,15 @@ class HttpBackend:
         self.ready()
         self._refuse(request)
         body = json.dumps(fill(self._body, request)).encode()
-        try:
-            async with self._connections.client() as client:
-                start = time.perf_counter()
-                response = await client.request(self._method, self._place.base, content=body)
-        except httpx.HTTPError as exc:
-            # `from None`: frames below may hold a header, which --showlocals would print
-            raise failures.of_connection(
-                exc, base=self._place.base, key=self._key, timeout_s=self._timeout_s
-            ) from None
-        outcome = self._read(response, latency_s=time.perf_counter() - start)
+        outcome = self._read(await self._client.send(self._method, self._place.base, body))
         if isinstance(outcome, BackendError):
             raise outcome  # from here: the frames that read the answer may hold an echoed key
         return outcome
 
     def close(self) -> None:
         """Close what is open. A loop that is still running closes its own at its end."""
-        self._connections.close()
+        if "_client" in vars(self):
+            self._client.close()
 
     def _refuse(self, request: Request) -> None:
         """Raise BackendError where the body would drop a part of `request` in silence."""
@@ -162,15 +151,15 @@ class HttpBackend:
                 f'under [backends."{self.name}"], or ask without it.'
             )
 
-    def _read(self, response: httpx.Response, *, latency_s: float) -> Reply | BackendError:
+    def _read(self, came: Answer) -> Reply | BackendError:
         base = self._place.base
-        if not response.is_success:
-            return failures.of_response(response, base=base, key=self._key, advice=self._advice)
+        if not came.is_success:
+            return failures.of_answer(came, base=base, key=self._key, advice=self._advice)
         try:
-            answer = json.loads(response.content)
+            answer = json.loads(came.body)
         except (ValueError, RecursionError):
             hint = f"Is {base} the address that answers JSON, and does it want to be asked so?"
-            return failures.of_garbage(response, base=base, key=self._key, wanted="JSON", hint=hint)
+            return failures.of_garbage(came, base=base, key=self._key, wanted="JSON", hint=hint)
         error = self._at(answer, "error")
         if error:
             said = self._key.scrub(failures.trim(_text(error)))
@@ -188,7 +177,7 @@ class HttpBackend:
             input_tokens=_count(self._at(answer, "input_tokens")),
             output_tokens=_count(self._at(answer, "output_tokens")),
             cost_usd=_number(self._at(answer, "cost_usd")),
-            latency_s=latency_s,
+            latency_s=came.latency_s,
             model=model if isinstance(model, str) else None,
             tool_calls=tuple(calls) if isinstance(calls, list) else (),
         )
@@ -206,23 +195,14 @@ class HttpBackend:
         return f"Sent with it: {sent}." if sent else ""
 
     @cached_property
-    def _verify(self) -> ssl.SSLContext | bool:
-        return httpx.create_ssl_context() if self._place.is_encrypted else False
+    def _client(self) -> Client:
+        from harness_http.client import JSON, Client
 
-    def _make_client(self) -> httpx.AsyncClient:
-        return httpx.AsyncClient(
+        return Client(
+            self._place,
             auth=self._key,
-            headers={
-                "Content-Type": "application/json",
-                "Accept": "application/json",
-                "User-Agent": "tuning-harness",
-                **self._headers,
-            },
-            limits=httpx.Limits(max_connections=1, keepalive_expiry=KEEPALIVE_S),
-            timeout=httpx.Timeout(self._timeout_s, connect=CONNECT_TIMEOUT_S),
-            # a proxy from the environment is not on the way to this machine
-            trust_env=not self._place.is_private,
-            verify=self._verify,
+            timeout_s=self._timeout_s,
+            headers={"Accept": JSON, **self._headers},
         )
 
 

@@ -12,6 +12,7 @@ from harness import UsageError
 # names without a dot or with one of these endings are given out by a private network
 _PRIVATE_ENDINGS = (".localhost", ".local", ".internal", ".lan", ".home.arpa")
 _PLAIN_HOST = re.compile(r"[a-z0-9]([a-z0-9.-]*\.)?[a-z][a-z0-9-]*|127\.0\.0\.1|::1")
+_NUMBERS = re.compile(r"[0-9.]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,11 +72,13 @@ def parse_place(
 
 
 def _check_host(scheme: str, host: str, *, text: str) -> None:
-    import httpx  # a client's rules for hosts are long, and its import too
+    from yarl import URL  # a client's rules for hosts are long, and its import too
 
     try:
-        httpx.URL(scheme=scheme, host=host, path="/")
-    except httpx.InvalidURL as exc:
+        if _NUMBERS.fullmatch(host):
+            ipaddress.ip_address(host)
+        URL.build(scheme=scheme, host=host)
+    except ValueError as exc:
         raise UsageError(f"base URL {text!r}: {exc}") from exc
 
 

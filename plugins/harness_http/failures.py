@@ -15,9 +15,8 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-import httpx
-
 from harness import BackendError
+from harness_http.answers import Answer
 from harness_http.keys import Scrubs
 
 LONGEST = 300  # characters of a server's message
@@ -69,19 +68,17 @@ class Complaint:
     codes: frozenset[str] = frozenset()
 
 
-def of_response(
-    response: httpx.Response, *, base: str, key: Scrubs, advice: str = ""
-) -> BackendError:
+def of_answer(answer: Answer, *, base: str, key: Scrubs, advice: str = "") -> BackendError:
     """Return the error of an answer that is not 2xx."""
-    if not advice and response.is_redirect:
+    if not advice and answer.is_redirect:
         # followed, it would carry the key to another host
-        advice = f"It moved to {response.headers.get('location', '?')}: use that address."
+        advice = f"It moved to {answer.headers.get('location', '?')}: use that address."
     return of_complaint(
-        read_complaint(response),
-        status=response.status_code,
+        read_complaint(answer),
+        status=answer.status,
         base=base,
         key=key,
-        retry_after_s=retry_after_s(response.headers, now=datetime.now(UTC)),
+        retry_after_s=retry_after_s(answer.headers, now=datetime.now(UTC)),
         advice=advice,
     )
 
@@ -116,46 +113,55 @@ def of_complaint(
 
 
 def of_connection(
-    exc: httpx.HTTPError, *, base: str, key: Scrubs, timeout_s: float, check: str = ""
+    exc: Exception, *, base: str, key: Scrubs, timeout_s: float, check: str = ""
 ) -> BackendError:
-    """Return the error of a request that got no answer. `check` says how to find out more."""
-    reason = key.scrub(str(exc)) or type(exc).__name__
-    if isinstance(exc, httpx.ConnectTimeout):
+    """Return the error of a request that got no answer: aiohttp's, or the system's below it.
+
+    `check` says how to find out more.
+    """
+    import aiohttp
+
+    reason = key.scrub(trim(str(exc))) or type(exc).__name__
+    if isinstance(exc, aiohttp.ConnectionTimeoutError):
         text = f"cannot connect to {base}: no answer. Is the server up? {check}"
-    elif isinstance(exc, httpx.ReadTimeout):
+    elif isinstance(exc, aiohttp.SocketTimeoutError):
         # it took the request and gave no answer: that is its answer, as with the engine's clock
         return BackendError(f"no answer from {base} within {timeout_s:g} s", is_systemic=True)
-    elif isinstance(exc, httpx.TimeoutException):
-        text = f"the request to {base} could not be sent within {timeout_s:g} s"
     elif "CERTIFICATE_VERIFY_FAILED" in reason:
         text = f"{base}: its certificate is not trusted ({reason}). Set SSL_CERT_FILE."
         return BackendError(text)
-    elif isinstance(exc, httpx.ConnectError):
-        text = f"cannot connect to {base}: {reason}. Is the server running? {check}"
+    elif isinstance(exc, aiohttp.ClientProxyConnectionError):
+        text = f"cannot connect to the proxy before {base}: {reason}. HTTPS_PROXY names it."
+    elif isinstance(exc, aiohttp.ClientConnectorError):
+        why = key.scrub(str(exc.os_error))
+        text = f"cannot connect to {base}: {why}. Is the server running? {check}"
+    elif isinstance(exc, aiohttp.ClientHttpProxyError):
+        text = f"the proxy before {base} answered HTTP {exc.status} {key.scrub(exc.message)}"
+        return BackendError(text, is_retryable=exc.status in _PASSING or exc.status >= 500)
+    elif isinstance(exc, ValueError):  # a header that cannot be sent: another try is as bad
+        return BackendError(f"the request to {base} cannot be sent: {reason}")
     else:
         text = f"the connection to {base} was lost: {reason}"
     return BackendError(text.rstrip(), is_retryable=True)
 
 
-def of_garbage(
-    response: httpx.Response, *, base: str, key: Scrubs, wanted: str, hint: str
-) -> BackendError:
+def of_garbage(answer: Answer, *, base: str, key: Scrubs, wanted: str, hint: str) -> BackendError:
     """Return the error of a 2xx answer that is not `wanted`."""
-    kind = response.headers.get("content-type", "no content type")
-    first = key.scrub(trim(response.text, FIRST))
-    text = f"{base} answered HTTP {response.status_code} with {kind}, not {wanted}"
+    kind = answer.headers.get("content-type", "no content type")
+    first = key.scrub(trim(answer.text, FIRST))
+    text = f"{base} answered HTTP {answer.status} with {kind}, not {wanted}"
     if "json" in kind:  # announced well and cut short: a lost connection, which may pass
         return BackendError(f"{text}: {first!r}", is_retryable=True)
     return BackendError(f"{text}: {first!r}. {hint}")
 
 
-def read_complaint(response: httpx.Response) -> Complaint:
+def read_complaint(answer: Answer) -> Complaint:
     """Return what the server said, from any of the shapes in use."""
     try:
-        payload = json.loads(response.content)
+        payload = json.loads(answer.body)
     except (ValueError, RecursionError):
-        kind = response.headers.get("content-type", "no content type")
-        return Complaint(message=f"({kind}) {trim(response.text, FIRST)}")
+        kind = answer.headers.get("content-type", "no content type")
+        return Complaint(message=f"({kind}) {trim(answer.text, FIRST)}")
     return complaint_of(payload)
 
 

@@ -6,14 +6,11 @@ import base64
 import json
 import os
 import re
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 from urllib.parse import quote, quote_plus
 
 from harness import UsageError
-
-if TYPE_CHECKING:
-    import httpx
 
 HIDDEN = "[key hidden]"
 _SHOWN = 8  # servers that echo a key often leave so many of its first characters
@@ -28,9 +25,9 @@ class Scrubs(Protocol):
 
 
 class Key:
-    """The key in the environment variable `name`; it puts itself into a request's header.
+    """The key in the environment variable `name`; it gives the header that holds it.
 
-    httpx takes it as `auth`, so that no frame or client of ours ever holds it in a variable.
+    What asks for the header passes it straight on: no frame of ours holds it in a variable.
     """
 
     def __init__(self, value: str, *, name: str, header: str, prefix: str) -> None:
@@ -44,15 +41,9 @@ class Key:
     def __repr__(self) -> str:
         return f"<Key from {self.name}: {'set' if self.is_set else 'not set'}>"
 
-    def __call__(self, request: httpx.Request) -> httpx.Request:
-        """Add the header, where there is a key."""
-        self.put_into(request)
-        return request
-
-    def put_into(self, request: httpx.Request) -> None:
-        """Add the header, where there is a key."""
-        if self.is_set:
-            request.headers[self._header] = self._send()
+    def headers(self, method: str, url: str, body: bytes) -> Mapping[str, str]:
+        """Return the header, where there is a key. It is the same for every request."""
+        return {self._header: self._send()} if self.is_set else {}
 
     def scrub(self, text: str) -> str:
         """Return `text` without the key, its first characters, or its usual encodings."""
@@ -68,11 +59,9 @@ class Keys:
     def __repr__(self) -> str:
         return f"<Keys: {', '.join(map(repr, self._keys)) or 'none'}>"
 
-    def __call__(self, request: httpx.Request) -> httpx.Request:
-        """Add every header."""
-        for key in self._keys:
-            key.put_into(request)
-        return request
+    def headers(self, method: str, url: str, body: bytes) -> Mapping[str, str]:
+        """Return every header."""
+        return {k: v for key in self._keys for k, v in key.headers(method, url, body).items()}
 
     def scrub(self, text: str) -> str:
         """Return `text` without any of the keys."""

@@ -25,12 +25,15 @@ def make_backend(config: BackendConfig) -> OpenAIBackend:
     """Return the backend of `config`. Raises UsageError for a bad address or option."""
     from harness_openai.backend import OpenAIBackend
 
-    backend = OpenAIBackend(config)
-    if not backend.preset.batch:
-        return backend
-    from harness_openai.batches import BatchingBackend
+    preset = OpenAIBackend(config).preset
+    # batches and token ids are methods that an engine looks for: only where the server has them
+    if preset.batch:
+        from harness_openai.batches import BatchingBackend
 
-    return BatchingBackend(config)  # only here are there batch methods that an engine could find
+        return BatchingBackend(config)
+    from harness_openai.tokens import make_showing
+
+    return make_showing(config, tokens=preset.tokens)
 
 
 @hookimpl

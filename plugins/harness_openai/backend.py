@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from harness_http.keys import Key, read_key
+
 from harness import BackendConfig, Reply, Request, UsageError
-from harness_openai.keys import Key, read_key
 from harness_openai.presets import OPENAI, Preset, choose_preset, parse_address
 from harness_openai.prices import FILE as PRICES, load_prices
 
@@ -39,10 +40,13 @@ class OpenAIBackend:
     def __init__(self, config: BackendConfig) -> None:
         if not config.model.strip():
             raise UsageError("openai: needs a model, as in openai:gpt-4.1-mini")
-        if config.artifact is not None:
+        named = (config.base_url or os.environ.get("OPENAI_BASE_URL", "")).strip()
+        if config.artifact is not None and config.artifact.is_dir() and not named:
+            # The artifact says what the server's model of that name is. Its files were never
+            # given to OpenAI: without an address it would be a claim about another model.
             raise UsageError(
                 f"openai:{config.model} cannot load the artifact {config.artifact.name}: a server "
-                "loads its own. Serve it, and name it as the model."
+                "loads its own. Serve it under that name, and say where: --base-url URL."
             )
         options = dict(config.options)
         if set(options) - _OPTIONS:
@@ -51,9 +55,7 @@ class OpenAIBackend:
                 f"Known: {sorted(_OPTIONS)}."
             )
         self.model = config.model
-        self.address = parse_address(
-            config.base_url or os.environ.get("OPENAI_BASE_URL", "").strip() or OPENAI
-        )
+        self.address = parse_address(named or OPENAI)
         self.preset = _with_options(
             choose_preset(self.address, name=options.get("preset")), options
         )

@@ -14,12 +14,12 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import httpx
+from harness_http.answers import Answer
 
 from harness import BackendConfig, BackendError, BatchState, Decoding, Reply, Request
 from harness_openai import failures, wire
-from harness_openai.backend import OpenAIBackend
 from harness_openai.streaming import read_event
+from harness_openai.tokens import CountingBackend
 
 BATCH_SIZE = 10_000  # of the 50,000 that OpenAI takes: what is lost with a batch is asked anew
 MOST_BYTES = 200_000_000  # of one file, at both
@@ -29,7 +29,7 @@ UNDER_WAY = {"validating", "in_progress", "finalizing", "cancelling"}
 _READING = {"pending", "running", "uploading"}  # Azure checks a file before a batch may use it
 
 
-class BatchingBackend(OpenAIBackend):
+class BatchingBackend(CountingBackend):
     """An `openai:` backend whose server has a batch API."""
 
     def __init__(self, config: BackendConfig) -> None:
@@ -60,7 +60,7 @@ class BatchingBackend(OpenAIBackend):
             )
         file_id = await self._upload(data)
         body = {"input_file_id": file_id, "endpoint": endpoint, "completion_window": "24h"}
-        batch = await self._asked("POST", "/batches", content=json.dumps(body).encode())
+        batch = await self._asked("POST", "/batches", json.dumps(body).encode())
         return _text_in(batch, "id", self.address.base)
 
     async def collect_batch(self, batch_id: str) -> BatchState:
@@ -157,14 +157,8 @@ class BatchingBackend(OpenAIBackend):
         return found or BackendError(f"{self.address.base}: no chat completion in a batch's line")
 
     async def _upload(self, data: bytes) -> str:
-        boundary = hashlib.sha256(data).hexdigest()
-        uploaded = await self._asked(
-            "POST",
-            "/files",
-            data={"purpose": "batch"},
-            files={"file": ("harness.jsonl", data, "application/jsonl")},
-            headers={"Content-Type": f"multipart/form-data; boundary={boundary}"},
-        )
+        form, content_type = _form(data)
+        uploaded = await self._asked("POST", "/files", form, content_type=content_type)
         file_id = _text_in(uploaded, "id", self.address.base)
         for _ in range(LOOKS):
             if uploaded.get("status") not in _READING:
@@ -174,33 +168,44 @@ class BatchingBackend(OpenAIBackend):
         raise BackendError(f"{self.address.base} still reads the file {file_id}", is_retryable=True)
 
     async def _file(self, file_id: object) -> bytes:
-        outcome = await self._sent("GET", f"/files/{file_id}/content")
-        if isinstance(outcome, BackendError):
-            raise outcome
-        return outcome.content
+        return (await self._sent("GET", f"/files/{file_id}/content")).body
 
-    async def _asked(self, method: str, path: str, **sent: Any) -> Mapping[str, Any]:
-        outcome = await self._sent(method, path, **sent)
-        if isinstance(outcome, BackendError):
-            raise outcome
-        answer = read_event(outcome.content)
-        if answer is None:
-            raise failures.of_garbage(outcome, address=self.address, key=self._key)
+    async def _asked(
+        self, method: str, path: str, body: bytes = b"", *, content_type: str | None = None
+    ) -> Mapping[str, Any]:
+        answer = await self._sent(method, path, body, content_type=content_type)
+        found = read_event(answer.body)
+        if found is None:
+            raise failures.of_garbage(answer, address=self.address, key=self._key)
+        return found
+
+    async def _sent(
+        self, method: str, path: str, body: bytes = b"", *, content_type: str | None = None
+    ) -> Answer:
+        url = self.address.at(path)
+        answer = await self._exchange.client.send(method, url, body, content_type=content_type)
+        if not answer.is_success:
+            raise failures.of_status(answer, address=self.address, key=self._key)
         return answer
-
-    async def _sent(self, method: str, path: str, **sent: Any) -> httpx.Response | BackendError:
-        try:
-            async with self._exchange.connections.client() as client:
-                response = await client.request(method, self.address.at(path), **sent)
-        except httpx.HTTPError as exc:
-            return self._exchange.lost(exc)
-        if not response.is_success:
-            return failures.of_status(response, address=self.address, key=self._key)
-        return response
 
 
 _ENDPOINT = "/v1/chat/completions"
 _ANY = Decoding()  # what was asked is not known any more, and a batch's server obeys it itself
+
+
+def _form(data: bytes) -> tuple[bytes, str]:
+    """The form of a file for batches, and its content type.
+
+    Source: RFC 7578; the boundary, a digest of the file, stands nowhere in it.
+    """
+    boundary = hashlib.sha256(data).hexdigest()
+    fields = (
+        f'--{boundary}\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nbatch\r\n'
+        f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="harness.jsonl"'
+        "\r\nContent-Type: application/jsonl\r\n\r\n"
+    )
+    form = b"".join((fields.encode(), data, f"\r\n--{boundary}--\r\n".encode()))
+    return form, f"multipart/form-data; boundary={boundary}"
 
 
 def _lines(data: bytes) -> Iterator[Mapping[str, Any]]:

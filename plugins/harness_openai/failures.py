@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import httpx
 from harness_http import failures
+from harness_http.answers import Answer
 from harness_http.failures import Complaint, complaint_of, read_complaint, retry_after_s
 from harness_http.keys import Key
 
@@ -22,7 +22,6 @@ __all__ = [
     "error_inside",
     "of_break",
     "of_complaint",
-    "of_connection",
     "of_garbage",
     "of_status",
     "read_complaint",
@@ -30,10 +29,10 @@ __all__ = [
 ]
 
 
-def of_status(response: httpx.Response, *, address: Address, key: Key) -> BackendError:
+def of_status(answer: Answer, *, address: Address, key: Key) -> BackendError:
     """Return the error of an answer that is not 2xx."""
-    advice = _advice(response, address=address, key=key)
-    return failures.of_response(response, base=address.base, key=key, advice=advice)
+    advice = _advice(answer, address=address, key=key)
+    return failures.of_answer(answer, base=address.base, key=key, advice=advice)
 
 
 def of_complaint(
@@ -56,19 +55,11 @@ def of_complaint(
     )
 
 
-def of_connection(
-    exc: httpx.HTTPError, *, address: Address, key: Key, timeout_s: float
-) -> BackendError:
-    """Return the error of a request that got no answer."""
-    check = f"Check: curl {address.at('/models')}"
-    return failures.of_connection(exc, base=address.base, key=key, timeout_s=timeout_s, check=check)
-
-
-def of_garbage(response: httpx.Response, *, address: Address, key: Key) -> BackendError:
+def of_garbage(answer: Answer, *, address: Address, key: Key) -> BackendError:
     """Return the error of a 2xx answer that is not the JSON it should be."""
     hint = "Is the base URL right? It usually ends in /v1."
     return failures.of_garbage(
-        response, base=address.base, key=key, wanted="a chat completion", hint=hint
+        answer, base=address.base, key=key, wanted="a chat completion", hint=hint
     )
 
 
@@ -95,8 +86,8 @@ def of_break(reason: str, *, characters: int, address: Address, key: Key) -> Bac
     return BackendError(key.scrub(text), is_retryable=True)
 
 
-def _advice(response: httpx.Response, *, address: Address, key: Key) -> str:
-    status = response.status_code
+def _advice(answer: Answer, *, address: Address, key: Key) -> str:
+    status = answer.status
     if status in (401, 403):
         state = "is set, and was refused" if key.is_set else "is not set"
         return f"The key's variable {key.name} {state}."
@@ -105,6 +96,6 @@ def _advice(response: httpx.Response, *, address: Address, key: Key) -> str:
             "Is the model's name right, and the base URL? It usually ends in /v1. "
             f"Check: curl {address.at('/models')}"
         )
-    if response.is_redirect:
-        return f"It moved to {response.headers.get('location', '?')}: use that as base URL."
+    if answer.is_redirect:
+        return f"It moved to {answer.headers.get('location', '?')}: use that as base URL."
     return ""

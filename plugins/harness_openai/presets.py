@@ -22,6 +22,7 @@ from harness import UsageError
 
 FILE = Path(__file__).with_name("presets.toml")
 OPENAI = "https://api.openai.com/v1"
+KNOWN_TOKENS = frozenset({"", "llama.cpp", "vllm"})
 KNOWN_ABILITIES = frozenset({"schema", "seed", "tools", "stop", "logprobs", "images"})
 _CHAT = "/chat/completions"
 _DEPLOYMENT = re.compile(r"/deployments/[^/]+$")
@@ -65,6 +66,7 @@ class Preset:
     min_top_logprobs: int = 0
     batch: bool = False
     batch_price: float = 1.0
+    tokens: str = ""
     checked: str = ""
 
 
@@ -110,6 +112,10 @@ def _preset(name: str, table: object, path: Path) -> Preset:
         raise UsageError(
             f"{path}: [{name}] honours {sorted(honours - KNOWN_ABILITIES)}; "
             f"known are {sorted(KNOWN_ABILITIES)}"
+        )
+    if table.get("tokens", "") not in KNOWN_TOKENS:
+        raise UsageError(
+            f"{path}: [{name}] tokens = {table['tokens']!r}; known are {sorted(KNOWN_TOKENS)}"
         )
     lists = {k: tuple(v) for k, v in table.items() if k in ("hosts", "ports")}
     return Preset(**{**table, **lists, "honours": honours, "name": name})

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import date
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from harness import UsageError
+from harness_http.tables import MILLION, read_prices
 
 FILE = Path(__file__).with_name("prices.toml")
-_MILLION = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,24 +31,7 @@ class Price:
 @cache
 def load_prices(path: Path = FILE) -> Mapping[tuple[str, str], Price]:
     """Return the prices by (host, model). Raises UsageError naming file and entry."""
-    known = {f.name for f in fields(Price)}
-    try:
-        rows = tomllib.loads(path.read_text(encoding="utf-8")).get("price", [])
-    except (OSError, tomllib.TOMLDecodeError) as exc:
-        raise UsageError(f"{path}: {exc}") from exc
-    table = {}
-    for number, row in enumerate(rows, start=1):
-        place = f"{path}: price {number} ({row.get('model', 'no model')})"
-        if set(row) - known:
-            raise UsageError(f"{place} has {sorted(set(row) - known)}; known are {sorted(known)}")
-        try:
-            price = Price(**row)
-        except TypeError as exc:
-            raise UsageError(f"{place}: {exc}") from exc
-        if (price.host, price.model) in table:
-            raise UsageError(f"{place} stands there twice")
-        table[price.host, price.model] = price
-    return table
+    return read_prices(Price, path)
 
 
 def cost_usd(price: Price | None, usage: Mapping[str, Any]) -> float | None:
@@ -66,4 +47,4 @@ def cost_usd(price: Price | None, usage: Mapping[str, Any]) -> float | None:
     if cached and price.cached_input is None:
         return None
     dollars = (sent - cached) * price.input + written * price.output
-    return (dollars + cached * (price.cached_input or 0.0)) / _MILLION
+    return (dollars + cached * (price.cached_input or 0.0)) / MILLION

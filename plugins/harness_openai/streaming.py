@@ -19,7 +19,7 @@ END = "[DONE]"
 async def events(pieces: AsyncIterator[bytes]) -> AsyncIterator[str]:
     """Yield the data of each server-sent event.
 
-    Bytes are split here, because httpx's lines end at U+2028 too, which JSON may hold as it is.
+    Bytes are split here: a text's own lines end at U+2028 too, which JSON may hold as it is.
     Source: https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream
     """
     rest, data = b"", list[str]()
@@ -42,9 +42,13 @@ async def events(pieces: AsyncIterator[bytes]) -> AsyncIterator[str]:
 
 @dataclass(slots=True, kw_only=True)
 class Joined:
-    """What has come of an answer. `is_whole` is true once the server said that it was all."""
+    """What has come of an answer. `is_whole` is true once the server said that it was all;
+    `first_s` is when the model first wrote something, `last_s` when the last chunk came.
+    """
 
     is_whole: bool = False
+    first_s: float | None = None
+    last_s: float = 0.0
     _texts: list[str] = field(default_factory=list)
     _refusals: list[str] = field(default_factory=list)
     _calls: list[dict[str, Any]] = field(default_factory=list)
@@ -53,8 +57,14 @@ class Joined:
     _finish: str | None = None
     _usage: Any = None
 
-    def add(self, chunk: Mapping[str, Any]) -> bool:
-        """Take one chunk in. Return whether the model wrote something in it."""
+    def add(self, chunk: Mapping[str, Any], *, since_s: float) -> None:
+        """Take in one chunk, which came so long after the request."""
+        self.last_s = since_s
+        if self._add(chunk) and self.first_s is None:
+            self.first_s = since_s
+
+    def _add(self, chunk: Mapping[str, Any]) -> bool:
+        """Whether the model wrote something in it."""
         self._model = self._model or chunk.get("model")
         self._usage = chunk.get("usage") or self._usage
         choices = chunk.get("choices")

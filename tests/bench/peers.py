@@ -35,6 +35,13 @@ def peers(root: Path, url: str, total: int, venvs: Path) -> Iterator[Subject]:
         if name == "pydantic-evals":
             for client in ("openai", "aiohttp"):
                 yield Subject(f"{name}, {client} client", [*script, client], own, QUIET)
+        elif name == "deepeval":
+            shutil.copy(HERE / "peer_scripts" / "deepeval_test.py", own / "test_words.py")
+            test = [str(python.parent / "deepeval"), "test", "run", "test_words.py"]
+            quiet = {"DEEPEVAL_TELEMETRY_OPT_OUT": "YES", "DEEPEVAL_DISABLE_PROGRESS_BAR": "1"}
+            env = QUIET | quiet | {"BENCH_N": n, "BENCH_URL": url}
+            yield Subject("deepeval test run", [*test, "--display", "failing"], own, env)
+            yield Subject("deepeval evaluate()", script, own, QUIET)
         elif name == "pytest-evals":
             shutil.copy(HERE / "peer_scripts" / "plain_pytest.py", own / "test_plain.py")
             test = [str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_plain.py"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import sys
 import threading
 import time
@@ -59,8 +60,8 @@ def completion(text: str | None = "hello", **message: Any) -> dict[str, Any]:
 
 
 @contextmanager
-def loopback() -> Iterator[Loopback]:
-    """Serve on a free port of 127.0.0.1 until the block ends."""
+def loopback(*, tls: ssl.SSLContext | None = None) -> Iterator[Loopback]:
+    """Serve on a free port of 127.0.0.1 until the block ends, by https where `tls` is given."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -119,8 +120,10 @@ def loopback() -> Iterator[Loopback]:
                 super().handle_error(request, client_address)
 
     server = Server(("127.0.0.1", 0), Handler)
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     served = Loopback(
-        base_url=f"http://127.0.0.1:{server.server_port}/v1",
+        base_url=f"http{'s' if tls else ''}://127.0.0.1:{server.server_port}/v1",
         answer=lambda _: Answer(body=completion()),
     )
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})

@@ -337,7 +337,7 @@ def test_it_owns_its_scheme_without_loading_a_library() -> None:
     assert {"http", "python"} <= set(table)
     code = (
         "import sys, harness_anthropic, harness_apps\n"
-        "loaded = {'httpx', 'botocore'} & set(sys.modules)\n"
+        "loaded = {'aiohttp', 'botocore'} & set(sys.modules)\n"
         "assert not loaded, loaded"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -16,9 +16,9 @@ from typing import Any
 from urllib.parse import quote, quote_plus
 
 import pytest
+from harness_http.keys import HIDDEN, Key, read_key
 from harness_openai.backend import OpenAIBackend
 from harness_openai.failures import retry_after_s
-from harness_openai.keys import HIDDEN, Key, read_key
 from harness_openai.presets import load_presets
 
 from harness import BackendConfig, BackendError, Message, Request, UsageError
@@ -311,7 +311,9 @@ def shown(exc: BaseException) -> str:
 
 
 @pytest.mark.parametrize("kind", ["openai", "azure"])
-@pytest.mark.parametrize("way", ["refused", "moved", "echoed", "echoed in JSON", "hung up"])
+@pytest.mark.parametrize(
+    "way", ["refused", "moved", "echoed", "echoed in JSON", "cut off", "hung up"]
+)
 def test_the_key_shows_in_no_error_repr_traceback_or_log(
     server: Loopback,
     monkeypatch: pytest.MonkeyPatch,
@@ -332,6 +334,10 @@ def test_the_key_shows_in_no_error_repr_traceback_or_log(
         server.answer = lambda _: Answer(body=echo.encode(), headers={"Content-Type": "text/html"})
     elif way == "echoed in JSON":
         server.answer = lambda _: Answer(body=error(echo, code=400))
+    elif way == "cut off":
+        server.answer = lambda _: Answer(
+            headers={"X-Echo": echo}, pieces=[echo.encode()], is_cut=True
+        )
     options = {}
     if way == "hung up":
         server.answer = lambda _: (time.sleep(0.5), Answer(body=completion()))[1]
@@ -343,11 +349,9 @@ def test_the_key_shows_in_no_error_repr_traceback_or_log(
         asyncio.run(asked.answer(REQUEST))
     assert any(SENTINEL in value for value in server.seen[0].headers.values())
 
-    logged = "\n".join(f"{r.getMessage()} {r.args}" for r in caplog.records)
     told = [str(caught.value), repr(caught.value), repr(asked), repr(vars(asked))]
     told += [repr(asked.identity), repr(vars(asked._key)), shown(caught.value)]
-    if way != "moved":  # httpcore's own debug log shows what headers a server answers with
-        told.append(logged)
+    told += [f"{r.getMessage()} {r.args}" for r in caplog.records]
     for form in forms(SENTINEL):
         for text in told:
             assert form not in text, text

