@@ -15,6 +15,18 @@ FEWEST_JUDGES = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Learning:
+    """The cases that a reflection model may see, and those that judge and are shown to nobody (in a
+    seeded order). `shows_references` where the shown are train's.
+    """
+
+    shown: tuple[Case, ...]
+    judges: tuple[Case, ...]
+    shows_references: bool
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """`feedback` are the cases that the reflection model sees, `judges` those that prompts are
     judged by, and that nobody is shown. `shows_references` where the feedback is train's.
@@ -33,27 +45,21 @@ class Plan:
 
 def plan(job: OptimiseJob) -> Plan:
     """Return the plan of `job`. Raises UsageError where cases or calls are too few."""
-    notes = []
-    feedback, dev = job.train, drawn(job.dev, seed=job.seed)
-    is_train = len(feedback) >= MINIBATCH
-    if not is_train:
-        # by cluster, so that no judge is a sibling of a case that was shown
-        clusters = list(dict.fromkeys(c.cluster or c.id for c in dev))
-        shown = set(clusters[: len(clusters) // 2])
-        feedback = tuple(c for c in dev if (c.cluster or c.id) in shown)
-        dev = [c for c in dev if (c.cluster or c.id) not in shown]
-        notes.append(
-            f"fewer than {MINIBATCH} train cases, so that the reflection model saw "
-            f"{len(feedback)} dev cases: this prompt's score on dev flatters it"
-        )
-    judges = tuple(dev[: max(FEWEST_JUDGES, job.max_calls // JUDGES_SHARE)])
+    known = learning(job)
+    feedback = known.shown
+    judges = known.judges[: max(FEWEST_JUDGES, job.max_calls // JUDGES_SHARE)]
     if len(feedback) < MINIBATCH or len(judges) < FEWEST_JUDGES:
         raise UsageError(
             f"gepa needs {MINIBATCH} cases to learn from (train, else half of dev) and "
             f"{FEWEST_JUDGES} of dev to judge by; this task gives {len(feedback)} and "
             f"{len(judges)}. Add cases."
         )
-    found = Plan(feedback=feedback, judges=judges, shows_references=is_train, notes=tuple(notes))
+    found = Plan(
+        feedback=feedback,
+        judges=judges,
+        shows_references=known.shows_references,
+        notes=known.notes,
+    )
     needed = len(judges) + found.dearest_step
     if job.max_calls < needed:
         raise UsageError(
@@ -61,6 +67,23 @@ def plan(job: OptimiseJob) -> Plan:
             f"({len(judges)} cases judge the seed and each rewrite). 150 is a usual budget."
         )
     return found
+
+
+def learning(job: OptimiseJob) -> Learning:
+    """Return who is learned from and who judges: train and dev, else a half of dev each."""
+    dev = drawn(job.dev, seed=job.seed)
+    if len(job.train) >= MINIBATCH:
+        return Learning(shown=job.train, judges=tuple(dev), shows_references=True)
+    # by cluster, so that no judge is a sibling of a case that was shown
+    clusters = list(dict.fromkeys(c.cluster or c.id for c in dev))
+    half = set(clusters[: len(clusters) // 2])
+    shown = tuple(c for c in dev if (c.cluster or c.id) in half)
+    note = (
+        f"fewer than {MINIBATCH} train cases, so that the reflection model saw {len(shown)} dev "
+        "cases: this prompt's score on dev flatters it"
+    )
+    judges = tuple(c for c in dev if (c.cluster or c.id) not in half)
+    return Learning(shown=shown, judges=judges, shows_references=False, notes=(note,))
 
 
 def drawn(cases: Sequence[Case], *, seed: int) -> list[Case]:
