@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness_transformers.encoding import IGNORED, encode_row
-from harness_transformers.models import find_model, load_tokenizer
 
 from harness import BackendError, PreparedRow, TuneJob, UsageError
+from harness_trl.base import device_of, tokenizer_of
 from harness_trl.recipe import read_recipe
 
 
@@ -21,7 +21,8 @@ def prepare_rows(job: TuneJob) -> tuple[PreparedRow, ...]:
     Raises what `check_rows` raises.
     """
     recipe = read_recipe(job)
-    tokenizer = load_tokenizer(find_model(job.base, cache_dir=job.cache_dir))
+    device_of(recipe)  # a GPU that is not there is told before anything else
+    tokenizer = tokenizer_of(job, recipe)
     rows = tuple(encode_row(tokenizer, row) for row in job.rows)
     check_rows(rows, max_length=recipe.max_length)
     return rows
@@ -40,22 +41,26 @@ def check_rows(rows: Sequence[PreparedRow], *, max_length: int) -> None:
         )
     masked = [r.case_id for r in rows if not supervised_tokens(r)]
     if masked:
-        raise BackendError(
+        empty = BackendError(
             f"{len(masked)} of {len(rows)} rows have no supervised token, so there is nothing to "
             f"learn from: {', '.join(masked[:5])}. Is the completion empty, or the template wrong?"
         )
+        empty.case_ids = tuple(masked)
+        raise empty
     longer = [r for r in rows if len(r.input_ids) > max_length]
     if not longer:
         return
     longest = max(longer, key=lambda r: len(r.input_ids))
     named = ", ".join(r.case_id for r in longer[:5])
-    raise UsageError(
+    too_long = UsageError(
         f"{len(longer)} of {len(rows)} training rows are longer than max_length = {max_length} "
         f"tokens; the longest is {longest.case_id} with {len(longest.input_ids)}. Rows are not "
         "cut, for a cut reply never ends. Set "
         f"max_length = {len(longest.input_ids)} in the recipe, train with a shorter prompt, or "
         f"take out: {named}{' ...' if len(longer) > 5 else ''}."
     )
+    too_long.case_ids = tuple(r.case_id for r in longer)
+    raise too_long
 
 
 def supervised_tokens(row: PreparedRow) -> int:

@@ -2,35 +2,71 @@
 
 What makes it fast on a CPU: batches of rows of like length; no attention mask (a row's padding
 stands behind all that attends); the output layer only where a token is learnt; computing in
-bfloat16 where the hardware can, while the optimiser keeps the adapter in float32; no metrics.
+bfloat16 where the hardware can, while the optimiser keeps what it trains in float32; no metrics.
 """
 
 from __future__ import annotations
 
 import contextlib
-import math
 import random
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from harness_transformers.encoding import IGNORED
 
-from harness import BackendError, PreparedRow, TrainProgress, TrainResult, TuneJob
-from harness_trl.adapter import explained, lora_model, save_artifact
-from harness_trl.recipe import Recipe, read_recipe, warmup_of
-from harness_trl.rows import check_rows, prepare_rows
+from harness import BackendError, PreparedRow, TrainProgress, TrainResult, TuneEstimate, TuneJob
+from harness_trl.estimating import estimate_sft, note_time
+from harness_trl.failures import explained
+from harness_trl.guests import kept_randomness, quiet_libraries
+from harness_trl.journal import Journal
+from harness_trl.recipe import Recipe, batching_of, read_recipe, refuse_devices, warmup_of
+from harness_trl.rows import check_rows, prepare_rows, supervised_tokens
+from harness_trl.saving import save_artifact, write_artifact
+from harness_trl.states import (
+    State,
+    identity_of,
+    pack_optimizer,
+    pack_random,
+    read_state,
+    unpack_optimizer,
+    unpack_random,
+    write_state,
+)
+from harness_trl.trainable import trainable_model
 
 POOL = 8
 """Batches whose rows are sorted by length together: more wastes less padding, and mixes less."""
 
 
 class TorchLora:
-    """LoRA by plain torch. The same job and seed give the same adapter, bit for bit."""
+    """LoRA, DoRA, QLoRA or all weights by plain torch. The same job and seed give equal bytes."""
+
+    def steps(self, job: TuneJob, rows: Sequence[PreparedRow]) -> int:
+        """Return how many steps the training will have."""
+        recipe = read_recipe(job)
+        return batching_of(recipe).steps(len(rows), epochs=recipe.epochs)
 
     def prepare(self, job: TuneJob) -> Sequence[PreparedRow]:
         """Return the rows as token ids and labels."""
         return prepare_rows(job)
+
+    def estimate(self, job: TuneJob, rows: Sequence[PreparedRow]) -> TuneEstimate:
+        """Return steps, memory and time, the last from two steps of the real model."""
+        recipe = read_recipe(job)
+
+        def two_steps(some: Sequence[PreparedRow]) -> float:
+            ends: list[float] = []
+            with explained(recipe), kept_randomness(), quiet_libraries():
+                loop = Loop(
+                    trainable_model(job, recipe),
+                    some,
+                    recipe=recipe,
+                    batches=[range(len(some))] * 2,
+                )
+                loop.run(lambda *_: note_time(ends))
+            return ends[1] - ends[0]
+
+        return estimate_sft(job, recipe, rows, two_steps=two_steps, lean=True)
 
     def train(
         self,
@@ -39,99 +75,177 @@ class TorchLora:
         *,
         report: Callable[[TrainProgress], None],
     ) -> TrainResult:
-        """Train an adapter on `rows`, reporting every step, and write it when it is done."""
+        """Train on `rows`, reporting every step, and write the artifact when it is done."""
         import torch
 
+        refuse_devices(job, tuner="torch-lora")
         recipe = read_recipe(job)
         check_rows(rows, max_length=recipe.max_length)
-        model = lora_model(job, recipe)
-        # Dropout draws from the global generator.
-        with explained(recipe), torch.random.fork_rng():
+        identity = identity_of("torch-lora", job, recipe, rows)
+        state = read_state(job.state_dir, identity=identity)
+        with explained(recipe), kept_randomness(), quiet_libraries():
+            model = trainable_model(job, recipe)
+            # Dropout draws from the global generator.
             torch.manual_seed(recipe.seed or 0)
-            metrics = fit(model, rows, recipe=recipe, report=report)
-        return save_artifact(model, job, recipe=recipe, rows=rows, metrics=metrics)
+            loop = Loop(model, rows, recipe=recipe)
 
+            def write(folder: Any) -> None:
+                with loop.raised():
+                    write_artifact(
+                        model, job, recipe=recipe, rows=rows, folder=folder, losses=journal.losses
+                    )
 
-def fit(
-    model: Any,
-    rows: Sequence[PreparedRow],
-    *,
-    recipe: Recipe,
-    report: Callable[[TrainProgress], None],
-) -> dict[str, float]:
-    """Train the adapter of `model` in place and return the numbers of it."""
-    import torch
-    from transformers import get_cosine_schedule_with_warmup
+            def keep(step: int) -> None:
+                assert job.state_dir is not None
+                tensors, plain = loop.pack()
+                plain["journal"] = journal.told()
+                write_state(
+                    job.state_dir, identity=identity, step=step, tensors=tensors, plain=plain
+                )
 
-    trainable = [p for p in model.parameters() if p.requires_grad]
-    masters = [p.detach().clone().requires_grad_() for p in trainable]
-    lower(trainable, dtype=model.get_input_embeddings().weight.dtype)
-    optimizer = torch.optim.AdamW(
-        masters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
-    )
-    batches = plan_batches(
-        [len(r.input_ids) for r in rows],
-        batch_size=recipe.batch_size,
-        epochs=recipe.epochs,
-        seed=recipe.seed or 0,
-    )
-    steps = len(batches)
-    schedule = get_cosine_schedule_with_warmup(optimizer, warmup_of(recipe, steps=steps), steps)
-    losses: list[float] = []
-    tokens, began = 0, time.monotonic()
-    for step, batch in enumerate(batches, start=1):
-        loss = supervised_loss(model, [rows[i] for i in batch])
-        losses.append(loss.item())
-        if not math.isfinite(losses[-1]):
-            raise BackendError(
-                f"the loss is {losses[-1]} at step {step} of {steps}: nothing was written. "
-                f"Lower learning_rate (now {recipe.learning_rate}) in the recipe."
+            journal = Journal(
+                job, recipe, report=report, write=write, keep=keep if job.state_dir else None
             )
-        loss.backward()
-        for master, parameter in zip(masters, trainable, strict=True):
-            master.grad, parameter.grad = parameter.grad.to(master.dtype), None
-        torch.nn.utils.clip_grad_norm_(masters, recipe.max_grad_norm)
-        optimizer.step()
-        schedule.step()
-        copy_into(trainable, masters)
-        tokens += sum(len(rows[i].input_ids) for i in batch)
-        seconds = time.monotonic() - began
-        report(
-            TrainProgress(step=step, steps=steps, loss=losses[-1], tokens=tokens, seconds=seconds)
+            if state is not None:
+                loop.go_on_from(state)
+                journal.recall(state.plain["journal"])
+
+            def each_step(step: int, loss: float) -> bool:
+                return journal.step(step=step, steps=loop.steps, loss=loss, tokens=loop.tokens)
+
+            loop.run(each_step)
+            with loop.raised():
+                return save_artifact(
+                    model,
+                    job,
+                    recipe=recipe,
+                    rows=rows,
+                    metrics=journal.summary(epochs=recipe.epochs),
+                    losses=journal.losses,
+                )
+
+
+class Loop:
+    """A training in memory: what is trained, its optimiser, its schedule, and where it stands.
+
+    `batches` are row indices a step (default: planned from the recipe's seed).
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        rows: Sequence[PreparedRow],
+        *,
+        recipe: Recipe,
+        batches: Sequence[Sequence[int]] | None = None,
+    ) -> None:
+        import torch
+        from transformers import get_cosine_schedule_with_warmup
+
+        self.model, self._rows, self._recipe = model, rows, recipe
+        batching = batching_of(recipe)
+        self._batch_size = batching.batch_size
+        self._batches = batches or plan_batches(
+            [len(r.input_ids) for r in rows],
+            batch_size=batching.rows,
+            epochs=recipe.epochs,
+            seed=recipe.seed or 0,
         )
-    lower(trainable, dtype=torch.float32)
-    copy_into(trainable, masters)
-    return summary(losses, epochs=recipe.epochs, tokens=tokens, seconds=time.monotonic() - began)
+        self.steps, self.done, self.tokens = len(self._batches), 0, 0
+        self._trained = [p for p in model.parameters() if p.requires_grad]
+        self._masters = [p.detach().float().clone().requires_grad_() for p in self._trained]
+        self._dtype = compute_dtype(model, recipe)
+        for parameter in self._trained:
+            parameter.data = parameter.data.to(self._dtype)  # a fifth of a step on a CPU
+        if recipe.gradient_checkpointing:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+        self._optimizer = torch.optim.AdamW(
+            self._masters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
+        )
+        warmup = warmup_of(recipe, steps=self.steps)
+        self._schedule = get_cosine_schedule_with_warmup(self._optimizer, warmup, self.steps)
+
+    def run(self, each_step: Callable[[int, float], bool]) -> None:
+        """Train to the end, or until `each_step` (told the step and its loss) returns False."""
+        while self.done < self.steps:
+            loss = self._step([self._rows[i] for i in self._batches[self.done]])
+            self.done += 1
+            with kept_randomness():  # what is done meanwhile must not change what is trained
+                goes_on = each_step(self.done, loss)
+            if not goes_on:
+                return
+
+    def _step(self, rows: Sequence[PreparedRow]) -> float:
+        import torch
+
+        learnt = sum(supervised_tokens(r) for r in rows)
+        total = 0.0
+        for start in range(0, len(rows), self._batch_size):
+            some = rows[start : start + self._batch_size]
+            loss = supervised_loss(self.model, some)
+            if len(some) < len(rows):  # a step's loss is the mean over all its tokens
+                loss = loss * (sum(supervised_tokens(r) for r in some) / learnt)
+            total += loss.item()
+            loss.backward()
+        for master, parameter in zip(self._masters, self._trained, strict=True):
+            # None for a weight that none of these rows came by
+            master.grad = None if parameter.grad is None else parameter.grad.to(master.dtype)
+            parameter.grad = None
+        torch.nn.utils.clip_grad_norm_(self._masters, self._recipe.max_grad_norm)
+        self._optimizer.step()
+        self._schedule.step()
+        with torch.no_grad():
+            for parameter, master in zip(self._trained, self._masters, strict=True):
+                parameter.copy_(master)
+        self.tokens += sum(len(r.input_ids) for r in rows)
+        return total
+
+    @contextlib.contextmanager
+    def raised(self) -> Iterator[None]:
+        """Let the model hold the optimiser's own float32 numbers, to be written."""
+        kept = [p.data for p in self._trained]
+        for parameter, master in zip(self._trained, self._masters, strict=True):
+            parameter.data = master.data
+        try:
+            yield
+        finally:
+            for parameter, data in zip(self._trained, kept, strict=True):
+                parameter.data = data
+
+    # ------------------------------------------------------------ going on
+
+    def pack(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return all that the next step depends on: tensors, and plain values."""
+        tensors, optimizer = pack_optimizer(self._optimizer)
+        more, chance = pack_random()
+        masters = {f"master.{index}": master for index, master in enumerate(self._masters)}
+        schedule = self._schedule.state_dict()
+        plain = {"optimizer": optimizer, "random": chance, "schedule": schedule}
+        return {**tensors, **more, **masters}, {**plain, "tokens": self.tokens}
+
+    def go_on_from(self, state: State) -> None:
+        """Stand where `state` stood."""
+        import torch
+
+        self.done, self.tokens = state.step, int(state.plain["tokens"])
+        with torch.no_grad():
+            for index, master in enumerate(self._masters):
+                master.copy_(state.tensors[f"master.{index}"])
+                self._trained[index].copy_(master)
+        unpack_optimizer(self._optimizer, state.tensors, state.plain["optimizer"])
+        self._schedule.load_state_dict(state.plain["schedule"])
+        unpack_random(state.tensors, state.plain["random"])
 
 
-def lower(parameters: Sequence[Any], *, dtype: Any) -> None:
-    """Compute with `parameters` in `dtype`: a fifth of a step on a CPU with bfloat16."""
-    for parameter in parameters:
-        parameter.data = parameter.data.to(dtype)
-
-
-def copy_into(parameters: Sequence[Any], masters: Sequence[Any]) -> None:
-    """Round the optimiser's own values to what is computed with."""
+def compute_dtype(model: Any, recipe: Recipe) -> Any:
+    """Return the torch dtype that a step computes in."""
     import torch
 
-    with torch.no_grad():
-        for parameter, master in zip(parameters, masters, strict=True):
-            parameter.copy_(master)
+    from harness_trl.base import dtype_of
 
-
-def summary(
-    losses: Sequence[float], *, epochs: int, tokens: int, seconds: float
-) -> dict[str, float]:
-    """Return the metrics of a finished training; `final_loss` is the mean of the last epoch."""
-    last = losses[-max(1, len(losses) // epochs) :]
-    return {
-        "steps": float(len(losses)),
-        "first_loss": losses[0],
-        "final_loss": sum(last) / len(last),
-        "tokens": float(tokens),
-        "train_s": seconds,
-        "tokens_per_s": tokens / max(seconds, 1e-9),
-    }
+    if recipe.method == "full":
+        return getattr(torch, dtype_of(recipe))
+    return model.get_input_embeddings().weight.dtype
 
 
 def plan_batches(
@@ -167,12 +281,13 @@ def supervised_loss(model: Any, rows: Sequence[PreparedRow]) -> Any:
     # A position predicts the token after it.
     wanted = torch.nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORED)
     is_learnt = wanted != IGNORED
-    with _head_only_at(model.get_base_model(), is_learnt):
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    with _head_only_at(inner, is_learnt):
         logits = model(input_ids=ids, use_cache=False).logits
     if logits.shape[:2] != (1, int(is_learnt.sum())):
         raise BackendError(
-            f"{type(model.get_base_model()).__name__} computes its logits in a way that torch-lora "
-            'does not know. Set tuner = "trl-sft" in task.toml.'
+            f"{type(inner).__name__} computes its logits in a way that torch-lora does not know. "
+            'Set tuner = "trl-sft" in task.toml.'
         )
     return torch.nn.functional.cross_entropy(logits[0].float(), wanted[is_learnt])
 

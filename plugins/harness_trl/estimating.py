@@ -1,0 +1,228 @@
+"""What a training will need: steps, memory, time. Trains nothing but the two steps of a probe.
+
+Memory is reckoned, time is measured: two steps of the real model on rows of middling length.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness import HarnessError, PreparedRow, TuneEstimate, TuneJob
+from harness_trl.base import (
+    count_parameters,
+    device_of,
+    dtype_of,
+    makes_whole_model,
+    model_folder,
+    parts_of_job,
+    tensor_shapes,
+)
+from harness_trl.recipe import Recipe, batching_of
+from harness_trl.rows import supervised_tokens
+
+LIBRARIES_GB = 0.7
+"""What a process holds once torch, transformers and peft are imported (measured, Linux, CPU)."""
+PROBE_UP_TO = 2e9
+"""Parameters up to which a model is loaded to time two steps of it, where there is no GPU."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """Bytes, by what they hold."""
+
+    weights: float
+    trained: float
+    activations: float
+    logits: float
+
+    @property
+    def total(self) -> float:
+        """All of it."""
+        return self.weights + self.trained + self.activations + self.logits
+
+
+def estimate_sft(
+    job: TuneJob,
+    recipe: Recipe,
+    rows: Sequence[PreparedRow],
+    *,
+    two_steps: Callable[[Sequence[PreparedRow]], float],
+    lean: bool,
+) -> TuneEstimate:
+    """Return what training on `rows` needs. `two_steps` trains two steps on some rows and returns
+    the seconds of the second; `lean` tells `torch-lora` from a trainer.
+    """
+    batching = batching_of(recipe, devices=job.devices)
+    steps = batching.steps(len(rows), epochs=recipe.epochs)
+    tokens = sum(len(r.input_ids) for r in rows) * recipe.epochs
+    parameters = count_parameters(model_folder(job))
+    memory = memory_of(job, recipe, rows, lean=lean)
+    on_cpu = device_of(recipe) == "cpu"
+    seconds, how = None, ""
+    if on_cpu and parameters > PROBE_UP_TO:
+        how = f"time is not known: {parameters / 1e9:.1f}e9 parameters are not loaded to tell"
+    else:
+        ordered = sorted(rows, key=lambda r: len(r.input_ids))
+        middle = max(0, (len(ordered) - batching.rows // batching.devices) // 2)
+        some = ordered[middle : middle + batching.rows // batching.devices]
+        try:
+            step_s = two_steps(some)
+        except HarnessError as exc:  # as for want of memory: the plan is what tells
+            how = f"time is not known: two steps of it failed: {exc}"
+        else:
+            seconds = (
+                step_s
+                * steps
+                * (tokens / steps)
+                / (sum(len(r.input_ids) for r in some) * batching.devices)
+            )
+            how = f"time from the second of two steps on {len(some)} rows of middling length"
+    total_gb = memory.total / 1e9 + (LIBRARIES_GB if on_cpu else 0)
+    data = (
+        f"{len(rows)} rows, {tokens:,} tokens in {recipe.epochs} epoch(s), {steps} steps of "
+        f"{batching.rows} rows ({batching.batch_size} x {batching.accumulation} accumulated x "
+        f"{batching.devices} device(s))"
+    )
+    needs = (
+        f"memory: weights {memory.weights / 1e9:.2f} GB, what is trained "
+        f"{memory.trained / 1e9:.2f}, layers at the longest batch {memory.activations / 1e9:.2f}, "
+        f"logits {memory.logits / 1e9:.2f}"
+        f"{f', libraries {LIBRARIES_GB}' if on_cpu else ''}; reckoned, right within a factor of 1.5"
+    )
+    return TuneEstimate(
+        steps=steps,
+        seconds=seconds,
+        memory_gb=total_gb,
+        cost_usd=0.0,
+        facts=(*facts_of(job, recipe, parameters=parameters), data, needs, how),
+    )
+
+
+def note_time(ends: list[float]) -> bool:
+    """Note when a step ended, and go on."""
+    ends.append(time.monotonic())
+    return True
+
+
+def facts_of(job: TuneJob, recipe: Recipe, *, parameters: int) -> tuple[str, ...]:
+    """Return what was chosen for this model and what the recipe said itself, a line each."""
+    named: tuple[str, ...] = (
+        "learning_rate",
+        "rank",
+        "alpha",
+        "batch_size",
+        "gradient_accumulation",
+        "epochs",
+    )
+    named += ("max_length", "gradient_checkpointing")
+    if recipe.method == "full":
+        named = tuple(name for name in named if name not in ("rank", "alpha"))
+    chosen = [f"{n} = {_toml(getattr(recipe, n))}" for n in named if n not in job.recipe]
+    said = [f"{n} = {_toml(v)}" for n, v in job.recipe.items()]
+    kind = "a whole model" if makes_whole_model(job, recipe) else "an adapter"
+    first = (
+        f"{job.base}: {parameters / 1e6:,.0f} million parameters; method {recipe.method} makes "
+        f"{kind}, in {dtype_of(recipe)} on {device_of(recipe)}"
+    )
+    lines = [first]
+    if chosen:
+        lines.append(f"chosen for this size: {', '.join(chosen)}")
+    if said:
+        lines.append(f"said by the recipe: {', '.join(said)}")
+    if recipe.method == "qlora":
+        lines.append(
+            "the adapter is made on a base in 4 bits, and local: serves it on the base in full "
+            "precision: let the evals decide"
+        )
+    return tuple(lines)
+
+
+def _toml(value: Any) -> str:
+    return json.dumps(value) if not isinstance(value, float) else f"{value:g}"
+
+
+# ---------------------------------------------------------------- memory
+
+
+def memory_of(job: TuneJob, recipe: Recipe, rows: Sequence[PreparedRow], *, lean: bool) -> Memory:
+    """Return the bytes that a training holds at its peak, libraries apart.
+
+    Adam keeps two float32 numbers beside each trained one, its gradient and itself (16 bytes, as
+    in Rajbhandari et al. 2020, "ZeRO", section 3.1); `torch-lora` computes with copies.
+    """
+    folder = parts_of_job(job).model
+    shapes = tensor_shapes(folder)
+    width = 2 if dtype_of(recipe) == "bfloat16" else 4
+    total = count_parameters(folder)
+    trained: float
+    if recipe.method == "full":
+        weights, trained = float((width if lean else 4) * total), total
+    else:
+        adapted = [s for n, s in shapes.items() if _is_adapted(n, s, recipe)]
+        trained = sum(recipe.rank * (s[0] + s[1]) for s in adapted)
+        weights = width * total
+        if recipe.method == "qlora":  # 4 bits, and a scale of 8 bits for each 64 of them
+            inner = sum(math.prod(s) for s in adapted)
+            weights = weights - inner * width + inner * (0.5 + 1 / 64)
+    copies = 2 * width if lean else 0  # the copy that is computed with, and its gradient
+    if lean and recipe.method == "full":
+        copies = width
+    batching = batching_of(recipe, devices=job.devices)
+    longest = sorted((len(r.input_ids) for r in rows), reverse=True)[: batching.batch_size]
+    positions = len(longest) * longest[0]
+    learnt = sorted((supervised_tokens(r) for r in rows), reverse=True)[: batching.batch_size]
+    model = _config(folder)
+    logits = sum(learnt) * model["vocab_size"] * (width + 4 + 4 + 4)
+    return Memory(
+        weights=weights,
+        trained=trained * (16 + copies),
+        activations=positions
+        * activation_bytes(model, recipe, width=width, length=longest[0], lean=lean),
+        logits=logits,
+    )
+
+
+def activation_bytes(
+    model: dict[str, Any], recipe: Recipe, *, width: int, length: int, lean: bool
+) -> float:
+    """Return what all layers keep of one position for the way back, for a gated transformer.
+
+    Counted as in Korthikanti et al. 2022 ("Reducing Activation Recomputation in Large Transformer
+    Models", section 4: what each operation needs of its input), for RMS norms (a float32 and a
+    narrow copy), attention whose scores are kept (wide and narrow), and a gated network of three
+    products. An adapter in another precision than its layer keeps a copy of each input.
+    """
+    hidden, inner = model["hidden_size"], model.get("intermediate_size") or 4 * model["hidden_size"]
+    heads = model["num_attention_heads"]
+    layers = model["num_hidden_layers"]
+    kept_of_norms = 2 * hidden * (4 + 4 + width)
+    kept_of_attention = 6 * hidden * width + heads * length * (4 + 2 * width)
+    kept_of_network = (2 * hidden + 4 * inner) * width
+    low_rank = 0
+    if recipe.method != "full" and width == 2 and not lean:
+        low_rank = (4 * hidden + inner) * 4
+    if recipe.dropout > 0 and recipe.method != "full":
+        low_rank += (4 * hidden + inner) * 5
+    a_layer: float = kept_of_norms + kept_of_attention + kept_of_network + low_rank
+    if recipe.gradient_checkpointing:
+        return float(layers * hidden * width + a_layer)
+    return float(layers * a_layer)
+
+
+def _is_adapted(name: str, shape: Sequence[int], recipe: Recipe) -> bool:
+    parts = name.removesuffix(".weight").rsplit(".", 1)
+    if len(shape) != 2 or "embed" in name or parts[-1] == "lm_head":
+        return False
+    return recipe.targets == "all-linear" or parts[-1] in recipe.targets
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    plain = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    found = plain.get("text_config", plain)
+    return {**found, "vocab_size": found.get("vocab_size", plain.get("vocab_size", 0))}

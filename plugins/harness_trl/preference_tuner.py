@@ -1,0 +1,112 @@
+"""What the preference tuners have in common: prepare pairs, train, write. Knows no loss."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from harness import PreparedRow, TrainProgress, TrainResult, TuneEstimate, TuneJob
+from harness_trl.base import device_of, parts_of_job
+from harness_trl.pairs import check_pairs, prepare_pairs
+from harness_trl.preference_recipes import PreferenceRecipe
+from harness_trl.recipe import batching_of, read_recipe
+from harness_trl.saving import save_artifact, scratch
+from harness_trl.trl_runs import Training, forget_reference, shared_settings
+
+MARGINS = {
+    "rewards/margins": "margin",
+    "rewards/accuracies": "accuracy",
+    "rewards/chosen": "chosen",
+    "rewards/rejected": "rejected",
+}
+"""TRL's log names for a preference: how far apart the two replies stand, in implied rewards."""
+
+
+class PreferenceTuner(ABC):
+    """A tuner that learns from pairs. Its artifact is one adapter over the base, as SFT's is."""
+
+    needs = "preferences"
+    name: ClassVar[str]
+    recipe: ClassVar[type[PreferenceRecipe]]
+    numbers: ClassVar[Mapping[str, str]] = MARGINS
+    rows_a_pair: ClassVar[int] = 1
+
+    @abstractmethod
+    def make_trainer(
+        self, job: TuneJob, *, recipe: Any, rows: Sequence[PreparedRow], folder: Path
+    ) -> Any:
+        """Return TRL's trainer over exactly `rows`, its files in `folder`."""
+
+    def prepare(self, job: TuneJob) -> Sequence[PreparedRow]:
+        """Return the pairs as token ids and labels."""
+        return prepare_pairs(job, recipe=read_recipe(job, self.recipe))
+
+    def steps(self, job: TuneJob, rows: Sequence[PreparedRow]) -> int:
+        """Return how many steps the training will have."""
+        recipe = read_recipe(job, self.recipe)
+        return steps_of(recipe, rows=len(rows) * self.rows_a_pair)
+
+    def estimate(self, job: TuneJob, rows: Sequence[PreparedRow]) -> TuneEstimate:
+        """Return the steps; what they cost is not known before the first ones."""
+        recipe = read_recipe(job, self.recipe)
+        steps = steps_of(recipe, rows=len(rows) * self.rows_a_pair)
+        chosen = {k: getattr(recipe, k) for k in ("learning_rate", "rank", "batch_size", "epochs")}
+        return TuneEstimate(
+            steps=steps,
+            facts=(
+                ", ".join(f"{name} {value:g}" for name, value in chosen.items()),
+                "seconds and memory are not reckoned: a pair is two rows, read by two models",
+            ),
+        )
+
+    def train(
+        self,
+        job: TuneJob,
+        rows: Sequence[PreparedRow],
+        *,
+        report: Callable[[TrainProgress], None],
+    ) -> TrainResult:
+        """Train an adapter on exactly `rows`, reporting every step, and write it in the end."""
+        recipe = read_recipe(job, self.recipe)
+        check_pairs(rows, max_length=recipe.max_length)
+        training = Training(job, recipe, rows, tuner=self.name, numbers=self.numbers, report=report)
+        with scratch(job.out_dir) as folder:
+            model = training.run(
+                lambda home: self.make_trainer(job, recipe=recipe, rows=rows, folder=home),
+                folder=folder,
+            )
+        return save_artifact(
+            model,
+            job,
+            recipe=recipe,
+            rows=rows,
+            metrics=training.metrics(),
+            losses=training.journal.losses,
+        )
+
+
+def steps_of(recipe: PreferenceRecipe, *, rows: int) -> int:
+    """Return how many steps a training over so many rows has."""
+    steps = batching_of(recipe).steps(rows, epochs=recipe.epochs)
+    return min(steps, recipe.max_steps or steps)
+
+
+def settings_of(job: TuneJob, recipe: Any, *, rows: int) -> dict[str, Any]:
+    """Return what a trainer over so many rows is told."""
+    return shared_settings(
+        recipe, steps=steps_of(recipe, rows=rows), on_cpu=device_of(recipe) == "cpu"
+    )
+
+
+def keeps_start(job: TuneJob, recipe: Any) -> bool:
+    """Tell whether the reference is an adapter: else it is the base, which needs no copy."""
+    return recipe.reference == "start" and parts_of_job(job).adapter is not None
+
+
+def with_reference(trainer: Any, job: TuneJob, recipe: Any) -> Any:
+    """Return the trainer with the reference that the recipe names."""
+    if not keeps_start(job, recipe):
+        forget_reference(trainer.model)
+    return trainer

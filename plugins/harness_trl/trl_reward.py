@@ -1,0 +1,99 @@
+"""The tuner `trl-reward`: TRL's RewardTrainer makes a scorer out of preferences.
+
+Knows nothing of prompts. What it makes gives a number for a reply and no reply, so it is no
+candidate: `local:` refuses it by name, and `harness_trl.scorer` loads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from harness import PreparedRow, TrainProgress, TrainResult, TuneJob, UsageError
+from harness_trl.base import tokenizer_of
+from harness_trl.pairs import check_pairs, whole_columns
+from harness_trl.preference_recipes import RewardRecipe
+from harness_trl.preference_tuner import PreferenceTuner, settings_of
+from harness_trl.recipe import read_recipe
+from harness_trl.saving import save_artifact, scratch
+from harness_trl.trainable import trainable_model
+from harness_trl.trl_runs import Training, well_behaved
+
+
+class TrlReward(PreferenceTuner):
+    """A reward model: an adapter and a head of one number, which rank replies as the pairs do.
+
+    The head is trained whole, in float32 with all the rest. `job.check` is not called: there is no
+    candidate to look at.
+    """
+
+    name = "trl-reward"
+    makes = "scorer"
+    recipe = RewardRecipe
+    numbers: ClassVar[Mapping[str, str]] = {
+        "accuracy": "accuracy",
+        "margin": "margin",
+        "mean_reward": "reward",
+    }
+
+    def train(
+        self,
+        job: TuneJob,
+        rows: Sequence[PreparedRow],
+        *,
+        report: Callable[[TrainProgress], None],
+    ) -> TrainResult:
+        """Train a scorer on exactly `rows`, and write it in the end.
+
+        Raises UsageError where it would start from an artifact: that one's adapter makes replies.
+        """
+        if job.start is not None:
+            raise UsageError(
+                "trl-reward starts from the base alone: the adapter of an artifact makes replies, "
+                "and a scorer needs another head. Leave out --start."
+            )
+        recipe = read_recipe(job, RewardRecipe).model_copy(update={"dtype": "float32"})
+        check_pairs(rows, max_length=recipe.max_length)
+        training = Training(
+            job,
+            recipe,
+            rows,
+            tuner=self.name,
+            numbers=self.numbers,
+            report=report,
+            shows=False,
+        )
+        with scratch(job.out_dir) as folder:
+            model = training.run(
+                lambda home: self.make_trainer(job, recipe=recipe, rows=rows, folder=home),
+                folder=folder,
+            )
+        return save_artifact(
+            model,
+            job,
+            recipe=recipe,
+            rows=rows,
+            metrics=training.metrics(),
+            losses=training.journal.losses,
+        )
+
+    def make_trainer(
+        self, job: TuneJob, *, recipe: RewardRecipe, rows: Sequence[PreparedRow], folder: Path
+    ) -> Any:
+        """Return TRL's trainer over exactly `rows`, its files in `folder`."""
+        from datasets import Dataset
+        from trl import RewardConfig, RewardTrainer
+
+        return well_behaved(RewardTrainer)(
+            model=trainable_model(job, recipe, task_type="SEQ_CLS"),
+            args=RewardConfig(
+                **settings_of(job, recipe, rows=len(rows)),
+                output_dir=str(folder),
+                per_device_train_batch_size=recipe.batch_size,
+                max_length=None,
+                center_rewards_coefficient=recipe.center,
+            ),
+            train_dataset=Dataset.from_list(whole_columns(rows)),
+            processing_class=tokenizer_of(job, recipe),
+        )

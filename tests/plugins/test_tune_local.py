@@ -1,0 +1,93 @@
+"""The engine of `harness tune` with the real tuners and `local:`, on a tiny model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import harness_transformers
+import harness_trl
+import pytest
+
+from harness.engine import tune as engine
+from harness.engine.tune_plan import Licence, Plan
+from harness.errors import UsageError
+from harness.ports.protocols import TrainProgress
+from harness.records import Artifact
+from tests.engine.small import Workshop, rows, write_settings, write_task
+from tests.plugins.tuning import build_trainable_model
+
+RECIPE = {"batch_size": 4, "epochs": 6, "learning_rate": 0.01, "dtype": "float32", "rank": 8}
+
+
+@pytest.fixture(scope="module")
+def base(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_trainable_model(tiny_model_dir, tmp_path_factory.mktemp("tuned") / "base")
+
+
+@pytest.fixture
+def shop(base: Path, tmp_path: Path) -> Any:
+    folder = write_task(tmp_path, some=rows(train=8, dev=3))
+    settings = {"model": f"local:{base}", "decoding": {"max_tokens": 4}}
+    tune = {"tuner": "torch-lora", "prompt": "plain", "recipe": "r.toml", "check_every": 4}
+    write_settings(folder, **settings, tune={**tune, "patience": 9})
+    (folder / "r.toml").write_text("".join(f"{k} = {json.dumps(v)}\n" for k, v in RECIPE.items()))
+    made = Workshop(folder)
+    made.plugins.register(harness_transformers, name="transformers")
+    made.plugins.register(harness_trl, name="trl")
+    yield made
+    made.close()
+
+
+def plans(shop: Workshop, **options: Any) -> list[Plan]:
+    return engine.drafts(
+        shop.task, plugins=shop.plugins, licence=Licence(override="a test"),
+        passing=lambda cases: {c.id for c in cases}, **options,
+    )  # fmt: skip
+
+
+def train(
+    shop: Workshop, made: list[Plan], report: Callable[[TrainProgress], None] = lambda _: None
+) -> Artifact:
+    return engine.tune_stages(
+        made, project=shop.project, plugins=shop.plugins, pool=shop.pool, store=shop.store,
+        at=shop.at, listener=engine.Listener(report=report),
+    )[-1]  # fmt: skip
+
+
+def test_a_stopped_training_ends_with_the_bytes_of_one_that_was_not(shop: Workshop) -> None:
+    def stop(step: TrainProgress) -> None:
+        if step.step == 7:
+            raise KeyboardInterrupt
+
+    steps: list[int] = []
+    with pytest.raises(KeyboardInterrupt):
+        train(shop, plans(shop), stop)
+    assert shop.store.artifacts() == []
+    resumed = train(shop, plans(shop), lambda s: steps.append(s.step))
+    assert 1 < steps[0] <= 7
+    whole = train(shop, plans(shop))
+    assert resumed.digest == whole.digest
+    assert [(p.step, p.loss, p.score) for p in resumed.curve] == [
+        (p.step, p.loss, p.score) for p in whole.curve
+    ]
+    assert [p.step for p in whole.curve] == [4, 8, 12]
+    assert all(p.score is not None for p in whole.curve)
+    assert not (shop.project.home / "tuning").exists()
+
+
+def test_rows_that_are_too_long_are_named_and_may_be_left_out(shop: Workshop) -> None:
+    recipe = shop.folder / "r.toml"
+    some = rows(train=8, dev=3)
+    some[4]["inputs"] = {"n": "many words " * 20}
+    (shop.folder / "cases.jsonl").write_text("".join(json.dumps(r) + "\n" for r in some))
+    recipe.write_text(recipe.read_text() + "max_length = 32\n")
+    with pytest.raises(UsageError, match=r"longer than max_length = 32.*max_cut = 1 in \[tune\]"):
+        train(shop, plans(shop))
+    text = (shop.folder / "task.toml").read_text()
+    (shop.folder / "task.toml").write_text(
+        text.replace("check_every = 4", "check_every = 0\nmax_cut = 1")
+    )
+    assert train(shop, plans(shop)).rows == 7
