@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from harness.core.parity_causes import Decode, around, common_length, prefix_difference
+from harness.core.parity_texts import has_thinking, tells_the_date
 from harness.records import ParityFinding, PreparedRow, TrainingRow
 
 IGNORED = -100
@@ -27,7 +28,10 @@ class Serving:
     """What the serving side said of itself: prompt ids by case id, and how its replies end.
 
     `special_ids` are ids with a meaning beyond text (stop ids are added); `template` is the
-    digest of the chat template, `None` where it is not known.
+    digest of the chat template, `None` where it is not known, `template_text` its source.
+    `served_decode` is the serving side's own decoder, where it has another tokenizer. `is_remote`:
+    another program renders its own copy of the template, which may be written otherwise and
+    still say the same, so that the ids judge.
     """
 
     prompt_ids: Mapping[str, Sequence[int]]
@@ -35,6 +39,10 @@ class Serving:
     decode: Decode
     special_ids: AbstractSet[int] = frozenset()
     template: str | None = None
+    template_text: str | None = None
+    served_decode: Decode | None = None
+    pad_id: int | None = None
+    is_remote: bool = False
 
 
 def check_parity(
@@ -54,7 +62,9 @@ def check_parity(
     found = list(_of_all(by_id, prepared, serving=serving, trained_template=trained_template))
     for one in prepared:
         if one.case_id in by_id and one.case_id in serving.prompt_ids:
-            found += _of_row(by_id[one.case_id], one, serving=serving, max_length=max_length)
+            row = by_id[one.case_id]
+            found += _of_row(row, one, serving=serving, max_length=max_length)
+            found += _of_rejected(row, one, serving=serving, max_length=max_length)
     return _grouped(found, total=len(prepared))
 
 
@@ -71,16 +81,17 @@ def _finding(
 
 def _grouped(found: Sequence[ParityFinding], *, total: int) -> tuple[ParityFinding, ...]:
     """Two hundred rows with one cause are one finding; failures stand first."""
-    first: dict[str, ParityFinding] = {}
-    rows: dict[str, set[str]] = {}
+    first: dict[tuple[str, str], ParityFinding] = {}
+    rows: dict[tuple[str, str], set[str]] = {}
     for one in found:
-        first.setdefault(one.name, one)
-        rows.setdefault(one.name, set()).add(one.case_id)
+        kind = (one.severity, one.name)
+        first.setdefault(kind, one)
+        rows.setdefault(kind, set()).add(one.case_id)
     told = [
-        replace(one, detail=f"{one.detail} [{len(rows[name])} of {total} rows]")
+        replace(one, detail=f"{one.detail} [{len(rows[kind])} of {total} rows]")
         if one.case_id
         else one
-        for name, one in first.items()
+        for kind, one in first.items()
     ]
     return tuple(sorted(told, key=lambda f: f.severity != "fail"))
 
@@ -104,12 +115,22 @@ def _of_all(
                 "",
                 f"chat template trained {trained_template[:12]}, served {serving.template[:12]}: "
                 "serve the template that was saved with the artifact",
+                severity="warn" if serving.is_remote else "fail",
             )
-    elif trained_template is not None:
+    elif trained_template is not None and not serving.is_remote:
         yield _finding(
             "template-unknown",
             "",
             f"the serving side does not tell its chat template (trained {trained_template[:12]})",
+            severity="warn",
+        )
+    clock = tells_the_date(serving.template_text or "")
+    if clock:
+        yield _finding(
+            "date-in-template",
+            "",
+            f"the served chat template asks for the day ({clock}): the prompt is another one "
+            "tomorrow. Give it a fixed date, for training and serving alike",
             severity="warn",
         )
     lost = [case_id for case_id in by_id if case_id not in {p.case_id for p in prepared}]
@@ -154,9 +175,13 @@ def _of_row(
         yield _finding("bad-labels", case_id, problem)
         return
     positions = [i for i, label in enumerate(one.labels) if label != IGNORED]
+    is_cut = max_length is not None and len(one.input_ids) >= max_length
+    if not positions and not is_cut and not _holds_reply(row, one, serving):
+        # a prompt alone, for which replies are drawn
+        yield from _prefix(row, one, start=len(one.input_ids), served=served, serving=serving)
+        return
     if not positions:
-        cut = max_length is not None and len(one.input_ids) >= max_length
-        why = f"the reply was cut off at {max_length} tokens" if cut else "every label is masked"
+        why = f"the reply was cut off at {max_length} tokens" if is_cut else "every label is masked"
         yield _finding("no-labels", case_id, f"nothing to learn: {why}")
         return
     start, end = positions[0], positions[-1] + 1
@@ -167,11 +192,56 @@ def _of_row(
             f"supervised tokens are not one span: {len(positions)} of tokens {start}..{end - 1}",
         )
     yield from _reply(row, one, span=(start, end), serving=serving)
+    yield from _prefix(row, one, start=start, served=served, serving=serving)
+
+
+def _holds_reply(row: TrainingRow, one: PreparedRow, serving: Serving) -> bool:
+    """Whether the reply stands in the row, where a request would have ended."""
+    rest = serving.decode(one.input_ids[len(serving.prompt_ids[row.case_id]) :])
+    return bool(row.completion) and row.completion in rest
+
+
+def _prefix(
+    row: TrainingRow,
+    one: PreparedRow,
+    *,
+    start: int,
+    served: Sequence[int],
+    serving: Serving,
+) -> Iterator[ParityFinding]:
     difference = prefix_difference(
-        row, one.input_ids, start=start, served=served, decode=serving.decode
+        row,
+        one.input_ids,
+        start=start,
+        served=served,
+        decode=serving.decode,
+        served_decode=serving.served_decode,
+        specials=serving.special_ids | serving.stop_ids,
     )
     if difference is not None:
-        yield _finding(difference.name, case_id, difference.detail)
+        yield _finding(difference.name, row.case_id, difference.detail)
+
+
+def _of_rejected(
+    row: TrainingRow, one: PreparedRow, *, serving: Serving, max_length: int | None
+) -> Iterator[ParityFinding]:
+    """The worse side of a preference is held to the same rules, and must be another one."""
+    if row.rejected is None or not one.rejected_ids:
+        return
+    if one.rejected_ids == one.input_ids:
+        yield _finding(
+            "equal-sides", row.case_id, "the chosen and the rejected reply are the same tokens"
+        )
+    other = replace(
+        one,
+        input_ids=one.rejected_ids,
+        labels=one.rejected_labels,
+        rejected_ids=(),
+        rejected_labels=(),
+    )
+    worse = replace(row, completion=row.rejected, rejected=None)
+    for finding in _of_row(worse, other, serving=serving, max_length=max_length):
+        yield replace(finding, detail=f"rejected reply: {finding.detail}")
 
 
 def _label_problem(one: PreparedRow) -> str:
@@ -207,6 +277,8 @@ def _reply(
             if masked
             else "no stop id follows the reply"
         )
+        if masked and ids[masked[-1]] == serving.pad_id:
+            why += " (it is the padding id too, which a stock collator masks wherever it stands)"
         known = ", ".join(f"{i}={decode([i])!r}" for i in sorted(serving.stop_ids))
         yield _finding(
             "stop-not-supervised",
@@ -222,14 +294,42 @@ def _reply(
             severity="warn",
         )
     if row.completion not in text and len(learnt) == end - start:
-        at = common_length(text[0], row.completion)
+        yield from _other_text(row, text)
+
+
+def _other_text(row: TrainingRow, text: Sequence[str]) -> Iterator[ParityFinding]:
+    """The supervised text is not the completion: white space, a block for thinking, or worse."""
+    alike = [t for t in text if t.strip() == row.completion.strip()]
+    if any(row.completion in t for t in alike):
+        return  # a template that puts a space before a reply does so at inference too
+    if alike:
         yield _finding(
-            "completion-differs",
+            "completion-trimmed",
             row.case_id,
-            f"supervised text and completion part at character {at}: trained "
-            f"{text[0][max(0, at - 20) : at + 20]!r}, wanted "
-            f"{row.completion[max(0, at - 20) : at + 20]!r}",
+            f"the template trims the reply {row.completion[:40]!r}: white space at its ends is "
+            "never learnt. Take it out of the reference",
+            severity="warn",
         )
+        return
+    heads = [t.removesuffix(row.completion) for t in text if t.endswith(row.completion)]
+    if heads and has_thinking(heads[0][:20]):
+        yield _finding(
+            "thinking-supervised",
+            row.case_id,
+            f"the template opens each reply with {heads[0][:60]!r}, which is learnt as a part of "
+            "it and will stand in served replies. Switch it off on both sides: "
+            "chat_template_kwargs = { enable_thinking = false } in the backend's options",
+            severity="warn",
+        )
+        return
+    at = common_length(text[0], row.completion)
+    yield _finding(
+        "completion-differs",
+        row.case_id,
+        f"supervised text and completion part at character {at}: trained "
+        f"{text[0][max(0, at - 20) : at + 20]!r}, wanted "
+        f"{row.completion[max(0, at - 20) : at + 20]!r}",
+    )
 
 
 def _text_of(ids: Sequence[int], *, span: tuple[int, int], decode: Decode) -> tuple[str, ...]:
@@ -242,9 +342,11 @@ def _text_of(ids: Sequence[int], *, span: tuple[int, int], decode: Decode) -> tu
 def _specials(
     row: TrainingRow, one: PreparedRow, *, served: Sequence[int], serving: Serving
 ) -> Iterator[ParityFinding]:
-    decode = serving.decode
     contents = [*(m.content for m in row.messages), row.completion]
-    for side, ids in (("trained", one.input_ids), ("served", served)):
+    for side, ids, decode in (
+        ("trained", one.input_ids, serving.decode),
+        ("served", served, serving.served_decode or serving.decode),
+    ):
         if len(ids) > 1 and ids[0] == ids[1]:
             text = decode(ids[:1])
             # A token that opens every prompt comes from the template, not from what was said.
@@ -255,6 +357,7 @@ def _specials(
                     f"{side} ids begin twice with {ids[0]}={text!r}: the template prints it, and "
                     f"the tokenizer adds it again. {around(ids, 1, decode=decode)}",
                 )
+    decode = serving.decode
     for special in sorted(serving.special_ids | serving.stop_ids):
         text = decode([special])
         said = sum(c.count(text) for c in contents) if text.strip() else 0

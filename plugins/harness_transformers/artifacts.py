@@ -8,14 +8,19 @@ with, and is used; otherwise the base's.
 from __future__ import annotations
 
 import json
+import re
+import struct
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from harness import UsageError
 from harness_transformers.models import check_adapter_folder, check_model_folder, weights_digest
 from harness_transformers.wheels import WHEELS
 
 BASE_FILE = "harness-base.json"
+_FACTOR = re.compile(r"(?:base_model\.model\.)?(.+)\.(lora_[AB])\.weight")
+_COPY = re.compile(r"(-unsloth)?-bnb-(4|8)bit$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,11 +32,17 @@ class Parts:
     adapter: Path | None = None
 
 
-def parts_of(base: Path, artifact: Path | None, *, name: str) -> Parts:
+def parts_of(
+    base: Path,
+    artifact: Path | None,
+    *,
+    name: str,
+    wants: Literal["replies", "scorer"] = "replies",
+) -> Parts:
     """Return what to load for base model `name` at `base`, perhaps tuned by `artifact`.
 
-    Raises UsageError where the folder holds neither adapter nor model, or was made for another
-    base.
+    Raises UsageError where the folder holds neither adapter nor model, was made for another base,
+    or gives scores where replies are wanted, or the other way round.
     """
     if artifact is None:
         return Parts(model=base, tokenizer=base)
@@ -39,6 +50,7 @@ def parts_of(base: Path, artifact: Path | None, *, name: str) -> Parts:
         if (adapter / "adapter_config.json").is_file():
             check_adapter_folder(adapter)
             _check_base(adapter, base, name=name)
+            _check_kind(adapter, wants=wants)
             homes = (adapter, artifact, base)
             tokenizer = next(p for p in homes if (p / "tokenizer.json").is_file() or p == base)
             return Parts(model=base, tokenizer=tokenizer, adapter=adapter)
@@ -46,6 +58,11 @@ def parts_of(base: Path, artifact: Path | None, *, name: str) -> Parts:
         if (model / "config.json").is_file():
             check_model_folder(model)
             return Parts(model=model, tokenizer=model)
+    if (artifact / "gguf").is_dir():
+        raise UsageError(
+            f"{artifact} is a GGUF file, which llama.cpp's server reads: serve it there, and ask "
+            "for PROMPT@openai:NAME+ARTIFACT with --base-url"
+        )
     raise UsageError(
         f"{artifact} is no artifact for a local model: expected adapter_config.json in it or in "
         "its folder adapter/, or config.json in it or in its folder merged/"
@@ -65,6 +82,18 @@ def record_base(adapter: Path, *, base: str, base_digest: str) -> None:
     (adapter / BASE_FILE).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
 
+def _check_kind(adapter: Path, *, wants: str) -> None:
+    config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    is_scorer = config.get("task_type") == "SEQ_CLS"
+    if is_scorer and wants == "replies":
+        raise UsageError(
+            f"{adapter} is a reward model: it gives a number for a reply and makes none, so it is "
+            "no candidate. Load it with harness_trl.scorer.load_scorer, to rank replies."
+        )
+    if not is_scorer and wants == "scorer":
+        raise UsageError(f"{adapter} makes replies: it is no reward model. Tune one by trl-reward.")
+
+
 def _check_base(adapter: Path, base: Path, *, name: str) -> None:
     """Compare by content where the adapter recorded a digest, else by name."""
     recorded = adapter / BASE_FILE
@@ -82,9 +111,45 @@ def _check_base(adapter: Path, base: Path, *, name: str) -> None:
     names = {name, str(base), base.name}
     if name in WHEELS:
         names |= {WHEELS[name].upstream, WHEELS[name].upstream.split("/")[-1]}
-    # An adapter made elsewhere names its base by another path; the last part is what tells.
-    if theirs and theirs not in names and Path(theirs).name not in names:
+    # An adapter made elsewhere names its base by another path; the last part is what tells, but
+    # for what unsloth adds to the name of its copy in four bits.
+    last = _COPY.sub("", Path(theirs).name) if theirs else ""
+    if theirs and theirs not in names and last not in names:
         raise UsageError(
             f"adapter {adapter} was tuned on {theirs!r}, not on {name!r} ({base}). Use it with "
             "its own base, or correct base_model_name_or_path in its adapter_config.json."
         )
+    _check_shapes(adapter, base, name=name)
+
+
+def _check_shapes(adapter: Path, base: Path, *, name: str) -> None:
+    """Raise UsageError where a low-rank factor does not fit the weight that it changes.
+
+    Only heads of files are read. A name proves little where no digest was recorded: a copy of
+    another size is called the same.
+    """
+    theirs = _shapes(adapter / "adapter_model.safetensors")
+    ours: dict[str, tuple[int, ...]] = {}
+    for file in base.glob("*.safetensors"):
+        ours |= _shapes(file)
+    for key, shape in theirs.items():
+        found = _FACTOR.fullmatch(key)
+        weight = ours.get(f"{found[1]}.weight") if found else None
+        if found is None or weight is None or len(shape) != 2 or len(weight) != 2:
+            continue  # another method, or a layer that is stored under another name
+        side = shape[1] if found[2] == "lora_A" else shape[0]
+        if side not in weight:
+            raise UsageError(
+                f"adapter {adapter} does not fit {name!r}: {key} is {list(shape)}, and the "
+                f"weight that it changes {list(weight)}. It was tuned on another base."
+            )
+
+
+def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            head = json.loads(file.read(min(length, 100_000_000)))
+        return {k: tuple(v["shape"]) for k, v in head.items() if k != "__metadata__"}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as exc:
+        raise UsageError(f"{path} is not a whole safetensors file: {exc}. Copy it again.") from exc

@@ -12,7 +12,7 @@ import importlib.metadata
 import json
 import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,18 @@ from harness_transformers.batcher import Batcher, Pending
 from harness_transformers.generate import Row, generate
 from harness_transformers.grammar import Grammars
 from harness_transformers.plan import Ask, Batch, plan
+from harness_transformers.prepared import read_rows
+from harness_transformers.probing import greedy_steps
 from harness_transformers.sampling import random_source
 from harness_transformers.sessions import GenericSession, Session, SharedSession
 
-_OPTIONS = {"batch_rows": 64, "dtype": None, "memory_gb": 2.0, "chat_template": None}
+_OPTIONS = {
+    "batch_rows": 64,
+    "dtype": None,
+    "memory_gb": 2.0,
+    "chat_template": None,
+    "chat_template_kwargs": None,
+}
 _LEAST_PREFIX = 8
 _PREFIXES_KEPT = 4
 
@@ -38,8 +46,11 @@ class LocalBackend:
     * `batch_rows` (64): the most rows in one batch;
     * `memory_gb` (2.0): about how much keys, values and scores of a batch may take;
     * `dtype`: `float32`, `bfloat16` or `float16` (default: what the hardware does best);
-    * `chat_template`: `plain`, for a base model without one: the turns' texts, a blank line after
-      each. Without it a base model is refused. It goes on until `max_tokens` or a `stop`.
+    * `chat_template`: for a base model without one, `plain` (the turns' texts, a blank line after
+      each) or the text of a Jinja template. Without it a base model is refused. It goes on until
+      `max_tokens` or a `stop`. An artifact carries the template that it was trained with.
+    * `chat_template_kwargs`: what the template is told, as `{ enable_thinking = false }`. Tuners of
+      this model render with it too.
 
     Tools are taken where the model's chat template shows them to it. Calls are read out of a reply
     where its tokenizer has a `response_template`; without one they stay in the reply's text.
@@ -116,11 +127,54 @@ class LocalBackend:
         """Return the text of `ids`, special tokens shown."""
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=False))
 
+    def encode(self, text: str, *, with_specials: bool = False) -> Sequence[int]:
+        """Return the ids of `text` alone; control tokens in it are read as such, or as text."""
+        ids = self._tokenizer.encode(
+            text, add_special_tokens=False, split_special_tokens=not with_specials
+        )
+        return [int(i) for i in ids]
+
+    def pad_id(self) -> int | None:
+        """Return the id of padding, where there is one."""
+        pad: int | None = self._tokenizer.pad_token_id
+        return pad
+
+    def chat_template(self) -> str | None:
+        """Return the source of the chat template."""
+        text = self._tokenizer.chat_template
+        return text if isinstance(text, str) else None
+
+    def greedy_logprobs(
+        self, request: Request, *, tokens: int, top: int
+    ) -> tuple[Sequence[Any], bool]:
+        """Return what the model thought of its greedy reply, token by token, and whether it ended.
+
+        Not for answering: one request at a time, in the thread of the caller.
+        """
+        import torch
+
+        ids = tuple(self.token_ids(request))
+        ask = Ask(index=0, ids=ids, new_tokens=tokens, digest=_digest(ids, request))
+        base, adapter = self._base
+        with base.wearing(adapter), torch.inference_mode():
+            return greedy_steps(
+                self._session(Batch(asks=(ask,), prefix=0)),
+                steps=tokens,
+                top=top,
+                stops=self._stops,
+                decode=self.decode,
+            )
+
+    def read_rows(self, folder: Path) -> Iterator[Mapping[str, Any]]:
+        """Yield the rows of a folder of the datasets library."""
+        return read_rows(folder)
+
     @cached_property
     def _tokenizer(self) -> Any:
         tokenizer = models.load_tokenizer(self._parts.tokenizer)
         if self._options["chat_template"] is not None:
             encoding.use_template(tokenizer, self._options["chat_template"])
+        encoding.use_kwargs(tokenizer, self._options["chat_template_kwargs"])
         return tokenizer
 
     @cached_property

@@ -6,7 +6,8 @@ Knows nothing of models, trainers or files. What is trained and what is asked go
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from harness import BackendError, Message, PreparedRow, TrainingRow, UsageError
@@ -19,22 +20,46 @@ PLAIN = "{% for message in messages %}{{ message['content'] + '\n\n' }}{% endfor
 
 
 def use_template(tokenizer: Any, name: object) -> None:
-    """Give a base model's tokenizer the template `name`.
+    """Give a base model's tokenizer the template `name`: `plain`, or a Jinja template's own text.
 
-    Raises UsageError for an unknown one, and where the model has a template: that is the right one.
+    Raises UsageError for anything else, and where the model has another template: that is the
+    right one. A tokenizer that has this one already (an artifact's) is left as it is.
     """
-    if name != "plain":
-        raise UsageError(f"chat_template = {name!r}: only 'plain' is known")
-    if tokenizer.chat_template:
+    if name == "plain":
+        # what the tokenizer puts before any text, the model has seen before every text
+        opens = tokenizer.bos_token_id is not None and tokenizer("a").input_ids[:1] == [
+            tokenizer.bos_token_id
+        ]
+        wanted, named = ("{{ bos_token }}" if opens else "") + PLAIN, "'plain'"
+    elif isinstance(name, str) and ("{{" in name or "{%" in name):
+        wanted, named = name, "a text"
+    else:
         raise UsageError(
-            f"chat_template = 'plain': {tokenizer.name_or_path} has a chat template of its own, "
+            f"chat_template = {name!r}: only 'plain' is known, or the text of a Jinja template"
+        )
+    if tokenizer.chat_template and tokenizer.chat_template != wanted:
+        raise UsageError(
+            f"chat_template = {named}: {tokenizer.name_or_path} has a chat template of its own, "
             "which is the right one for it. Leave the option out."
         )
-    # what the tokenizer puts before any text, the model has seen before every text
-    opens = tokenizer.bos_token_id is not None and tokenizer("a").input_ids[:1] == [
-        tokenizer.bos_token_id
-    ]
-    tokenizer.chat_template = ("{{ bos_token }}" if opens else "") + PLAIN
+    tokenizer.chat_template = wanted
+
+
+_KWARGS = "harness_template_kwargs"
+
+
+def use_kwargs(tokenizer: Any, kwargs: object) -> None:
+    """Have every prompt and row rendered with `kwargs`, as `{"enable_thinking": False}`.
+
+    Raises UsageError where it is no table.
+    """
+    if kwargs is None:
+        return
+    if not isinstance(kwargs, Mapping):
+        raise UsageError(
+            f"chat_template_kwargs = {kwargs!r}: a table, as {{ enable_thinking = false }}"
+        )
+    setattr(tokenizer, _KWARGS, dict(kwargs))
 
 
 def prompt_ids(
@@ -53,17 +78,52 @@ def encode_row(tokenizer: Any, row: TrainingRow) -> PreparedRow:
 
     The boundary is the longest common prefix of the prompt's ids and the whole row's, as in
     TRL 1.16 for prompt/completion rows; a prompt that does not come through whole shows in the
-    labels, for the parity gate to find.
+    labels, for the parity gate to find. A completion is text: of a model that calls tools it is the
+    call as the model writes it.
     """
-    prompt = prompt_ids(tokenizer, row.messages)
-    answer = {"role": "assistant", "content": row.completion}
-    whole = _template_ids(tokenizer, [*(_plain(m) for m in row.messages), answer], opens_turn=False)
+    prompt = prompt_ids(tokenizer, row.messages, tools=row.tools)
+    turns = [*(_plain(m) for m in row.messages), {"role": "assistant", "content": row.completion}]
+    tools = [_tool(t) for t in row.tools]
+    whole = _template_ids(tokenizer, turns, opens_turn=False, tools=tools)
     start = common_prefix_length(prompt, whole)
     return PreparedRow(
         case_id=row.case_id,
         input_ids=tuple(whole),
         labels=(*[IGNORED] * start, *whole[start:]),
     )
+
+
+def encode_pair(tokenizer: Any, row: TrainingRow) -> PreparedRow:
+    """Return a preference as ids: the chosen reply, and the rejected one after the same prompt.
+
+    Both are supervised from where either of them parts from the prompt, as in TRL 1.16, so that
+    what precedes is the same in both. Raises BackendError where the two come out as the same ids.
+    """
+    chosen = encode_row(tokenizer, row)
+    worse = encode_row(tokenizer, replace(row, completion=row.rejected or "", rejected=None))
+    if chosen.input_ids == worse.input_ids:
+        raise BackendError(
+            f"row {row.case_id}: the chosen and the rejected reply become the same tokens, so "
+            "neither is better. Correct the case, or leave it out."
+        )
+    start = min(_first_label(chosen), _first_label(worse))
+    return PreparedRow(
+        case_id=row.case_id,
+        input_ids=chosen.input_ids,
+        labels=(*[IGNORED] * start, *chosen.input_ids[start:]),
+        rejected_ids=worse.input_ids,
+        rejected_labels=(*[IGNORED] * start, *worse.input_ids[start:]),
+    )
+
+
+def encode_prompt(tokenizer: Any, row: TrainingRow) -> PreparedRow:
+    """Return a row's prompt as ids, nothing of it supervised: what a reply is drawn for."""
+    ids = tuple(prompt_ids(tokenizer, row.messages, tools=row.tools))
+    return PreparedRow(case_id=row.case_id, input_ids=ids, labels=(IGNORED,) * len(ids))
+
+
+def _first_label(row: PreparedRow) -> int:
+    return next((i for i, label in enumerate(row.labels) if label != IGNORED), len(row.labels))
 
 
 def stop_ids(tokenizer: Any, model: Any) -> frozenset[int]:
@@ -165,6 +225,7 @@ def _template_ids(
             add_generation_prompt=opens_turn,
             tokenize=True,
             return_dict=False,
+            **getattr(tokenizer, _KWARGS, {}),
         )
     except jinja2.TemplateError as exc:
         roles = ", ".join(turn["role"] for turn in turns)

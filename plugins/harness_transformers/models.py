@@ -9,7 +9,9 @@ import contextlib
 import hashlib
 import importlib.util
 import json
+import logging
 import os
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -41,9 +43,23 @@ def require_local(what: str) -> None:
 
 
 def require_peft() -> None:
-    """Raise MissingExtra where adapters cannot be opened."""
+    """Import peft, in silence and offline. Raises MissingExtra where it is absent.
+
+    It imports bitsandbytes where that is installed, which looks on a hub for a faster kernel and
+    tells on standard error that there is none.
+    """
     if importlib.util.find_spec("peft") is None:
         raise MissingExtra("a tuned adapter", extra="tune")
+    if "peft" in sys.modules:
+        return
+    from huggingface_hub import constants
+
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+    before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True
+    try:
+        importlib.import_module("peft")
+    finally:
+        constants.HF_HUB_OFFLINE = before
 
 
 def default_cache_dir() -> Path:
@@ -149,14 +165,15 @@ def choose_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def choose_dtype() -> str:
+def choose_dtype(device: str | None = None) -> str:
     """Return the dtype that this machine computes in: `bfloat16` where the hardware has it.
 
-    Read from capability flags, never from a speed probe, so that two runs agree.
+    Read from capability flags, never from a speed probe, so that two runs agree. `device` is
+    `cpu` or `cuda` (default: `cuda` where there is one).
     """
     import torch
 
-    if torch.cuda.is_available():
+    if (device or choose_device()) == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
     has = torch.cpu.get_capabilities()
     return "bfloat16" if has.get("avx512_bf16") or has.get("amx_bf16") else "float32"
@@ -191,12 +208,14 @@ def load_generation_config(path: Path) -> Any:
     return GenerationConfig.from_model_config(load_config(path))
 
 
-def load_model(path: Path, *, dtype: Any = None, adapter: Path | None = None) -> Any:
+def load_model(
+    path: Path, *, dtype: Any = None, adapter: Path | None = None, device: str | None = None
+) -> Any:
     """Return the model of a folder in evaluation mode, perhaps with an adapter merged into it.
 
-    `dtype` is a name or a torch dtype (default: what the machine does best). An adapter is
-    merged, in float32 and then cast: a step costs a quarter less than with the adapter beside
-    the weights, and the logits are as close to the float32 ones.
+    `dtype` is a name or a torch dtype, `device` a name (default: what the machine does best). An
+    adapter is merged, in float32 and then cast: a step costs a quarter less than with the adapter
+    beside the weights, and the logits are as close to the float32 ones.
     """
     require_local("a local model")
     import torch
@@ -218,7 +237,7 @@ def load_model(path: Path, *, dtype: Any = None, adapter: Path | None = None) ->
         # a base in half precision keeps in float32
         for parameter in model.parameters():
             parameter.data = parameter.data.to(wanted)
-    return model.to(choose_device()).eval()
+    return model.to(device or choose_device()).eval()
 
 
 def merge_adapter(model: Any, adapter: Path) -> Any:

