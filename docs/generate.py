@@ -67,6 +67,7 @@ def task() -> str:
         ("[candidates.NAME]", taskfile.CandidateTable),
         ("[judges.NAME]", taskfile.JudgeTable),
         ("[tune]", taskfile.TuneTable),
+        ("[[tune.stages]]", taskfile.StageTable),
         ("[budgets]", taskfile.BudgetTable),
         ("[advise]", taskfile.AdviseTable),
     ]

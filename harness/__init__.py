@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from harness.checks.base import CheckResult as CheckResult
     from harness.engine.attempts import GuardResult as GuardResult
     from harness.engine.guard import Guard as Guard, guard as guard
-    from harness.engine.rewards import Reward as Reward, reward as reward
+    from harness.engine.reward import Reward as Reward, reward as reward
     from harness.errors import (
         BackendError as BackendError,
         GuardRefused as GuardRefused,
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
         TrainResult as TrainResult,
         TuneEstimate as TuneEstimate,
         TuneJob as TuneJob,
+        VariantJob as VariantJob,
+        VariantResult as VariantResult,
     )
     from harness.records import (
         Case as Case,
@@ -67,7 +69,7 @@ _HOMES = {
     "PreparedRow": "harness.records",
     "Reply": "harness.records",
     "Request": "harness.records",
-    "Reward": "harness.engine.rewards",
+    "Reward": "harness.engine.reward",
     "ScoredReply": "harness.ports.protocols",
     "Sections": "harness.ports.protocols",
     "TrainProgress": "harness.ports.protocols",
@@ -76,9 +78,11 @@ _HOMES = {
     "TuneEstimate": "harness.ports.protocols",
     "TuneJob": "harness.ports.protocols",
     "UsageError": "harness.errors",
+    "VariantJob": "harness.ports.protocols",
+    "VariantResult": "harness.ports.protocols",
     "guard": "harness.engine.guard",
     "hookimpl": "harness.ports.hookspecs",
-    "reward": "harness.engine.rewards",
+    "reward": "harness.engine.reward",
 }
 
 __all__ = [
@@ -110,6 +114,8 @@ __all__ = [
     "TuneEstimate",
     "TuneJob",
     "UsageError",
+    "VariantJob",
+    "VariantResult",
     "checks",
     "guard",
     "hookimpl",

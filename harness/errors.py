@@ -19,9 +19,13 @@ from typing import Any
 
 
 class HarnessError(Exception):
-    """Base of every error that the harness raises on purpose."""
+    """Base of every error that the harness raises on purpose.
+
+    `case_ids` name the cases that it is about, where they could be left out.
+    """
 
     exit_code = 2
+    case_ids: tuple[str, ...] = ()
 
 
 class UsageError(HarnessError):

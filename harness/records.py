@@ -139,7 +139,8 @@ class Prompt:
     example cases are laid out, each as the user section and its reference.
 
     `shots` examples are drawn from train: by `seed` for every case alike, or, where `retrieve`
-    is true, the nearest to the case that is asked. `schema` constrains the reply; `tools` are what
+    is true, the nearest to the case that is asked, among the rows without the tag `without` (where
+    it names one). `schema` constrains the reply; `tools` are what
     the model may call, in OpenAI's shape. `documents` of the task's passages, the nearest to the
     case, fill the variable of that name. Evals see what follows the last `answer_after` of a
     reply, or what its JSON object holds at `answer_key`; `decoding` differs from the task's.
@@ -158,6 +159,7 @@ class Prompt:
     answer_after: str = ""
     answer_key: str = ""
     decoding: Mapping[str, Json] = field(default_factory=dict)
+    without: str = ""
 
     @property
     def digest(self) -> str:
@@ -167,6 +169,7 @@ class Prompt:
         later += [{"documents": self.documents}] if self.documents else []
         answer = {"answer_after": self.answer_after, "answer_key": self.answer_key}
         later += [{k: v for k, v in answer.items() if v}] if any(answer.values()) else []
+        later += [{"without": self.without}] if self.without else []
         return digest([*parts, *later])
 
 
@@ -493,6 +496,30 @@ class ParityFinding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ParityCheck:
+    """What was trained against what one runtime makes of the same cases, when it was last asked.
+
+    `runtime` is who serves: a backend, and where. `rows` and `probes` were compared in the ways
+    that `compared` lists; `unknown` says what the runtime cannot show, and what that leaves open.
+    """
+
+    task: str
+    candidate: str
+    runtime: str
+    rows: int
+    probes: int = 0
+    artifact: str | None = None
+    compared: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+    findings: tuple[ParityFinding, ...] = ()
+
+    @property
+    def holds(self) -> bool:
+        """Whether nothing was found that must stop a release."""
+        return not any(f.severity == "fail" for f in self.findings)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CurvePoint:
     """A look at a training under way: the task's primary score on dev, as `score`, with the mean
     supervised loss since the point before. `seconds` and `tokens` are since the start."""
@@ -562,6 +589,7 @@ class LedgerEntry:
         "pilot",
         "tune",
         "adopt",
+        "parity",
         "certificate",
     ]
     task: str

@@ -42,10 +42,12 @@ REACHES_OUT = {
 NO_REACH = {"harness.plain", "harness.records", "harness.errors", "harness.core"}
 NO_NETWORK = {"harness.checks", "harness.ports", "harness.store"}
 # Plugins stand alone, but for what is shared by law (docs/decisions/0007): the one renderer of
-# tuning and inference, and what every backend over HTTP needs to keep a key and read a failure.
+# tuning and inference, what every backend over HTTP needs to keep a key and read a failure, and
+# who an optimiser learns from.
 SHARED = {
     "harness_anthropic": {"harness_http"},
     "harness_apps": {"harness_http"},
+    "harness_dspy": {"harness_gepa"},
     "harness_embeddings": {"harness_transformers"},
     "harness_openai": {"harness_http"},
     "harness_trl": {"harness_transformers"},

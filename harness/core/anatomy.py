@@ -84,6 +84,7 @@ def without(prompt: Prompt, numbers: Collection[int], *, name: str) -> Prompt | 
         shots=shots,
         retrieve=prompt.retrieve and bool(shots),
         seed=prompt.seed if shots else 0,
+        without=prompt.without if shots else "",
         path="",
     )
 

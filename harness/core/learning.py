@@ -40,7 +40,8 @@ class LearningCurve:
     """Points by rows; `last_step` is what the last doubling or so gained, case by case.
 
     `more_rows` is how many more were asked about and `forecast` what they would gain, by the fit;
-    None with fewer than four points, whose fit would be exact and mean nothing.
+    None with fewer than four points, whose fit would be exact and mean nothing, and where every
+    score is the same.
     """
 
     points: tuple[CurvePoint, ...]
@@ -68,7 +69,7 @@ def learning_curve(
     if len(rows) > 1:
         last_step = paired_bounds(table[:, -1] - table[:, -2], clusters)
     forecast = None
-    if len(rows) >= FIT_POINTS:
+    if len(rows) >= FIT_POINTS and np.ptp(table) > 0:  # else every draw says the same, for certain
         forecast = _forecast(rows, table, clusters, to_rows=last + more, seed=seed)
     return LearningCurve(
         points=tuple(CurvePoint(rows=n, estimate=e) for n, e in zip(rows, estimates, strict=True)),
@@ -134,7 +135,9 @@ def curve_lines(curve: LearningCurve, *, available: int) -> list[str]:
     here = last + curve.more_rows <= available
     what = f"about {count(curve.more_rows, 'more row')}"
     what += " (they are there)" if here else " (to be collected)"
-    if curve.forecast is None:
+    if curve.forecast is None and len(curve.points) >= FIT_POINTS:
+        lines.append(f"{what}: every score was the same, so that there is no curve to read off")
+    elif curve.forecast is None:
         lines.append(f"{what}: {len(curve.points)} points tell a trend, and no curve to read off")
     else:
         lines.append(f"{what} would help by {_gain(curve.forecast)}, by an inverse power law")

@@ -38,7 +38,8 @@ class Facts:
     """What prompts are made from. `seed` is the prompt that they take their words from, and
     `settings` those of its file; `fields` names the inputs, each with whether it is text.
     `rules` are what the evals want; `examples` counts the rows that may be shown, of the split
-    `drawn_from`. `refuses_schema` says why the model's backend holds to none; empty where it does.
+    `drawn_from`, and `without` is the tag of those that may not. `refuses_schema` says why the
+    model's backend holds to none; empty where it does.
     """
 
     about: str
@@ -50,6 +51,7 @@ class Facts:
     tips: tuple[str, ...] = ()
     examples: int = 0
     drawn_from: str = "train"
+    without: str = ""
     max_tokens: int = 256
     has_stop: bool = False
     refuses_schema: str = ""
@@ -294,12 +296,15 @@ class _Words:
     ) -> MadePrompt:
         seed = f"from {self.facts.seed.name}" if self.facts.seed else "from the task"
         kept = {k: v for k, v in self.facts.settings.items() if k in ("tools", "documents")}
+        given = dict(settings or {})
+        if given.get("shots") and self.facts.without:
+            given["without"] = self.facts.without
         return MadePrompt(
             name=name,
             family=family,
             sections=tuple((role, text.strip("\n").rstrip()) for role, text in sections),
             note=f"made {seed}: {note}",
-            settings=kept | dict(settings or {}),
+            settings=kept | given,
             schema=schema,
         )
 

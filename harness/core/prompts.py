@@ -34,7 +34,7 @@ from harness.records import (
 
 _SECTION = re.compile(r"^@(system|user|assistant|examples)[ \t]*$", re.MULTILINE)
 _KEYS = {"family", "shots", "retrieve", "seed", "schema", "tools", "documents", "note"}
-_KEYS |= {"answer_after", "answer_key", "decoding", "made"}
+_KEYS |= {"answer_after", "answer_key", "decoding", "made", "without"}
 EXAMPLES = "examples"
 """The variable of a template that holds the examples, each with `user` and `reply`."""
 
@@ -111,6 +111,7 @@ def parse_prompt(
         answer_after=str(settings.get("answer_after", "")),
         answer_key=str(settings.get("answer_key", "")),
         decoding=dict(settings.get("decoding", {})),
+        without=str(settings.get("without", "")),
     )
 
 
@@ -154,22 +155,29 @@ def training_row(
     examples: Sequence[Case] = (),
     documents: Documents | None = None,
 ) -> TrainingRow:
-    """Return what is trained for `case`: the messages of `render`, and the reference as reply.
+    """Return what is trained for `case`: the messages of `render`, and the reference as reply
+    (with the reply that it is preferred to, where the case has one). Tools are shown as they are
+    asked with; a reply is text, of a call the text that the model writes for it.
 
     Raises TaskError where the case has no reference.
     """
     if case.reference_text is None:
         raise TaskError(f"{case.line or case.id}: case {case.id!r} has no reference to learn from")
-    if prompt.tools or case.images:
+    if case.images:
         raise TaskError(
-            f"{prompt.path or prompt.name}: case {case.id!r}: "
-            "tuning takes no tools and no images yet"
+            f"{prompt.path or prompt.name}: case {case.id!r}: tuning takes no images yet"
         )
     request = render(prompt, case, examples=examples, documents=documents, decoding=Decoding())
     return TrainingRow(
         case_id=case.id,
         messages=request.messages,
         completion=reply_for(prompt, case.reference, text=case.reference_text),
+        rejected=(
+            None
+            if case.rejected_text is None
+            else reply_for(prompt, case.rejected, text=case.rejected_text)
+        ),
+        tools=request.tools,
     )
 
 

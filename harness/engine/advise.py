@@ -42,7 +42,7 @@ def gather(task: Task, store: Store, *, pool: BackendPool, root: Path) -> Eviden
     `root` is the project's, where a `tunable.toml` may be. Raises UsageError where `[advise]`
     names a candidate that was not run.
     """
-    from harness.engine.tune import leaked_inputs
+    from harness.engine.leaks import leaked_inputs
 
     wall = last_wall(task, store)
     stated = task.settings.advise

@@ -42,11 +42,14 @@ def stay_inside(asks: Iterable[Ask]) -> None:
     """
     for ask in asks:
         if ask.internal and ask.live.is_external:
+            draw = ""
+            if ask.case and ask.case not in ask.internal:  # only its examples are
+                draw = f'draw examples without it (`without = "{INTERNAL}"` in the prompt), '
             raise UsageError(
                 f"case {ask.internal[0]!r} is tagged internal, and {ask.live.name} is an external "
-                "backend: nothing was sent. Use a backend on this machine, remove the tag if the "
-                "case may leave it, or say why it may this once: --override-boundary 'REASON'; it "
-                "is recorded, and shown with every later release."
+                f"backend: nothing was sent. Use a backend on this machine, {draw}remove the tag "
+                "if the case may leave it, or say why it may this once: --override-boundary "
+                "'REASON'; it is recorded, and shown with every later release."
             )
 
 
@@ -152,8 +155,8 @@ def boundary_condition(
     """
     internal = set(internal_ids([*task.split("dev"), *task.split("test")]))
     prompt = task.prompts.get(candidate.prompt or "")
-    if prompt is not None and prompt.shots:
-        internal |= set(internal_ids(task.example_rows))
+    if prompt is not None:
+        internal |= set(internal_ids(task.rows_for(prompt)))
     if not internal:
         return Condition(name=DATA_BOUNDARY, holds=True, text="no case is tagged internal")
     named = f"{count(len(internal), 'internal case')}"

@@ -74,15 +74,19 @@ class Evaluation:
         self._pool = pool
         self._requests = Requests(task)
         self._replayed: dict[Path, dict[str, str]] = {}
+        self._trial_ids: list[TrialId] = []
+        self._case_digests: dict[str, str] = {}
 
     def trial_ids(self) -> list[TrialId]:
         """Return every trial of the evaluation, candidate by candidate."""
-        return [
-            TrialId(candidate=name, case_id=case_id, repeat=repeat)
-            for name in self.candidates
-            for case_id in self.cases
-            for repeat in range(self.repeats(name))
-        ]
+        if not self._trial_ids:  # made once: every eval function has an item for each
+            self._trial_ids = [
+                TrialId(candidate=name, case_id=case_id, repeat=repeat)
+                for name in self.candidates
+                for case_id in self.cases
+                for repeat in range(self.repeats(name))
+            ]
+        return list(self._trial_ids)
 
     def repeats(self, candidate: str) -> int:
         """Return how often each case is asked: once where the reply is already known."""
@@ -263,10 +267,15 @@ class Evaluation:
             case_id=trial.case_id,
             repeat=trial.repeat,
             reply_key=last or (outcome.key if outcome and outcome.reply else None),
-            scores=tuple(sorted(scores, key=lambda s: s.name)),
+            scores=_by_name(scores),
             fault=known,
-            case_digest=self.cases[trial.case_id].digest[:16],
+            case_digest=self._case_digest(trial.case_id),
         )
+
+    def _case_digest(self, case_id: str) -> str:
+        if case_id not in self._case_digests:  # once, however often it is repeated
+            self._case_digests[case_id] = self.cases[case_id].digest[:16]
+        return self._case_digests[case_id]
 
     def _recorded(self, candidate: Candidate, case: Case) -> Outcome:
         """A reply that needs no backend: the reference, a line of a replay file, or a constant."""
@@ -288,6 +297,12 @@ class Evaluation:
             fault = Fault(origin="harness", message=f"{case.id}: {where}", is_missing=True)
             return Outcome(key=key, fault=fault)
         return Outcome(key=key, reply=Reply(text=text), is_cached=True)
+
+
+def _by_name(scores: Sequence[Score]) -> tuple[Score, ...]:
+    # one score is most trials' lot, and trials that passed share theirs
+    alone = isinstance(scores, tuple) and len(scores) == 1
+    return tuple(scores if alone else sorted(scores, key=lambda s: s.name))
 
 
 def cases_of(task: Task, split: Split) -> tuple[Case, ...]:

@@ -5,20 +5,15 @@ Knows nothing of scores.
 
 from __future__ import annotations
 
-from harness.core.parity import failures
 from harness.engine.backends import BackendPool
-from harness.engine.project import Project, artifact_folder
-from harness.engine.requests import Requests
+from harness.engine.parity_check import PARITY, check_artifact, parity_condition
+from harness.engine.project import Project
 from harness.engine.tasks import Task
-from harness.engine.tune import served_parity
-from harness.errors import Refused
+from harness.errors import Refused, UsageError
 from harness.ports.manager import Plugins
-from harness.ports.protocols import TuneJob
 from harness.records import Artifact, Candidate, Condition
 from harness.store.artifacts import verify
 from harness.store.store import Store
-
-PARITY_ROWS = 50
 
 
 def candidate_conditions(
@@ -40,15 +35,31 @@ def candidate_conditions(
     not_a_pilot(candidate, artifact)
     verify(artifact, base=project.home)
     conditions = [
-        Condition(
-            name="same prompt",
-            holds=candidate.prompt_digest == artifact.prompt_digest,
-            text=f"tuned with prompt {artifact.prompt}, served with {candidate.prompt}"
-            + ("" if candidate.prompt_digest == artifact.prompt_digest else ": they differ"),
+        _same_prompt(candidate, artifact),
+        _parity(
+            task,
+            candidate,
+            artifact,
+            store=store,
+            pool=pool,
+            plugins=plugins,
+            project=project,
         ),
-        parity_condition(task, candidate, artifact, pool=pool, plugins=plugins, project=project),
     ]
     return conditions, [artifact.override] if artifact.override else []
+
+
+def _same_prompt(candidate: Candidate, artifact: Artifact) -> Condition:
+    if not artifact.prompt:  # it was adopted, and nobody said
+        text = (
+            f"with which prompt {artifact.name} was trained is not known: adopt it again and say, "
+            "harness model adopt DIR --prompt NAME"
+        )
+        return Condition(name="same prompt", holds=None, text=text)
+    is_same = candidate.prompt_digest == artifact.prompt_digest
+    text = f"tuned with prompt {artifact.prompt}, served with {candidate.prompt}"
+    text += "" if is_same else ": they differ"
+    return Condition(name="same prompt", holds=is_same, text=text)
 
 
 def not_a_pilot(candidate: Candidate, artifact: Artifact) -> None:
@@ -61,41 +72,21 @@ def not_a_pilot(candidate: Candidate, artifact: Artifact) -> None:
         )
 
 
-def parity_condition(
+def _parity(
     task: Task,
     candidate: Candidate,
     artifact: Artifact,
     *,
+    store: Store,
     pool: BackendPool,
     plugins: Plugins,
     project: Project,
 ) -> Condition:
-    """Return whether what was trained is what the tuned candidate is sent, id by id."""
-    prompt = task.prompts.get(artifact.prompt)
-    if prompt is None:
-        return Condition(
-            name="parity",
-            holds=False,
-            text=f"the prompt {artifact.prompt!r} that it was tuned with is gone",
+    """Return whether what was trained is what the runtime that serves the candidate is sent."""
+    try:
+        check = check_artifact(
+            task, candidate, artifact, store=store, pool=pool, plugins=plugins, project=project
         )
-    cases = [c for c in task.split("train") if c.reference is not None][:PARITY_ROWS]
-    requests = Requests(task)
-    rows = tuple(requests.training_row(prompt.name, case) for case in cases)
-    tuner = plugins.owner("harness_tuners", artifact.tuner)()
-    job = TuneJob(
-        base=artifact.base.partition(":")[2],
-        rows=rows,
-        recipe=artifact.recipe,
-        out_dir=artifact_folder(project, artifact.digest),
-        seed=artifact.seed,
-    )
-    prepared = tuner.prepare(job)
-    findings = served_parity(
-        task, candidate, prepared, rows=rows, pool=pool, trained_template=artifact.template_digest
-    )
-    failed = failures(findings)
-    if failed:
-        text = f"{failed[0].name}: {failed[0].detail}"
-    else:
-        text = f"{len(rows)} rows compared id by id between training and serving, no difference"
-    return Condition(name="parity", holds=not failed, text=text)
+    except UsageError as exc:
+        return Condition(name=PARITY, holds=False, text=str(exc))
+    return parity_condition(check)

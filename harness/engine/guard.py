@@ -39,7 +39,7 @@ from harness.engine.tasks import (
 from harness.engine.threads import Threads
 from harness.errors import BackendError, GuardRefused, UsageError
 from harness.ports.manager import Plugins
-from harness.records import Candidate, Case, Json, Message, Reply, Request
+from harness.records import Artifact, Candidate, Case, Json, Message, Reply, Request
 from harness.store.store import Store
 
 LONGEST_WAIT_S = 30.0
@@ -101,7 +101,7 @@ def guard(
             loaded,
             candidate,
             base_url=base_url,
-            artifact_digest=partial(_artifact_digest, project, loaded.name),
+            artifact_digest=partial(_artifact, project, loaded.name),
         )
         if chosen.backend == REFERENCE or chosen.backend.startswith((REPLAY, CONSTANT)):
             raise UsageError(
@@ -124,11 +124,11 @@ def guard(
     )
 
 
-def _artifact_digest(project: Project, task: str, text: str) -> str:
+def _artifact(project: Project, task: str, text: str) -> Artifact:
     if not project.store.is_file():  # opening it would make one
         raise UsageError(f"no artifact {text!r}: there is no store at {project.store}")
     with Store.open(project.store) as store:
-        return store.artifact(text, task=task).digest
+        return store.artifact(text, task=task)
 
 
 class Guard:

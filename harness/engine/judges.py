@@ -17,7 +17,7 @@ from harness.engine.backends import BackendPool, LiveBackend
 from harness.engine.boundary import internal_ids
 from harness.engine.evaluate import Evaluation, TrialId
 from harness.engine.fetch import Ask, Outcome, Progress, fetch
-from harness.engine.spending import Spending, was_not_asked
+from harness.engine.spending import Later, Spending, was_not_asked
 from harness.engine.tasks import (
     REFERENCE,
     ArtifactFinder,
@@ -154,6 +154,31 @@ class Judging:
                     continue
             asks[name, trial] = self._asks_of(judge, live, trial, outcome.reply, other)
         return asks
+
+    def later(self, wanted: Iterable[Wanted]) -> list[Later]:
+        """Return what each judge can be asked already, and how often it will be in all."""
+        by_judge: dict[str, list[Wanted]] = {}
+        for one in dict.fromkeys(wanted):
+            if one not in self.judged:
+                by_judge.setdefault(one[0], []).append(one)
+        return [self._later(name, some) for name, some in sorted(by_judge.items())]
+
+    def _later(self, name: str, wanted: Sequence[Wanted]) -> Later:
+        against = self.judge(name).against
+        there = [one for one in wanted if self._has_replies(one[1], against)]
+        asks = {ask.key: ask for some in self.asks(there).values() for ask in some}
+        each = len(asks) / len(there) if there else 1.0  # fewer than one where replies are alike
+        total = max(len(asks), round(each * len(wanted)))
+        is_free = self._live(name).is_free
+        return Later(who=f"judge {name}", asks=list(asks.values()), total=total, is_free=is_free)
+
+    def _has_replies(self, trial: TrialId, against: str | None) -> bool:
+        mine = self.evaluation.outcomes.get(trial)
+        if mine is None or mine.reply is None:
+            return False
+        if against is None:
+            return True
+        return self._other_trial(against, trial) in self._other(against).outcomes
 
     def take(self, asks: Mapping[Wanted, Sequence[Ask]], outcomes: Mapping[str, Outcome]) -> None:
         """Read the verdicts in the outcomes of `asks`."""

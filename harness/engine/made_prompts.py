@@ -13,7 +13,7 @@ from harness.engine.text_files import read_text
 from harness.errors import UsageError
 from harness.records import Prompt
 
-_OF_EXAMPLES = ("shots", "retrieve", "seed")
+_OF_EXAMPLES = ("shots", "retrieve", "seed", "without")
 
 
 def write_variant(task: Task, prompt: Prompt, *, name: str, note: str) -> Path:

@@ -19,7 +19,7 @@ from harness.core.tips import Missed, tips_from
 from harness.core.tries import build_tries
 from harness.core.words import count
 from harness.engine.backends import LiveBackend
-from harness.engine.boundary import internal_ids
+from harness.engine.boundary import INTERNAL, internal_ids
 from harness.engine.ladder import read_ladder, scored_cases, try_scores
 from harness.engine.prompt_files import MADE
 from harness.engine.tasks import Task, candidate_names
@@ -60,18 +60,17 @@ def facts_of(
     """Return what prompts of `task` are made from. `live` is the backend of the task's model."""
     rows = [c for c in task.example_rows if c.reference is not None]
     is_train = bool(task.split("train"))
-    examples, drawn_from = len(rows), "train" if is_train else "dev (other clusters)"
+    drawn_from = "train" if is_train else "dev (other clusters)"
+    internal = internal_ids(rows) if live.is_external else ()
+    if internal:  # a prompt that draws them would be refused before the first byte
+        drawn_from += (
+            f", without {count(len(internal), 'row')} that may not leave this machine (tag "
+            f"{INTERNAL}, as {internal[0]})"
+        )
+        rows = [c for c in rows if INTERNAL not in c.tags]
+    examples = len(rows)
     if rows and not is_train:  # a case sees no row of its own cluster
         examples -= max(Counter(c.cluster or c.id for c in rows).values())
-    internal = internal_ids(rows)
-    if live.is_external and internal:
-        examples = 0  # a prompt that draws them would be refused before the first byte
-        drawn_from += (
-            f", where {len(internal)} of {count(len(rows), 'row')} may not leave this machine "
-            f"(tag internal, as {internal[0]}): examples are drawn from all of them, so take those "
-            "out of it"
-        )
-        rows = [c for c in rows if not internal_ids([c])]
     wants = eval_wants(task)
     decoding = task.settings.decoding
     refusal = live.refuse(Request(messages=(), schema={"type": "object"}))
@@ -89,6 +88,7 @@ def facts_of(
         tips=tuple(tips_from(missed, wants, told=shape.words)),
         examples=examples,
         drawn_from=drawn_from,
+        without=INTERNAL if internal else "",
         max_tokens=decoding.max_tokens or 256,
         has_stop=bool(decoding.stop),
         refuses_schema=refusal or "",

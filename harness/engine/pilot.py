@@ -16,12 +16,12 @@ from harness.core.learning import LearningCurve, learning_curve
 from harness.core.scoring import table_values
 from harness.engine.backends import BackendPool
 from harness.engine.project import Project
-from harness.engine.tune import Plan, tune
-from harness.errors import HarnessError, NotEnoughEvidence, StoreError
+from harness.engine.tune import known_artifact, tune
+from harness.engine.tune_plan import Plan
+from harness.errors import HarnessError, NotEnoughEvidence
 from harness.ports.manager import Plugins
 from harness.ports.protocols import TrainProgress
 from harness.records import Artifact, LedgerEntry, Run, TrainingRow, digest
-from harness.store.artifacts import verify
 from harness.store.store import Store
 
 SIZES = 4
@@ -124,7 +124,7 @@ def run_pilot(
         if paces and time.monotonic() + paces[-1] * n > deadline:
             stopped = f"{n} rows would have taken longer than the {minutes:g} minutes allow"
             break
-        artifact = _known(part, project=project, store=store)
+        artifact = known_artifact(part, project=project, store=store)
         seconds = None
         if artifact is None:
             began = time.monotonic()
@@ -173,23 +173,3 @@ def _curve(plan: Plan, stages: Sequence[Stage], runs: Sequence[Run]) -> Learning
         available=len(plan.rows),
         seed=plan.seed,
     )
-
-
-def _known(part: Plan, *, project: Project, store: Store) -> Artifact | None:
-    """Return the pilot that was trained on the same rows by the same recipe, if it is whole."""
-    wanted = (
-        part.tuner_name, part.candidate.backend, part.candidate.prompt_digest, part.seed,
-        digest(list(part.rows)), digest(part.recipe),
-    )  # fmt: skip
-    for known in reversed(store.artifacts(part.task.name)):
-        made = (
-            known.tuner, known.base, known.prompt_digest, known.seed, known.data_digest,
-            digest(dict(known.recipe)),
-        )  # fmt: skip
-        if known.is_pilot and made == wanted:
-            try:
-                verify(known, base=project.home)
-            except StoreError:  # its files are gone or changed: train it again
-                continue
-            return known
-    return None

@@ -24,9 +24,9 @@ class Requests:
 
     def __init__(self, task: Task) -> None:
         self._task = task
-        self._index: ShotIndex | None = None
+        self._indices: dict[str, ShotIndex] = {}
         self._library: Library | None = None
-        self._fixed: dict[int, list[Case]] = {}
+        self._fixed: dict[tuple[int, str], list[Case]] = {}
 
     def of(self, candidate: Candidate, case: Case) -> Request:
         """Return the request of `candidate` for `case`."""
@@ -80,32 +80,34 @@ class Requests:
         prompt = self._task.prompts[prompt_name]
         if not prompt.shots:
             return []
-        pool = [c for c in self._task.example_rows if c.reference is not None]
+        pool = [c for c in self._task.rows_for(prompt) if c.reference is not None]
         if len(pool) < prompt.shots:
             where = "train" if self._task.split("train") else "dev"
+            spared = f" and without the tag {prompt.without}" if prompt.without else ""
             raise TaskError(
                 f"{prompt.path}:1: asks for {prompt.shots} examples, and the {where} split has "
-                f"{len(pool)} rows with a reference. Mark some cases as train."
+                f"{len(pool)} rows with a reference{spared}. Mark some cases as train."
             )
         if prompt.retrieve:
-            if self._index is None:
+            if prompt.without not in self._indices:
                 from harness.store.retrieval import ShotIndex
 
-                self._index = ShotIndex(pool, query_text)
-            near = self._index.nearest(
+                self._indices[prompt.without] = ShotIndex(pool, query_text)
+            near = self._indices[prompt.without].nearest(
                 query_text(case),
                 prompt.shots,
                 exclude_clusters=frozenset({case.cluster}),
                 exclude_ids=frozenset({case.id}),
             )
             return near[::-1]
-        if prompt.seed not in self._fixed:
+        drawn = (prompt.seed, prompt.without)
+        if drawn not in self._fixed:
             # by digest, so that adding a row moves few of the others
             ranked = sorted(pool, key=lambda c: digest([prompt.seed, c.id]))
-            self._fixed[prompt.seed] = ranked
+            self._fixed[drawn] = ranked
         others = (
             c
-            for c in self._fixed[prompt.seed]
+            for c in self._fixed[drawn]
             if c.id != case.id and (not c.cluster or c.cluster != case.cluster)
         )
         return list(islice(others, prompt.shots))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from harness.engine.batches import (
@@ -21,7 +21,7 @@ from harness.engine.batches import (
 from harness.engine.boundary import cross, stay_inside
 from harness.engine.fetch import Ask, Outcome, Progress
 from harness.engine.limiter import Limiter
-from harness.engine.spending import Spending
+from harness.engine.spending import Forecast, Later, Spending
 from harness.errors import BackendError, HarnessError
 from harness.records import Fault, Reply
 from harness.store.store import Store, StoredReply
@@ -31,6 +31,9 @@ LONGEST_WAIT_S = 60.0
 FIRST_WAIT_S = 0.5
 GIVE_UP_AFTER = 3  # requests that spent every try while none was ever answered
 FLUSH_EVERY_S = 0.2
+AT_ONCE = 1024
+"""So many of a backend's requests are looked after at once, in flight or between two tries: each
+takes 3 kB, and a run may have 100,000."""
 
 
 def send(
@@ -168,11 +171,29 @@ class _Fetching:
         pilot, counts = spending.pilot([a for a in asks if a.key in here or a.key in known], known)
         found = dict(await self.all(pilot)) if pilot else {}
         made = spending.forecasts(pilot, counts)
-        for one in made:
-            self.progress.note(one.line())
+        unknown: list[str] = []
+        if spending.later is not None:
+            come = {k: Outcome(key=k, reply=r, is_cached=True) for k, r in known.items()} | found
+            more, unknown = await self._pilot_of_later(spending.later(come), spending)
+            made += more
+        for line in [*(one.line() for one in made), *unknown]:
+            self.progress.note(line)
         cases = len({ask.case or ask.key for ask in missing})
-        spending.stop_above(made, cases=cases, is_whole=is_batch)
+        spending.stop_above(made, cases=cases, is_whole=is_batch, is_all=not unknown)
         return found
+
+    async def _pilot_of_later(
+        self, some: Sequence[Later], spending: Spending
+    ) -> tuple[list[Forecast], list[str]]:
+        """Ask judges about the first replies; their verdicts are stored, and found when wanted."""
+        known = self.store.known_replies([ask.key for one in some for ask in one.asks])
+        pilot, counts = spending.later_pilot(some, known)
+        spending.refuse_unpriced(pilot)
+        for live in {id(ask.live): ask.live for ask in pilot}.values():
+            live.ready()
+        if pilot:
+            await self.all(pilot)
+        return spending.forecasts(pilot, counts), spending.unknown(counts)
 
     def _paid(self, reply: Reply) -> None:
         """Count a batch's reply."""
@@ -189,18 +210,27 @@ class _Fetching:
                 self.lanes[id(ask.live)] = _Lane(limiter=Limiter(ask.live.concurrency))
         for name, total in counts.items():
             self.progress.begin(name, total)
+        found: dict[str, Outcome] = {}
         try:
             async with asyncio.TaskGroup() as group:
                 saver = group.create_task(self._save_often())
-                tasks = [group.create_task(self._one(ask)) for ask in asks]
+                tasks = [
+                    group.create_task(self._each(waiting, found))
+                    for waiting, count in _by_lane(asks)
+                    for _ in range(count)
+                ]
                 await asyncio.wait(tasks)
                 saver.cancel()
         finally:
             self._save()
-        found = {task.result().key: task.result() for task in tasks}
+        found = {ask.key: found[ask.key] for ask in asks}
         # another process stored a reply first: that one stands, and is the one that is scored
         earlier = {k: Outcome(key=k, reply=r, is_cached=True) for k, r in self.earlier.items()}
         return found | earlier
+
+    async def _each(self, waiting: Iterator[Ask], found: dict[str, Outcome]) -> None:
+        for ask in waiting:
+            found[ask.key] = await self._one(ask)
 
     async def _one(self, ask: Ask) -> Outcome:
         lane = self.lanes[id(ask.live)]
@@ -290,6 +320,17 @@ class _Fetching:
         except BaseException:  # a busy store, or a second Ctrl-C: the last save tries again
             self.unsaved = rows + self.unsaved
             raise
+
+
+def _by_lane(asks: Sequence[Ask]) -> list[tuple[Iterator[Ask], int]]:
+    """Return each backend's asks, and how many of them are looked after at once."""
+    lanes: dict[int, list[Ask]] = {}
+    for ask in asks:
+        lanes.setdefault(id(ask.live), []).append(ask)
+    return [
+        (iter(some), min(len(some), max(AT_ONCE, 2 * some[0].live.concurrency)))
+        for some in lanes.values()
+    ]
 
 
 def _is_too_much(error: BackendError) -> bool:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING
@@ -23,7 +23,7 @@ from harness.errors import UsageError
 from harness.records import Fault, Reply
 
 if TYPE_CHECKING:
-    from harness.engine.fetch import Ask
+    from harness.engine.fetch import Ask, Outcome
 
 PILOT = 10
 T_95 = (6.3138, 2.9200, 2.3534, 2.1318, 2.0150, 1.9432, 1.8946, 1.8595, 1.8331)
@@ -98,6 +98,18 @@ def usd(value: float) -> str:
     return f"${value:,.{digits}f}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Later:
+    """What will be asked about the replies once they are there: a judge's requests. `asks` are
+    those that can be made already, `total` how many there will be in all, as far as these tell.
+    """
+
+    who: str
+    asks: Sequence[Ask]
+    total: int
+    is_free: bool
+
+
 @dataclass(slots=True, kw_only=True)
 class Spending:
     """What one command may spend, and did. One object for all of its fetches.
@@ -105,12 +117,14 @@ class Spending:
     A request is taken to cost as much as the dearest one known of its candidate. Until one is
     known, one request is in flight at a time: so a cost that cannot be told is found out by one
     request. A request that failed is taken to cost nothing, and so is a reply without a cost of
-    a backend that says that it does not leave this machine.
+    a backend that says that it does not leave this machine. `later` makes, of the outcomes that
+    are known, what judges will be asked about them: a pilot of it belongs to the forecast.
     """
 
     cap_usd: float
     spent_usd: float = 0.0
     is_forecast: bool = False
+    later: Callable[[Mapping[str, Outcome]], Sequence[Later]] | None = None
     _reserved: float = 0.0
     _in_flight: int = 0
     _unknown: set[str] = field(default_factory=set)
@@ -169,17 +183,51 @@ class Spending:
                 made.append(forecast(who, costs, left=total - asked, spent=spent, asked=asked))
         return made
 
-    def stop_above(self, made: Sequence[Forecast], *, cases: int, is_whole: bool) -> None:
+    def later_pilot(
+        self, some: Sequence[Later], known: Mapping[str, Reply]
+    ) -> tuple[list[Ask], dict[str, int]]:
+        """Return the asks of each judge's pilot, and how many of its requests are missing.
+
+        Costs of recorded verdicts are learnt, and are the pilot where there are ten of them. What
+        may not leave this machine is left to the fetch that asks for it, and refuses.
+        """
+        send, missing = [], {}
+        for one in some:
+            if one.is_free:
+                continue
+            asks = {a.key: a for a in one.asks if not a.internal}
+            recorded = [known[key].cost_usd for key in asks if key in known]
+            costs = [cost for cost in recorded if cost is not None]
+            for cost in costs:
+                self._learn(one.who, cost)
+            missing[one.who] = max(0, one.total - len(recorded))
+            if missing[one.who]:
+                left = sorted(key for key in asks if key not in known)
+                send += [asks[key] for key in left[: max(0, PILOT - len(costs))]]
+        return send, missing
+
+    def unknown(self, missing: Mapping[str, int]) -> list[str]:
+        """Return a line for each judge whose cost nothing tells yet."""
+        return [
+            f"forecast of {who}: {count} requests, cost unknown until there are replies to judge"
+            for who, count in missing.items()
+            if count and not self._costs.get(who)
+        ]
+
+    def stop_above(
+        self, made: Sequence[Forecast], *, cases: int, is_whole: bool, is_all: bool = True
+    ) -> None:
         """Raise UsageError where the forecasts are above the cap, saying what would fit.
 
-        `is_whole`: nothing can be stopped half way (a batch), so the upper end must fit.
+        `is_whole`: nothing can be stopped half way (a batch), so the upper end must fit. `is_all`
+        is false where a judge's part is not known yet: its own fetch makes a forecast then.
         """
         left = sum(f.mean - f.spent for f in made)
         spread = math.sqrt(sum((f.upper - f.mean) ** 2 for f in made if f.upper is not None))
         needed = left + (spread if is_whole else 0.0)
         room = self.cap_usd - self.spent_usd
         if not made or needed <= room:
-            self.is_forecast = True
+            self.is_forecast = is_all
             return
         fits = math.floor(cases * max(0.0, room) / (left + spread)) if left + spread else cases
         total, more = self.spent_usd + left, usd(self.spent_usd + left + spread)

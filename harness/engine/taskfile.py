@@ -98,24 +98,68 @@ class JudgeTable(Strict):
         return self
 
 
-class TuneTable(Strict):
-    """What `harness tune` does."""
+class StageTable(Strict):
+    """One of several trainings, each of which goes on from the one before."""
 
     tuner: str
     """A tuner's name; `harness plugins` lists them."""
+    recipe: str | None = None
+    """The recipe file, relative to the task's folder."""
+    rows: str | None = None
+    """A tag: only the cases that have it are trained on (default: all that the tuner can use)."""
+
+
+class TuneTable(Strict):
+    """What `harness tune` does."""
+
+    tuner: str = ""
+    """A tuner's name; `harness plugins` lists them. Needed, unless there are `stages` or a
+    `command`."""
     prompt: str
     """The prompt that is trained, and served ever after."""
     recipe: str | None = None
     """The recipe file, relative to the task's folder."""
     name: str = "tuned"
     """What the artifact is called."""
+    command: str | None = None
+    """A training line of your own, as `axolotl train config.yml`: the tuner `command` runs it on
+    the rows that passed, in the task's folder."""
+    stages: tuple[StageTable, ...] = ()
+    """Trainings in a row, `[[tune.stages]]`, as SFT and then DPO; instead of `tuner`, `recipe`."""
+    start: str | None = None
+    """An artifact to go on from: its name, or the start of its digest (default: the base)."""
+    max_cut: int = pydantic.Field(default=0, ge=0)
+    """How many rows may be left out because they are too long or teach nothing. More: refused."""
+    near: float = pydantic.Field(default=0.8, ge=0, le=1)
+    """The share of word sequences from which a train input is a copy of a dev or test one; 0: no
+    such copies are looked for."""
+    check_every: int | None = pydantic.Field(default=None, ge=0)
+    """Score dev after each so many steps; 0: never (default: five times, on this machine)."""
+    check_cases: int = pydantic.Field(default=50, ge=1)
+    """How many dev cases such a look asks at most, always the same ones."""
+    patience: int = pydantic.Field(default=3, ge=1)
+    """Stop after so many looks at dev without a better score."""
+
+    @pydantic.model_validator(mode="after")
+    def _one_way_to_train(self) -> TuneTable:
+        ways = [bool(self.stages), bool(self.command) or bool(self.tuner)]
+        if sum(ways) != 1:
+            raise ValueError(
+                "either `tuner` (with its recipe), or `command`, or [[tune.stages]] says how it is "
+                "trained"
+            )
+        if self.command and self.tuner not in {"", "command"}:
+            raise ValueError(f"`command` is run by the tuner 'command', not by {self.tuner!r}")
+        if self.stages and self.recipe:
+            raise ValueError("each of [[tune.stages]] has a recipe of its own")
+        return self
 
 
 class BudgetTable(Strict):
     """Limits that a release must keep."""
 
     p95_latency_s: float | None = pydantic.Field(default=None, gt=0)
-    """Seconds that 95 % of the replies must stay below; needs 59 cases or more."""
+    """Seconds that 95 % of the replies must stay below; needs 59 cases, of as many sources."""
     mean_cost_usd: float | None = pydantic.Field(default=None, ge=0)
     """Dollars a case, on average."""
 
@@ -296,6 +340,7 @@ TABLES: dict[str, type[Strict]] = {
     "candidates": CandidateTable,
     "judges": JudgeTable,
     "tune": TuneTable,
+    "stages": StageTable,
     "advise": AdviseTable,
     "budgets": BudgetTable,
 }

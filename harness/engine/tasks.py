@@ -29,6 +29,7 @@ from harness.engine.text_files import read_text
 from harness.errors import TaskError, UsageError
 from harness.records import (
     SPLITS,
+    Artifact,
     Candidate,
     Case,
     Decoding,
@@ -100,6 +101,12 @@ class Task:
         is ever shown a row of its own cluster.
         """
         return self.split("train") or self.split("dev")
+
+    def rows_for(self, prompt: Prompt) -> tuple[Case, ...]:
+        """Return the rows that the examples of `prompt` are drawn from; none without examples."""
+        if not prompt.shots:
+            return ()
+        return tuple(c for c in self.example_rows if prompt.without not in c.tags)
 
     @cached_property
     def passages(self) -> tuple[Passage, ...]:
@@ -209,8 +216,9 @@ def _paths(cases: str | tuple[str, ...]) -> tuple[str, ...]:
     return (cases,) if isinstance(cases, str) else cases
 
 
-ArtifactFinder = Callable[[str], str]
-"""From a name or digest prefix to a full artifact digest; raises UsageError."""
+ArtifactFinder = Callable[[str], "str | Artifact"]
+"""From a name or digest prefix to an artifact, or to its digest alone where nothing is asked of it;
+raises UsageError."""
 
 
 def candidate_names(task: Task) -> list[str]:
@@ -248,6 +256,15 @@ def resolve_candidate(
         )
     prompt = _known_prompt(task, table.prompt or text)
     backend = table.backend or task.settings.model
+    if table.artifact and "/" in table.artifact:
+        raise UsageError(
+            f"candidate {text!r}: {table.artifact} is a folder, and an artifact goes by its name "
+            f"or digest. Adopt it first: harness model adopt {table.artifact} --base {backend} "
+            f"--task {task.name} --prompt {prompt.name}"
+        )
+    found = artifact_digest(table.artifact) if table.artifact else None
+    if isinstance(found, Artifact):
+        backend, found = _answers(found, backend, text), found.digest
     if ":" not in backend:
         raise UsageError(
             f"candidate {text!r}: backend {backend!r} is not SCHEME:MODEL, as in "
@@ -262,11 +279,23 @@ def resolve_candidate(
         decoding=_decoding(
             task.settings.decoding, DecodingTable(**prompt.decoding), table.decoding
         ),
-        artifact=artifact_digest(table.artifact) if table.artifact else None,
+        artifact=found,
         base_url=base_url or table.base_url or task.settings.base_url,
         options=backend_options(task, backend) | table.options,
         epoch=task.settings.epoch or None,
     )
+
+
+def _answers(artifact: Artifact, asked: str, text: str) -> str:
+    """Return what answers with `artifact`: a classical or hosted model is no part of its base."""
+    if artifact.backend is None:
+        return asked
+    if asked not in {artifact.backend, artifact.base}:
+        raise UsageError(
+            f"candidate {text!r}: artifact {artifact.name!r} is answered by {artifact.backend}, "
+            f"and not by {asked}. Leave the backend out."
+        )
+    return artifact.backend
 
 
 def backend_options(task: Task, backend: str) -> dict[str, Json]:

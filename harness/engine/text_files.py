@@ -63,22 +63,34 @@ def read_text(path: Path) -> str:
 
 def _parsed(line: str, place: str) -> Json:
     try:
+        return strict_json(line)
+    except ValueError as exc:
+        raise TaskError(f"{place}: {exc}") from exc
+
+
+def strict_json(text: str) -> Json:
+    """Return a JSON value. Raises ValueError with the reason: not JSON, NaN, a key that stands
+    twice, a number too large for any program, too deep.
+    """
+    try:
         value = json.loads(
-            line,
+            text,
             parse_constant=_no_constant,
             parse_float=_finite,
             object_pairs_hook=_no_duplicates,
         )
         # counting brackets is quick, and rules out almost every row
-        if line.count("[") + line.count("{") > DEEPEST and _depth(value) > DEEPEST:
+        if text.count("[") + text.count("{") > DEEPEST and _depth(value) > DEEPEST:
             raise RecursionError
     except json.JSONDecodeError as exc:
         what = exc.msg.removesuffix(" at")
-        raise TaskError(f"{place}: not JSON: {what} at column {exc.colno}") from exc
+        raise ValueError(f"not JSON: {what} at column {exc.colno}") from exc
     except RecursionError as exc:
-        raise TaskError(f"{place}: nested deeper than {DEEPEST} levels") from exc
+        raise ValueError(f"nested deeper than {DEEPEST} levels") from exc
     except ValueError as exc:
-        raise TaskError(f"{place}: {exc}") from exc
+        if "integer string conversion" in str(exc):  # Python's guard, in Python's words
+            raise ValueError("a number of more than 4300 digits: write it as text") from exc
+        raise
     return value
 
 
@@ -105,8 +117,9 @@ def _no_constant(name: str) -> Json:
 
 
 def _no_duplicates(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
-    keys = [k for k, _ in pairs]
-    if len(set(keys)) != len(keys):
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        keys = [k for k, _ in pairs]
         twice = next(k for k in keys if keys.count(k) > 1)
         raise ValueError(f"the key {twice!r} stands twice")
-    return dict(pairs)
+    return found

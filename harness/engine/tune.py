@@ -1,127 +1,146 @@
-"""From training rows to an artifact: licence, filter, parity, training, lineage.
+"""From a plan to an artifact: parity, training, looks at dev, lineage.
 
 Knows nothing of torch: a tuner and a backend come through ports. Nothing is trained before the
-ids that will be trained were found equal to the ids that will be served.
+ids that will be trained were found equal to the ids that will be served. A training that is cut
+short goes on from what its tuner kept; one that is done or refused leaves nothing but its artifact.
 """
 
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness.core.parity import Serving, check_parity, failures
 from harness.engine.backends import BackendPool
-from harness.engine.ladder import last_wall, why_not_licensed
+from harness.engine.dev_looks import DevLooks
 from harness.engine.project import Project
-from harness.engine.requests import Requests
-from harness.engine.tasks import Task, resolve_candidate
-from harness.engine.text_files import read_toml
-from harness.errors import BackendError, Refused, TaskError, UsageError
+from harness.engine.tasks import Task
+from harness.engine.tune_plan import (
+    Licence,
+    Passing,
+    Plan,
+    checked,
+    draft,
+    stages_of,
+)
+from harness.engine.tune_ready import Ready, make_ready
+from harness.errors import Refused, StoreError, UsageError
 from harness.ports.manager import Plugins
-from harness.ports.protocols import ShowsTokens, TrainProgress, TuneJob, Tuner
+from harness.ports.protocols import TrainProgress, TrainResult, Tuner
 from harness.records import (
     Artifact,
-    Candidate,
-    Case,
+    CurvePoint,
     Json,
     LedgerEntry,
-    ParityFinding,
-    PreparedRow,
-    TrainingRow,
     digest,
 )
-from harness.store.artifacts import adopt
+from harness.store.artifacts import adopt, verify
 from harness.store.store import Store
+from harness.store.trainings import open_training
+
+
+def _nothing(*_: object) -> None:
+    """A listener that does not listen."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Licence:
-    """What allowed a tune: a wall verdict's id, or the reason of an override."""
+class Listener:
+    """Who is told: of each step, of each look at dev (and whether it is the best), of anything."""
 
-    wall_verdict: str | None = None
-    override: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """All that a tune needs, checked, before the first step."""
-
-    task: Task
-    tuner_name: str
-    candidate: Candidate
-    recipe: dict[str, Json]
-    rows: tuple[TrainingRow, ...]
-    licence: Licence
-    name: str
-    seed: int = 0
-    is_pilot: bool = False
+    report: Callable[[TrainProgress], None] = _nothing
+    looked: Callable[[CurvePoint, bool], None] = _nothing
+    note: Callable[[str], None] = _nothing
 
 
-def licence(task: Task, store: Store, *, override: str | None) -> Licence:
-    """Return what allows tuning `task`. Raises Refused where there is no wall and no override."""
-    verdict = last_wall(task, store)
-    why_not = why_not_licensed(task, verdict)
-    if why_not is None and verdict is not None:
-        return Licence(wall_verdict=verdict.id)
-    if override:
-        return Licence(override=f"{override} (in spite of this: {why_not})")
-    raise Refused(
-        f"tuning {task.name!r} is refused: {why_not} To tune all the same, say why: "
-        f"--override 'REASON'; it is recorded and shown with everything that follows."
-    )
-
-
-def plan(
+def drafts(
     task: Task,
     *,
+    plugins: Plugins,
     licence: Licence,
-    passing: Callable[[Sequence[Case]], set[str]],
+    passing: Passing,
     tuner: str | None = None,
     recipe: Path | None = None,
     name: str | None = None,
     seed: int = 0,
-) -> Plan:
-    """Return what will be trained. `passing` gives the ids of the cases whose references pass
-    the task's own evals; no other row is trained.
+) -> list[Plan]:
+    """Return the plans of all stages, not yet `checked`; the last makes what bears the name.
 
-    Raises TaskError for leaks between train and the other splits, or where no row remains;
-    UsageError where `[tune]` is missing.
+    Raises UsageError for an unknown tuner, or where one recipe is given for several stages.
     """
-    table = task.settings.tune
-    if table is None:
+    stages = stages_of(task, tuner=tuner)
+    if recipe is not None and len(stages) > 1:
+        raise UsageError("--recipe is for one training; here each of [[tune.stages]] has its own")
+    made = []
+    for number, stage in enumerate(stages, start=1):
+        needs = getattr(plugins.owner("harness_tuners", stage.tuner)(), "needs", "completions")
+        one = draft(
+            task, stage, licence=licence, passing=passing, recipe=recipe, name=name, seed=seed,
+            needs=needs,
+        )  # fmt: skip
+        if number < len(stages):
+            stage_name = f"{one.name}-{number}-{stage.tuner}"
+            one = replace(one, name=stage_name, candidate=replace(one.candidate, name=stage_name))
+        made.append(one)
+    return made
+
+
+def find_start(task: Task, text: str, *, store: Store, project: Project) -> Artifact:
+    """Return the artifact that a training goes on from, found whole.
+
+    Raises UsageError or StoreError; Refused for a pilot.
+    """
+    found = store.artifact(text, task=task.name)
+    if found.is_pilot:
+        raise Refused(
+            f"{text!r} is a pilot, trained without a wall on a part of the rows: nothing goes on "
+            f"from it. Tune what may be: harness tune {task.name}"
+        )
+    if found.base != task.settings.model:
         raise UsageError(
-            f"{task.folder / 'task.toml'}: no [tune] table. Add one: tuner, prompt and recipe."
+            f"artifact {found.name!r} was tuned on {found.base}, and the task's model is "
+            f"{task.settings.model}: it cannot be gone on from"
         )
-    train = [c for c in task.split("train") if c.reference is not None]
-    leaks = leaked_inputs(task)
-    if leaks:
-        raise TaskError(
-            f"{leaks[0][0].line}: the inputs of {leaks[0][0].id!r} stand in train and at "
-            f"{leaks[0][1].line} ({leaks[0][1].split}); {len(leaks)} such case(s). Remove them."
-        )
-    good = passing(train)
-    prompt = task.prompts[table.prompt]
-    requests = Requests(task)
-    rows = tuple(requests.training_row(prompt.name, c) for c in train if c.id in good)
-    if not rows:
-        raise TaskError(f"task {task.name!r}: no training row passes the task's own evals")
-    file = recipe or (task.folder / table.recipe if table.recipe else None)
-    settings = read_toml(file) if file else {}
-    # as `resolve_candidate` makes it, so that the gate can find the same prompt again
-    served = resolve_candidate(task, f"{prompt.name}@{task.settings.model}", artifact_digest=str)
-    return Plan(
-        task=task,
-        tuner_name=tuner or table.tuner,
-        candidate=replace(served, name=name or table.name),
-        recipe=settings,
-        rows=rows,
-        licence=licence,
-        name=name or table.name,
-        seed=seed,
-    )
+    verify(found, base=project.home)
+    return found
+
+
+def tune_stages(
+    plans: Sequence[Plan],
+    *,
+    project: Project,
+    plugins: Plugins,
+    pool: BackendPool,
+    store: Store,
+    at: Callable[[], str],
+    listener: Listener | None = None,
+    is_fresh: bool = False,
+) -> list[Artifact]:
+    """Train each plan, every one from the artifact of the one before.
+
+    A stage before the last that was trained already, from the same rows by the same recipe, is
+    taken from the store. Raises what `tune` raises.
+    """
+    told = listener or Listener()
+    made: list[Artifact] = []
+    for number, one in enumerate(plans, start=1):
+        one = replace(checked(one), start=made[-1] if made else one.start)  # noqa: PLW2901
+        known = None
+        if number < len(plans) and not is_fresh:
+            known = known_artifact(one, project=project, store=store)
+        if known is not None:
+            told.note(f"stage {number}: {known.name} {known.digest[:16]} was trained before")
+            made.append(known)
+            continue
+        if len(plans) > 1:
+            told.note(f"stage {number} of {len(plans)}: {one.tuner_name}, {len(one.rows)} rows")
+        made.append(
+            tune(
+                one, project=project, plugins=plugins, pool=pool, store=store, at=at,
+                report=told.report, looked=told.looked, note=told.note, is_fresh=is_fresh,
+            )
+        )  # fmt: skip
+    return made
 
 
 def tune(
@@ -133,40 +152,117 @@ def tune(
     store: Store,
     report: Callable[[TrainProgress], None],
     at: Callable[[], str],
+    looked: Callable[[CurvePoint, bool], None] = _nothing,
+    note: Callable[[str], None] = _nothing,
+    is_fresh: bool = False,
 ) -> Artifact:
-    """Train, and return the recorded artifact. Raises Refused where parity fails, before the first
-    step; UsageError or BackendError from the tuner. A stop at any moment leaves nothing behind.
+    """Train, and return the recorded artifact: the checkpoint that was best on dev, where dev was
+    looked at.
+
+    Raises Refused where parity fails, before the first step; UsageError or BackendError from the
+    tuner. A training that was cut short is gone on from, unless `is_fresh`.
     """
-    tuner: Tuner = plugins.owner("harness_tuners", plan.tuner_name)()
+    tuner = plugins.owner("harness_tuners", plan.tuner_name)()
     project.home.mkdir(parents=True, exist_ok=True)
-    workshop = Path(tempfile.mkdtemp(prefix=".tuning-", dir=project.home))
-    try:
-        scheme, _, base = plan.candidate.backend.partition(":")
-        job = TuneJob(
-            base=base, rows=plan.rows, recipe=plan.recipe, out_dir=workshop, seed=plan.seed
+    facts = {"task": plan.task.name, "name": plan.name, **plan.identity, "at": at()}
+    with open_training(
+        project.home, job_name(plan, pool=pool, tuner=tuner), facts=facts,
+        is_kept=not plan.is_pilot, is_fresh=is_fresh,
+    ) as training:  # fmt: skip
+        if training.was_there:
+            note(f"going on with a training that was cut short ({training.folder})")
+        ready = make_ready(plan, tuner=tuner, training=training, project=project, pool=pool)
+        for line in [d.text for d in ready.plan.dropped[len(plan.dropped) :]]:
+            note(line)
+        for line in ready.looks.notes:
+            note(line)
+        looks = DevLooks(
+            ready.plan, ready.looks, training=training, plugins=plugins, store=store,
+            report=report, looked=looked,
+        )  # fmt: skip
+        job = ready.job
+        if ready.looks.every is not None:
+            job = replace(job, check_every=ready.looks.every, check=looks.check)
+        result = tuner.train(job, ready.prepared, report=looks.progress)
+        for line in looks.notes:
+            note(line)
+        best = looks.best_folder()
+        if best is not None:
+            note(f"kept: the checkpoint of step {looks.best}, the best on dev")
+        name, folder = _shelve(best or training.out, result=result, project=project)
+        artifact = _artifact(
+            ready, result, looks=looks, digest_=name, folder=folder, project=project
         )
-        try:
-            prepared = tuner.prepare(job)
-        except UsageError as exc:
-            if scheme == "local":
-                raise
-            raise UsageError(
-                f"{plan.tuner_name} cannot train the task's model {plan.candidate.backend}: {exc}. "
-                'A model that is tuned is one of this machine: model = "local:NAME" in task.toml'
-            ) from exc
-        findings = served_parity(plan.task, plan.candidate, prepared, rows=plan.rows, pool=pool)
-        failed = failures(findings)
-        if failed:
-            raise Refused(
-                f"what would be trained is not what is served ({len(failed)} finding(s)): "
-                f"{failed[0].name} in {failed[0].case_id}: {failed[0].detail}"
-            )
-        result = tuner.train(job, prepared, report=report)
-        name, folder = adopt(workshop, project.home / "artifacts")
-    finally:
-        shutil.rmtree(workshop, ignore_errors=True)
-    artifact = Artifact(
-        digest=name,
+        _record(artifact, store=store, at=at)
+    return artifact
+
+
+def job_name(plan: Plan, *, pool: BackendPool, tuner: Tuner) -> str:
+    """Return what a job is called on the disk: the same for the same rows, recipe, base and start.
+
+    Raises UsageError where the base is not there.
+    """
+    weights: Json = None
+    if getattr(tuner, "has_tokens", True):
+        weights = dict(pool.get(plan.candidate).identity)
+    looks = [plan.check_every, plan.check_cases, plan.patience]
+    parts = [dict(plan.identity), weights, plan.devices, looks, plan.max_cut, plan.is_pilot]
+    return digest([plan.task.name, plan.name, *parts])[:16]
+
+
+def known_artifact(plan: Plan, *, project: Project, store: Store) -> Artifact | None:
+    """Return what was trained before from the same rows by the same recipe, if it is whole."""
+    wanted = plan.identity
+    for known in reversed(store.artifacts(plan.task.name)):
+        made = {
+            "tuner": known.tuner,
+            "base": known.base,
+            "prompt": known.prompt_digest,
+            "rows": known.data_digest,
+            "recipe": digest(dict(known.recipe)),
+            "seed": known.seed,
+            "start": known.start,
+        }
+        if bool(known.is_pilot) == plan.is_pilot and made == wanted and not known.variant_of:
+            try:
+                verify(known, base=project.home)
+            except StoreError:  # its files are gone or changed: train it again
+                continue
+            return known
+    return None
+
+
+def _shelve(made: Path, *, result: TrainResult, project: Project) -> tuple[str, Path | None]:
+    """Return the digest and place of what was made; a hosted model has neither files nor place."""
+    if result.backend and not any(p.is_file() for p in made.rglob("*")):
+        return digest(result.backend), None
+    shelf = project.home / "artifacts"
+    name, folder = adopt(made, shelf)
+    shutil.rmtree(made, ignore_errors=True)
+    return name, folder
+
+
+def _artifact(
+    ready: Ready,
+    result: TrainResult,
+    *,
+    looks: DevLooks,
+    digest_: str,
+    folder: Path | None,
+    project: Project,
+) -> Artifact:
+    plan = ready.plan
+    metrics = dict(result.metrics)
+    if looks.count and looks.best is not None:
+        scores = {p.step: p.score for p in looks.curve}
+        metrics |= {
+            "dev_looks": float(looks.count),
+            "dev_cases": float(len(ready.looks.cases)),
+            "best_step": float(looks.best),
+            "dev_score": scores[looks.best] or 0.0,
+        }
+    return Artifact(
+        digest=digest_,
         name=plan.name,
         task=plan.task.name,
         tuner=plan.tuner_name,
@@ -182,71 +278,28 @@ def tune(
         wall_verdict=plan.licence.wall_verdict,
         override=plan.licence.override,
         environment=result.environment,
-        metrics=result.metrics,
-        parity=tuple(findings),
-        folder=folder.relative_to(project.home).as_posix(),
+        metrics=metrics,
+        parity=ready.findings or (),
+        folder=folder.relative_to(project.home).as_posix() if folder else "",
         is_pilot=plan.is_pilot or None,
+        start=plan.start.digest if plan.start else None,
+        backend=result.backend,
+        curve=looks.curve,
+        cost_usd=result.cost_usd,
     )
+
+
+def _record(artifact: Artifact, *, store: Store, at: Callable[[], str]) -> None:
     moment = at()
     store.add_artifact(artifact, at=moment)
-    kind = "pilot" if plan.is_pilot else "tune"
+    kind = "pilot" if artifact.is_pilot else "tune"
     entries = [(kind, f"{artifact.name} {artifact.digest[:8]} on {artifact.rows} rows")]
     if artifact.override:
         entries.append(
             ("override", f"tuned {artifact.digest[:8]} without a wall: {artifact.override}")
         )
-    for kind, text in entries:
+    for one, text in entries:
         payload = {"artifact": artifact.digest, "reason": artifact.override}
         store.record(
-            LedgerEntry(kind=kind, task=plan.task.name, at=moment, payload=payload, text=text)  # type: ignore[arg-type]
+            LedgerEntry(kind=one, task=artifact.task, at=moment, payload=payload, text=text)  # type: ignore[arg-type]
         )
-    return artifact
-
-
-def served_parity(
-    task: Task,
-    candidate: Candidate,
-    prepared: Sequence[PreparedRow],
-    *,
-    rows: Sequence[TrainingRow],
-    pool: BackendPool,
-    trained_template: str | None = None,
-) -> tuple[ParityFinding, ...]:
-    """Compare prepared rows with what `candidate`, as inference makes its requests, would send.
-
-    Raises BackendError where the backend cannot show its tokens.
-    """
-    backend = pool.get(candidate).backend
-    if not isinstance(backend, ShowsTokens):
-        raise BackendError(
-            f"{candidate.backend} cannot show the token ids that it sends, so parity with "
-            "training cannot be checked"
-        )
-    requests = Requests(task)
-    cases = {c.id: c for c in task.split("train")}
-    served = {
-        row.case_id: tuple(backend.token_ids(requests.of(candidate, cases[row.case_id])))
-        for row in rows
-    }
-    return check_parity(
-        rows,
-        prepared,
-        serving=Serving(
-            prompt_ids=served,
-            stop_ids=backend.stop_ids(),
-            decode=backend.decode,
-            special_ids=frozenset(getattr(backend, "special_ids", frozenset)()),
-            template=pool.get(candidate).identity.get("template"),
-        ),
-        trained_template=trained_template,
-    )
-
-
-def leaked_inputs(task: Task) -> list[tuple[Case, Case]]:
-    """Return (train case, other case) for every train input that also stands in dev or test."""
-    held_out = {c.inputs_digest: c for c in task.cases if c.split != "train"}
-    return [
-        (case, held_out[case.inputs_digest])
-        for case in task.split("train")
-        if case.inputs_digest in held_out
-    ]

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         CheckFunction,
         OptimizerFactory,
         TunerFactory,
+        VariantMaker,
     )
     from harness.records import ReleaseVerdict, Trial, WallVerdict
 
@@ -57,6 +58,17 @@ def harness_optimizers() -> Mapping[str, OptimizerFactory]:  # type: ignore[empt
 
     Called once, by `harness ladder --optimise`. The factory takes no argument, returns an
     `Optimizer` and may raise MissingExtra. Optimisers see train and dev, never the test split.
+    """
+
+
+@hookspec
+def harness_variants() -> Mapping[str, VariantMaker]:  # type: ignore[empty-body]
+    """Return makers of variants by name, as `{"merged": make_merged}`: a tuned artifact's weights
+    in another form or precision.
+
+    Called once, by `harness model merge` and `harness model export`. A maker is called with a
+    `VariantJob`, writes the files, and returns a `VariantResult` or raises UsageError, MissingExtra
+    or BackendError. What it wrote becomes an artifact of its own.
     """
 
 

@@ -25,6 +25,7 @@ WHAT = {
     "harness_backends": "backend",
     "harness_optimizers": "optimiser",
     "harness_tuners": "tuner",
+    "harness_variants": "form of weights",
 }
 
 

@@ -50,6 +50,12 @@ class Backend(Protocol):
     * `def token_ids(request) -> Sequence[int]`: the ids that the model would be sent (parity).
     * `def stop_ids() -> frozenset[int]`: the ids that end its replies (parity).
     * `def decode(ids) -> str`: ids as text, for error messages (parity).
+    * More for parity, each where it can be told: `special_ids() -> frozenset[int]`, `pad_id() ->
+      int | None`, `encode(text, with_specials=False) -> Sequence[int]`, `chat_template() -> str |
+      None` (its source), `count_tokens(request) -> int | None` (of a server that shows no ids, and
+      what its ids are checked by), `sampling_defaults() -> Mapping[str, float]` (what it was
+      started with), `greedy_logprobs(request, tokens=, top=)` (steps as in `Reply.logprobs`, and
+      whether the reply ended), `read_rows(folder)` (rows that a trainer prepared).
     * `def ready() -> None`: called before a first request is sent to any backend; raises
       UsageError where nothing can be sent, as for want of a key. Not called where every reply is
       recorded, so that scoring anew needs no key.
@@ -212,8 +218,20 @@ class Tuner(Protocol):
       `rejected` reply; `prompts`: a completion may be missing.
     * `has_tokens: bool` (True): rows become token ids, so parity with serving can be checked. Where
       False (a classical model, a hosted one) `prepare` returns nothing and parity is not checked:
-      it is said so.
+      it is said so, with `why_no_tokens: str`.
+    * `schemes: frozenset[str]` (any): the schemes of the models that it tunes, as `{"openai"}`; a
+      task's model of another is refused. An artifact without files, made by one of these, is gone
+      on from by its name.
+    * `def sends_rows_to(job) -> str | None` (None): the host outside this machine that would be
+      given the rows: internal ones stop it, before `prepare`, unless a person overrides it.
+    * `knows_devices: bool` (False): whether it trains on `job.devices` processes; else more than
+      one is refused before it is asked.
+    * `def steps(job, rows) -> int`: how many steps a training will have, told at once; dev is
+      looked at about five times in them. Without it, only where `check_every` asks for it.
     * `def estimate(job, rows) -> TuneEstimate`: what `harness tune --plan` prints.
+
+    An error of `prepare` may have the attribute `case_ids`, a tuple of the rows that it is about:
+    so many may be left out as the task's `max_cut` allows.
     """
 
     def prepare(self, job: TuneJob) -> Sequence[PreparedRow]:
@@ -229,6 +247,32 @@ class Tuner(Protocol):
     ) -> TrainResult:
         """Train on `rows`, write the artifact to `job.out_dir`, and return what was made."""
         ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VariantJob:
+    """What a maker of variants is given: `base` is the model name after the scheme, `artifact` the
+    folder of the tuned artifact. Files go to `out_dir` and nowhere else; `options` are the task's
+    `[backends."SCHEME:MODEL"]`.
+    """
+
+    base: str
+    artifact: Path
+    out_dir: Path
+    cache_dir: Path | None = None
+    options: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VariantResult:
+    """What a maker of variants wrote. `template_digest` is that of the chat template in it,
+    `metrics` are numbers for the report, `notes` lines for a person.
+    """
+
+    template_digest: str
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -301,4 +345,5 @@ class Optimizer(Protocol):
 BackendFactory = Callable[[BackendConfig], Backend]
 TunerFactory = Callable[[], Tuner]
 OptimizerFactory = Callable[[], Optimizer]
+VariantMaker = Callable[[VariantJob], VariantResult]
 CheckFunction = Callable[..., Any]

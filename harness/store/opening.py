@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from harness.errors import StoreError
-from harness.store import schema
+from harness.store import fresh, schema
 
 BUSY_S = 30.0
 MOUNTS = Path("/proc/self/mountinfo")
@@ -237,23 +237,30 @@ def _use_wal(connection: sqlite3.Connection) -> None:
 
 def _upgrade(connection: sqlite3.Connection, path: Path) -> None:
     """Apply what is missing in one transaction; an older store is copied beside itself first."""
-    from sqlite_utils import Database
-
     connection.execute("BEGIN IMMEDIATE")  # nobody writes from here on: the copy is the last state
     try:
         applied = _applied(connection, path)
         if applied:
             first = next(name for name in schema.NAMES if name not in applied)
             _back_up(path, Path(f"{path}.before-{first}"))
-        # sqlite-utils nests its own transactions in ours as savepoints; plugins of it that happen
-        # to be installed have no business in this file.
-        database = Database(connection, recursive_triggers=False, execute_plugins=False)
-        schema.migrations().apply(database)
+        else:
+            fresh.create(connection)
+        if not _is_current(connection, path):
+            _migrate(connection)
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
+    from sqlite_utils import Database
+
+    # sqlite-utils nests its own transactions in ours as savepoints; plugins of it that happen to be
+    # installed have no business in this file.
+    database = Database(connection, recursive_triggers=False, execute_plugins=False)
+    schema.migrations().apply(database)
 
 
 def _back_up(path: Path, copy: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 from harness.errors import HarnessError
 from harness.surface import builtin_evals
 from harness.surface.eval_session import SESSION
+from harness.surface.words import from_here
 
 OURS = re.compile(r"^\s*cases\s*=", re.MULTILINE)
 
@@ -43,7 +44,9 @@ class BuiltinEvals(pytest.Module):
             session.evaluation_of(self.path)
         except HarnessError as exc:
             session.error = exc
-            raise self.CollectError(str(exc)) from exc
+            if session.is_watched:
+                return []
+            raise self.CollectError(from_here(str(exc))) from exc
         return super().collect()
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
+from functools import lru_cache
 from typing import Any
 
 import pytest
@@ -11,9 +12,12 @@ import pytest
 from harness.engine.outcomes import is_miss, is_unscored, reason_of
 from harness.engine.project import task_folder_of
 from harness.records import Fault
+from harness.surface.eval_items import EvalItem
 from harness.surface.eval_trials import EvalTrial, is_dialogue
 from harness.surface.words import escaped
 
+PATTERN = "eval_*.py"
+"""What files with evals are called."""
 GIVEN = pytest.StashKey[float]()
 """What the eval gave to `score(...)`."""
 TURNS = pytest.StashKey[list[str]]()
@@ -74,6 +78,8 @@ def judged(
         call = copy.copy(call)
         call.excinfo = None
     report = pytest.TestReport.from_item_and_call(item, call)
+    if isinstance(item, EvalItem):
+        item.has_told(report)
     if isinstance(error, NoReply):
         vars(report)["harness_mark"] = "fault"
     if mark:
@@ -100,14 +106,26 @@ def said_by(properties: Iterable[tuple[str, object]]) -> dict[str, Any] | None:
     return found if "eval" in found and "task" in found else None
 
 
+_ALIKE = frozenset({"task", "eval", "candidate", "repeat", "score"})
+
+
+@lru_cache(maxsize=1024)
+def _alike(name: str, kind: str, value: Hashable) -> tuple[str, object]:
+    """Return a property that many items share, as one object; `kind` keeps 1 and 1.0 apart."""
+    return name, value
+
+
 def _properties(
     item: pytest.Item, trial: EvalTrial, said: dict[str, Any]
 ) -> list[tuple[str, object]]:
-    where = {
+    where: dict[str, Any] = {
         "task": str(task_folder_of(item.path)),
         "eval": score_name(item),
         "candidate": trial.id.candidate,
         "case": trial.id.case_id,
         "repeat": trial.id.repeat,
     }
-    return list((where | said).items())
+    return [
+        _alike(name, type(value).__name__, value) if name in _ALIKE else (name, value)
+        for name, value in (where | said).items()
+    ]

@@ -63,7 +63,9 @@ class Recording:
         folder, session = evaluation.task.folder, self._session
         store = session.open.store(folder)
         self._recall(evaluation, seen)
-        one_each = {t: merged(some) for t, some in seen.scores.items()}
+        one_each = seen.scores
+        for which, some in one_each.items():  # in place: there may be 100,000
+            one_each[which] = tuple(merged(some))
         runs = evaluation.runs(
             one_each,
             faults=seen.faults,

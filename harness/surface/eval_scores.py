@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +25,13 @@ Wanted = tuple[str, TrialId]
 class TaskScores:
     """What the reports said of one task."""
 
-    scores: dict[TrialId, list[Score]] = field(default_factory=dict)
+    scores: dict[TrialId, tuple[Score, ...]] = field(default_factory=dict)
     faults: dict[TrialId, Fault] = field(default_factory=dict)
     aggregates: dict[str, list[Score]] = field(default_factory=dict)
     turns: dict[TrialId, list[str]] = field(default_factory=dict)
-    fetched: set[TrialId] = field(default_factory=set)
+    dialogues: set[TrialId] = field(default_factory=set)
+    """The trials that were scored in dialogues alone."""
     judged: set[Wanted] = field(default_factory=set)
-
-    @property
-    def dialogues(self) -> set[TrialId]:
-        """The trials that were scored in dialogues alone."""
-        return self.scores.keys() - self.fetched
 
     @property
     def last_turns(self) -> dict[TrialId, str]:
@@ -47,25 +44,36 @@ class TaskScores:
             candidate=said["candidate"], case_id=said["case"], repeat=int(said["repeat"])
         )
         reason = said.get("miss") or said.get("unscored") or said.get("fault")
-        score = Score(
-            name=said["eval"],
-            value=None if "score" not in said else float(said["score"]),
-            reason=reason or said.get("reason") or "",
-            judge=said.get("judge"),
-        )
+        reason = reason or said.get("reason") or ""
+        value = None if "score" not in said else float(said["score"])
+        judge = said.get("judge")
+        if value == 1 and not reason and judge is None:
+            alone = _passed(said["eval"])
+        else:
+            alone = (Score(name=said["eval"], value=value, reason=reason, judge=judge),)
+        score = alone[0]
         if "judged_by" in said:
             self.judged.update((name, trial) for name in str(said["judged_by"]).split())
         if not trial.case_id:
             self.aggregates.setdefault(trial.candidate, []).append(score)
             return trial
-        self.scores.setdefault(trial, []).append(score)
+        known = self.scores.get(trial)
+        if not said.get("is_dialogue"):
+            self.dialogues.discard(trial)
+        elif known is None:
+            self.dialogues.add(trial)
+        self.scores[trial] = alone if known is None else (*known, score)
         if "turns" in said:
             self.turns.setdefault(trial, []).extend(said["turns"].split())
-        if not said.get("is_dialogue"):
-            self.fetched.add(trial)
         if "fault" in said:
             self.faults[trial] = _fault(said, score)
         return trial
+
+
+@lru_cache(maxsize=256)
+def _passed(name: str) -> tuple[Score]:
+    """Return the score of an eval that held: the most frequent one by far, so it is one object."""
+    return (Score(name=name, value=1.0),)
 
 
 def _fault(said: Mapping[str, Any], score: Score) -> Fault:

@@ -5,7 +5,7 @@ Knows nothing of pytest's hooks or of how runs are stored; `pytest_evals` calls 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from harness.records import Request, Run
 from harness.store.store import Store
 from harness.surface.alarm import unlimited
 from harness.surface.caps import Cap
+from harness.surface.eval_items import Plan
 from harness.surface.eval_scores import SessionScores, Wanted
 from harness.surface.eval_trials import EvalTrial, eval_trial_of, is_dialogue
 from harness.surface.judge_evals import judges_needed
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from filelock import FileLock
 
     from harness.engine.judges import Judged, JudgeUse, Judging
+    from harness.engine.spending import Later
     from harness.surface.selection import Selection
 
 SOON_S = 2.0
@@ -59,6 +61,7 @@ class EvalSession:
         self.broken_floors: list[str] = []
         self.notes: list[str] = []
         self.selected_none = False
+        self.plan = Plan()
         self._cap = Cap(config)
         self._evaluations: dict[Path, Evaluation] = {}
         self._judgings: dict[Path, Judging] = {}
@@ -83,9 +86,7 @@ class EvalSession:
                 task,
                 name,
                 base_url=option.base_url,
-                artifact_digest=lambda text: (
-                    self.open.store(folder).artifact(text, task=task.name).digest
-                ),
+                artifact_digest=lambda text: self.open.store(folder).artifact(text, task=task.name),
             )
             for name in option.candidate or task.settings.default_candidates
         ]
@@ -177,8 +178,11 @@ class EvalSession:
             progress = Silence() if is_worker else shown
             with _first_come(store, progress), self._cap.shared(store.path) as spending:
                 others = [one for judging, some in judged for one in judging.others(some)]
+                asked += [(e, e.asks(trials)) for e, trials in others]
+                if spending is not None and judged:
+                    spending.later = partial(_later, asked, judged)
                 fetch_asked(
-                    [*asked, *((e, e.asks(trials)) for e, trials in others)],
+                    asked,
                     store=store,
                     progress=progress,
                     is_offline=is_offline,
@@ -186,6 +190,8 @@ class EvalSession:
                     is_batch=self._cap.is_batch,
                     override_boundary=self.config.option.override_boundary,
                 )
+                if spending is not None:
+                    spending.later = None
                 if judged:
                     from harness.engine.judges import judge_all
 
@@ -215,7 +221,7 @@ class EvalSession:
             self._judgings[task.folder] = Judging(
                 evaluation,
                 pool=self.open.pool(task.folder),
-                artifact_digest=lambda text: store.artifact(text, task=task.name).digest,
+                artifact_digest=lambda text: store.artifact(text, task=task.name),
             )
         return self._judgings[task.folder]
 
@@ -289,6 +295,17 @@ class EvalSession:
 
 
 SESSION = pytest.StashKey[EvalSession]()
+
+
+def _later(
+    asked: Sequence[Asked],
+    judged: Sequence[tuple[Judging, Sequence[Wanted]]],
+    outcomes: Mapping[str, Outcome],
+) -> list[Later]:
+    """Return what judges will be asked, as far as the outcomes that are known tell."""
+    for evaluation, asks in asked:
+        evaluation.take({t: a for t, a in asks.items() if a.key in outcomes}, outcomes)
+    return [one for judging, some in judged for one in judging.later(some)]
 
 
 def _lock_of(store: Store) -> FileLock:

@@ -44,6 +44,9 @@ class EvalTrial:
 
 def eval_trial_of(item: pytest.Item) -> EvalTrial | None:
     """Return what an eval item is about, or None for any other test."""
+    trial = getattr(item, "trial", None)  # of an `EvalItem`
+    if isinstance(trial, EvalTrial):
+        return trial
     callspec = getattr(item, "callspec", None)
     return callspec.params.get(ARGUMENT) if callspec is not None else None
 

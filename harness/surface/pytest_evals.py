@@ -8,7 +8,7 @@ with a mark; what fails a run is a fault, or a floor that was asked for.
 from __future__ import annotations
 
 import gc
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,24 @@ from harness.errors import HarnessError, UsageError
 from harness.surface.builtin_collector import collector_of
 from harness.surface.eval_calls import EvalCalls
 from harness.surface.eval_fixtures import EvalFixtures
-from harness.surface.eval_outcomes import SETTLED, judged, mark_of
+from harness.surface.eval_items import EvalItem, eval_items, keys_of_pytest
+from harness.surface.eval_outcomes import (
+    GIVEN,
+    PATTERN,
+    SETTLED,
+    TURNS,
+    judged,
+    mark_of,
+)
 from harness.surface.eval_recording import Recording
+from harness.surface.eval_reports import slim
 from harness.surface.eval_session import SESSION, EvalSession
 from harness.surface.eval_trials import ARGUMENT, OF_A_CASE, EvalTrial, eval_trial_of
-from harness.surface.words import escaped
+from harness.surface.words import escaped, from_here
 
-PATTERN = "eval_*.py"
 RECORDING = pytest.StashKey[Recording]()
+DONE = pytest.StashKey[Sequence[pytest.StashKey[Any]]]()
+"""The keys of an item's stash that nobody asks for once it ran."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -36,6 +46,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("python_files", PATTERN)
     session = config.stash[SESSION] = EvalSession(config)
     config.stash[RECORDING] = Recording(session)
+    done: Sequence[pytest.StashKey[Any]] = (GIVEN, SETTLED, TURNS, *keys_of_pytest(config))
+    config.stash[DONE] = done
     config.pluginmanager.register(EvalCalls(session), "harness-eval-calls")
     config.pluginmanager.register(EvalFixtures(session), "harness-eval-fixtures")
 
@@ -57,6 +69,16 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
     return collector_of(file_path, parent) if file_path.name == "task.toml" else None
 
 
+def pytest_pycollect_makeitem(
+    collector: pytest.Module | pytest.Class, name: str, obj: object
+) -> list[pytest.Function] | None:
+    """Collect eval functions as items that hold little until they run, and once they ran."""
+    is_ours = collector.path.name == "task.toml" or collector.path.match(PATTERN)
+    return (
+        eval_items(collector, name, obj, collector.config.stash[SESSION].plan) if is_ours else None
+    )
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Make one item a case and candidate, or one a candidate for an aggregate."""
     if ARGUMENT not in metafunc.fixturenames:
@@ -66,12 +88,17 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         evaluation = session.evaluation_of(metafunc.definition.path)
     except HarnessError as exc:
         session.error = exc
-        raise pytest.Collector.CollectError(str(exc)) from exc
+        if session.is_watched:  # nothing will run, and our caller says why
+            metafunc.parametrize(ARGUMENT, [])
+            return
+        raise pytest.Collector.CollectError(from_here(str(exc))) from exc
     if OF_A_CASE.isdisjoint(metafunc.fixturenames):
         ids = [TrialId(candidate=name, case_id="") for name in evaluation.candidates]
     else:
         ids = evaluation.trial_ids()
     trials = [EvalTrial(evaluation, id_) for id_ in ids]
+    if session.plan.is_brief:
+        session.plan.trials, trials = trials, trials[:1]
     metafunc.parametrize(ARGUMENT, trials, ids=[t.title for t in trials])
 
 
@@ -98,7 +125,7 @@ def _stop(config: pytest.Config, error: HarnessError) -> None:
     ours = config.stash[SESSION]
     ours.error = error
     if not ours.is_watched and not hasattr(config, "workerinput"):
-        raise pytest.UsageError(str(error)) from error
+        raise pytest.UsageError(from_here(str(error))) from error
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -110,18 +137,29 @@ def pytest_runtestloop(session: pytest.Session) -> Iterator[None]:
     """
     ours, option = session.config.stash[SESSION], session.config.option
     will_stop = session.testsfailed and not option.continue_on_collection_errors
-    if not option.collectonly and not will_stop:
+    if ours.error is not None and ours.is_watched:
+        session.items.clear()  # what could not be read or chosen: our caller says it in its own way
+    elif not option.collectonly and not will_stop:
         try:
             ours.prefetch(session.items)
         except HarnessError as exc:
             ours.error = exc
             if ours.is_watched:
-                session.items.clear()  # our caller shows the error in its own way
+                session.items.clear()
             elif not hasattr(session.config, "workerinput"):
-                raise pytest.UsageError(str(exc)) from exc
+                raise pytest.UsageError(from_here(str(exc))) from exc
         if ours.tasks:
             gc.freeze()
     return (yield)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Let an eval item drop what running it needed, once everybody has its reports."""
+    done = yield
+    if isinstance(item, EvalItem):
+        item.let_go(item.config.stash[DONE])
+    return done
 
 
 # ---------------------------------------------------------------- outcomes
@@ -156,6 +194,8 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Keep the score of every report; runs in the process that writes."""
     if _CONTROLLER:
         _CONTROLLER[-1].see(report)
+        if not hasattr(_CONTROLLER[-1].config, "workerinput"):
+            slim(report, _CONTROLLER[-1].config)
 
 
 _CONTROLLER: list[EvalSession] = []  # logreport is given no config
@@ -184,7 +224,9 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Iterator[N
             session.config.stash[RECORDING].finish(was_interrupted=was_interrupted)
         except HarnessError as exc:
             ours.error = exc
-            pytest.exit(str(exc), returncode=exc.exit_code)
+            if not ours.is_watched:
+                pytest.exit(from_here(str(exc)), returncode=exc.exit_code)
+            session.exitstatus = exc.exit_code
         if ours.broken_floors and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
     return (yield)

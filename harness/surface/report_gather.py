@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import subprocess
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from harness.engine.project import Project
 from harness.engine.release import arms_of, best_prompt
 from harness.engine.tasks import REFERENCE, Task, repeated_inputs
 from harness.errors import HarnessError
-from harness.records import Artifact, Comparison, Try
+from harness.records import Artifact, Comparison, LedgerEntry, ParityCheck, Try, from_plain
 from harness.store.store import Store
 from harness.surface.report.model import (
     CaseView,
@@ -57,6 +58,7 @@ def gather(task: Task, store: Store, *, project: Project, at: str) -> ReportData
         costs=cost_rows(views),
         artifacts=artifacts,
         parity=_parity(artifacts),
+        parity_checks=_parity_checks(store.ledger(task=task.name, kind="parity")),
         waivers=s.waivers,
         ledger=tuple(store.ledger(task=task.name)),
         data=data_page(
@@ -135,6 +137,15 @@ def _parity(artifacts: tuple[Artifact, ...]) -> ParityView | None:
     if not artifacts:
         return None
     return ParityView(rows=artifacts[-1].rows, findings=artifacts[-1].parity)
+
+
+def _parity_checks(entries: Sequence[LedgerEntry]) -> tuple[ParityCheck, ...]:
+    """The last check of each artifact with each runtime."""
+    last: dict[tuple[str | None, str], ParityCheck] = {}
+    for entry in entries:
+        check = from_plain(ParityCheck, entry.payload)
+        last[check.artifact, check.runtime] = check
+    return tuple(last.values())
 
 
 def _commands(task: Task, dev: Ladder, is_released: bool) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 from harness.records import Estimate
@@ -18,6 +19,12 @@ def clean(text: str) -> str:
     text = _UNSAFE.sub("�", text)
     # a CI runner takes a line that starts with two colons for a command
     return re.sub(r"^(\s*)::", r"\1: :", text, flags=re.MULTILINE)
+
+
+def from_here(text: str) -> str:
+    """Return `text` with every path below the working directory as a person there types it."""
+    here = str(Path.cwd()).rstrip("/\\")
+    return re.sub(rf"(?<![\w./\\~-]){re.escape(here)}[/\\](?=\S)", "", text) if here else text
 
 
 def escaped(value: Any) -> Any:

@@ -63,3 +63,12 @@ def test_the_last_step_is_paired_and_clustered() -> None:
     assert alone is not None
     assert few is not None
     assert alone.lower > 0 > few.lower
+
+
+def test_scores_that_are_all_the_same_forecast_nothing() -> None:
+    nothing_right = learning_curve(ROWS, scores([0, 0, 0, 0], cases=40), None, available=1000)
+    assert nothing_right.forecast is None
+    assert curve_lines(nothing_right, available=1000)[-1] == (
+        "about 200 more rows (they are there): every score was the same, so that there is no curve "
+        "to read off"
+    )

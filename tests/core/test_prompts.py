@@ -61,6 +61,10 @@ def test_training_sends_what_inference_sends() -> None:
     row = training_row(prompt, case("x"))
     assert row.messages == render(prompt, case("x"), decoding=Decoding()).messages
     assert row.completion == "yes"
+    assert row.tools == ()
+    tool = {"type": "function", "function": {"name": "search", "parameters": {}}}
+    armed = parse_prompt("@user\n{{ question }}", name="p", path="p.md", tools=(tool,))
+    assert training_row(armed, case("x")).tools == (tool,)
 
 
 @pytest.mark.parametrize(

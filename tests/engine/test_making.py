@@ -11,6 +11,7 @@ from harness.core.coverage import profile_named
 from harness.core.making import Plan, choose, is_as_made, plan_prompts, prompt_text, toml_value
 from harness.core.tips import Missed
 from harness.engine.making import facts_of, missed_on_dev, named_apart, seed_of, write_prompts
+from harness.engine.requests import Requests
 from harness.engine.tasks import resolve_candidate
 from harness.errors import TaskError, UsageError
 from harness.records import Candidate, Decoding
@@ -133,12 +134,32 @@ def test_rows_that_may_not_leave_this_machine_are_in_no_prompt(make: Make) -> No
     assert "may not leave this machine" in found.left_out["few-shot and dynamic"]
 
 
-def test_one_internal_row_that_keeps_examples_away_is_counted_and_named(make: Make) -> None:
+def test_examples_for_a_model_elsewhere_are_drawn_without_the_internal_rows(make: Make) -> None:
     some = rows(train=12)
     last = next(row for row in some if row["split"] == "train")
     last["tags"] = ["internal"]
-    said = plan(make(some=some, plugin=Strict(away=True))).left_out["few-shot and dynamic"]
-    assert f"1 of 12 rows may not leave this machine (tag internal, as {last['id']})" in said
+    away, here = make(some=some, plugin=Strict(away=True)), make(some=some, plugin=Strict())
+    for workshop in (away, here):
+        found = plan(workshop)
+        shown = [p for p in found.prompts if p.settings.get("shots")]
+        assert {"few-shot-4", "dynamic-4", "few-shot-8"} <= {p.name for p in shown}
+        tag = "internal" if workshop is away else None
+        assert {p.settings.get("without") for p in shown} == {tag}
+        write_prompts(workshop.task, shown)
+    note = next(p.note for p in plan(away).prompts if p.name == "few-shot-4")
+    assert f"without 1 row that may not leave this machine (tag internal, as {last['id']})" in note
+    digests = [w.task.prompts["few-shot-4"].digest for w in (away, here)]
+    assert digests[0] != digests[1], "another rule is another prompt"
+    # every row but that one is asked for, and nothing of it is sent
+    path = away.folder / "prompts/made/dynamic-8.md"
+    path.write_text(path.read_text().replace("shots = 8", "shots = 11"))
+    requests = Requests(away.task)
+    sent = [requests.examples("dynamic-8", case) for case in away.task.split("dev")]
+    assert {c.id for some in sent for c in some} == {
+        row["id"] for row in some if row["split"] == "train" and row is not last
+    }
+    run = away.run("few-shot-4")[0]
+    assert all(t.fault is None for t in run.trials)
 
 
 def test_without_any_prompt_the_fields_of_the_cases_are_enough(make: Make) -> None:

@@ -57,7 +57,7 @@ def add(folder: Path, text: str) -> None:
         ("colour = 1\n", "task.toml:7: colour: no such key. Known keys: about,"),
         (
             "[tune]\ntuner = 't'\nprompt = 'plain'\nrecipes = 'x'\n",
-            "task.toml:10: tune.recipes: no such key. Known keys: name, prompt",
+            "task.toml:10: tune.recipes: no such key. Known keys: check_cases, check_every",
         ),
         (
             "[decoding]\nmax_tokens = 5\n[candidates.warm.decoding]\ntemprature = 1\n",

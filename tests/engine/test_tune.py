@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from harness.core.wall import judge_wall
-from harness.engine import tune as engine
+from harness.engine import tune as engine, tune_plan as planning
 from harness.engine.gate import candidate_conditions
 from harness.engine.ladder import read_ladder, wall_entry, wall_input
 from harness.engine.tasks import resolve_candidate
@@ -49,12 +49,12 @@ def give_wall(workshop: Workshop, answer: Any = "WALL") -> WallVerdict:
     return verdict
 
 
-def plan(workshop: Workshop, *, passing: Any = everything, **options: Any) -> engine.Plan:
-    licence = engine.licence(workshop.task, workshop.store, override="a test")
-    return engine.plan(workshop.task, licence=licence, passing=passing, **options)
+def plan(workshop: Workshop, *, passing: Any = everything, **options: Any) -> planning.Plan:
+    licence = planning.licence(workshop.task, workshop.store, override="a test")
+    return planning.plan(workshop.task, licence=licence, passing=passing, **options)
 
 
-def tune(workshop: Workshop, made: engine.Plan | None = None) -> Artifact:
+def tune(workshop: Workshop, made: planning.Plan | None = None) -> Artifact:
     return engine.tune(
         made or plan(workshop),
         project=workshop.project,
@@ -77,23 +77,23 @@ def left_behind(workshop: Workshop) -> list[str]:
 def test_a_tune_without_a_wall_is_refused_and_the_way_out_is_named(make: Make) -> None:
     workshop = shop(make)
     with pytest.raises(Refused, match=r"there is no wall verdict.*--override 'REASON'"):
-        engine.licence(workshop.task, workshop.store, override=None)
+        planning.licence(workshop.task, workshop.store, override=None)
     give_wall(workshop, "KEEP_PROMPTING")
     with pytest.raises(Refused, match=r"the last verdict is KEEP_PROMPTING: so it was measured"):
-        engine.licence(workshop.task, workshop.store, override=None)
+        planning.licence(workshop.task, workshop.store, override=None)
 
 
 def test_a_wall_allows_it(make: Make) -> None:
     workshop = shop(make)
     verdict = give_wall(workshop)
-    given = engine.licence(workshop.task, workshop.store, override=None)
-    assert given == engine.Licence(wall_verdict=verdict.id)
+    given = planning.licence(workshop.task, workshop.store, override=None)
+    assert given == planning.Licence(wall_verdict=verdict.id)
 
 
 def test_an_override_that_was_not_needed_is_not_recorded(make: Make) -> None:
     workshop = shop(make)
     give_wall(workshop)
-    assert engine.licence(workshop.task, workshop.store, override="just so").override is None
+    assert planning.licence(workshop.task, workshop.store, override="just so").override is None
 
 
 @pytest.mark.parametrize("changed", ["label", "target"])
@@ -105,7 +105,7 @@ def test_a_wall_that_rests_on_what_changed_since_is_no_licence(make: Make, chang
     else:
         write_settings(workshop.folder, target=0.95, tune=TUNE)
     with pytest.raises(Refused, match=r"changed since the wall verdict .* Ask again"):
-        engine.licence(workshop.task, workshop.store, override=None)
+        planning.licence(workshop.task, workshop.store, override=None)
 
 
 def test_a_later_verdict_that_is_no_wall_takes_the_licence_back(make: Make) -> None:
@@ -113,13 +113,13 @@ def test_a_later_verdict_that_is_no_wall_takes_the_licence_back(make: Make) -> N
     give_wall(workshop)
     give_wall(workshop, "SHIP_PROMPT")
     with pytest.raises(Refused, match="SHIP_PROMPT"):
-        engine.licence(workshop.task, workshop.store, override=None)
+        planning.licence(workshop.task, workshop.store, override=None)
 
 
 def test_an_override_is_kept_with_what_it_overrode_and_stands_in_the_ledger(make: Make) -> None:
     workshop = shop(make)
-    licence = engine.licence(workshop.task, workshop.store, override="the demo is tomorrow")
-    made = engine.plan(workshop.task, licence=licence, passing=everything)
+    licence = planning.licence(workshop.task, workshop.store, override="the demo is tomorrow")
+    made = planning.plan(workshop.task, licence=licence, passing=everything)
     artifact = tune(workshop, made)
     assert artifact.wall_verdict is None
     assert artifact.override is not None
@@ -172,9 +172,9 @@ def test_a_train_row_that_stands_in_dev_or_test_too_is_refused_with_both_lines(
 
 def test_a_task_without_a_tune_table_is_told_what_to_add(make: Make) -> None:
     workshop = make()
-    licence = engine.Licence(override="x")
+    licence = planning.Licence(override="x")
     with pytest.raises(UsageError, match=r"no \[tune\] table. Add one: tuner, prompt and recipe"):
-        engine.plan(workshop.task, licence=licence, passing=everything)
+        planning.plan(workshop.task, licence=licence, passing=everything)
 
 
 def test_what_is_trained_is_what_the_prompt_sends_and_the_reference(make: Make) -> None:

@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -148,6 +149,43 @@ def test_an_up_to_date_store_is_opened_without_importing_sqlite_utils(tmp_path: 
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=20
     )
     assert done.stdout == "[]\n"
+
+
+def tables_of(connection: sqlite3.Connection) -> list[tuple[str, str]]:
+    """Every table, index and trigger, with its SQL on one line, as `fresh.SQL` is written."""
+    rows = connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL")
+    squeezed = ((n, " ".join(sql.split())) for n, sql in rows)
+    return sorted((n, sql.replace("( ", "(").replace(" )", ")")) for n, sql in squeezed)
+
+
+def test_a_new_store_is_what_the_migrations_make_and_imports_no_sqlite_utils(
+    tmp_path: Path,
+) -> None:
+    code = (
+        "import sys; from pathlib import Path; from harness.store.store import Store\n"
+        f"Store.open(Path({str(tmp_path / 'h.db')!r})).close()\n"
+        "print({'sqlite_utils', 'numpy', 'pandas'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()", "add what the newest migration makes to fresh.SQL"
+    migrated = sqlite3.connect(":memory:", isolation_level=None)
+    opening._migrate(migrated)
+    with closing(migrated), closing(sqlite3.connect(tmp_path / "h.db")) as made:
+        assert tables_of(made) == tables_of(migrated)
+        names = "SELECT id, migration_set, name FROM _sqlite_migrations ORDER BY id"
+        assert made.execute(names).fetchall() == migrated.execute(names).fetchall()
+
+
+def test_a_migration_that_is_newer_than_the_plain_sql_is_applied_on_top(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newest = ("m999_more", lambda db: db["more"].create({"a": int}))
+    monkeypatch.setattr(schema, "_ORDER", [*schema._ORDER, newest])
+    monkeypatch.setattr(schema, "NAMES", (*schema.NAMES, newest[0]))
+    Store.open(tmp_path / "h.db").close()
+    with closing(sqlite3.connect(tmp_path / "h.db")) as made:
+        assert made.execute("SELECT count(*) FROM more").fetchone() == (0,)
+    assert [p.name for p in tmp_path.glob("*.before-*")] == []
 
 
 @pytest.mark.parametrize("first_missing", schema.NAMES[1:])

@@ -57,7 +57,7 @@ class Cli:
             code = importlib.import_module("harness.surface.cli").run(list(arguments))
         said = self._capsys.readouterr()
         self._forget()
-        assert "Traceback (most recent call last)" not in said.out + said.err
+        assert "Traceback (most recent call last)" not in said.out + said.err, said.out + said.err
         return Said(code, said.out, said.err)
 
     def _forget(self) -> None:

@@ -57,7 +57,8 @@ def test_a_model_ladder_is_shown_beside_the_tries_and_counts_none(cli: Cli) -> N
 def test_a_base_model_without_a_template_is_left_out_and_told_why(cli: Cli) -> None:
     said = cli("ladder", "toy", "--only-files", "--models", "adder:base,adder:small")
     assert said.code == 0, said.err
-    assert "left out: plain@adder:base: base has no chat template" in said.out
+    assert said.out.count("base has no chat template") == 1, "every prompt has the same reason"
+    assert "left out: parts@adder:base and plain@adder:base: base has no chat" in flat(said.out)
     assert not [line for line in cli.toy.sent if line.startswith("base")]
 
 

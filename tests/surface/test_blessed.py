@@ -115,6 +115,31 @@ def test_what_is_measured_flaky_is_listed_apart(cli: Cli) -> None:
     assert "newly missed: c0, c9" in said.out
 
 
+def test_flaky_cases_are_listed_apart_between_two_recorded_candidates_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cli = Cli(Toy(tmp_path, dev=30), monkeypatch, capsys)
+    module = cli.toy.root / "site" / "adder.py"
+    text = module.read_text().replace(
+        "        return harness.Reply(",
+        "        self.seen = getattr(self, 'seen', 0) + (a == 6 and len(request.messages) > 1)\n"
+        "        text = 'well' if a == 6 and self.seen == 1 else text\n"
+        "        return harness.Reply(",
+    )
+    module.write_text(text)
+    (cli.toy.task / "eval_toy.py").write_text(
+        "def test_right(case, reply):\n    assert reply.text == case.reference\n"
+    )
+    settings = cli.toy.task / "task.toml"
+    settings.write_text(settings.read_text() + 'repeats = 2\nrepeat_verdict = "1 of 2"\n')
+    assert cli("eval", "toy", "--candidate", "plain", "--candidate", "shots").code == 0
+    said = cli(*PLAIN, "--baseline", "shots")
+    assert "newly missed, and measured flaky: c6\n" in said.out
+    (others,) = re.findall(r"^newly missed: (.*)$", said.out, re.MULTILINE)
+    assert set(others.split(", ")) == {f"c{n}" for n in range(0, 30, 3)} - {"c6"}
+    assert cli(*PLAIN, "--baseline", "shots", "--json").json["flaky"] == ["c6"]
+
+
 def test_nothing_that_a_case_is_called_becomes_markup(
     cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.bench import projects
 from tests.plugins.loopback import Answer, Loopback, Seen, completion, loopback
 
-HEAVY = ("filelock", "httpx", "jsonschema", "numpy", "rich", "scipy", "sqlite_utils")
+HEAVY = ("aiohttp", "filelock", "httpx", "jsonschema", "numpy", "rich", "scipy", "sqlite_utils")
 """Each takes longer to import than it takes to run a hundred cached items."""
 RUN = """
 import sys

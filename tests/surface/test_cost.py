@@ -12,6 +12,7 @@ import pytest
 
 from harness.store.batches import waiting_batches
 from harness.store.store import Store
+from tests.surface.judging import judged, with_judge
 from tests.surface.toy import Toy
 
 # Hosted: each reply costs a cent. Its batches stand in files, as a provider's outlive us; they are
@@ -173,3 +174,39 @@ def test_who_takes_no_batches_is_named_and_nothing_is_sent(tmp_path: Path) -> No
     assert done.returncode == 2
     assert "--batch: adder:small takes no batches" in done.stderr
     assert toy.sent == []
+
+
+JUDGED = """
+[judges.numeral]
+backend = "arbiter:strict-hosted"
+rubric = "A numeral, and nothing else."
+"""
+BY_JUDGE = "def test_right(judge):\n    assert judge('numeral').score\n"
+
+
+def test_a_judges_part_is_in_the_forecast_from_a_pilot_of_the_first_replies(toy: Toy) -> None:
+    with_judge(toy, JUDGED, evals=BY_JUDGE)
+    done = toy.harness(*EVAL, "--max-cost", "0.42")  # enough for the candidate alone
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "forecast of plain: 40 requests, about $0.40" in done.stderr
+    assert "forecast of judge numeral: 40 requests, about $0.040" in done.stderr
+    assert "the forecast is $0.44" in done.stderr
+    assert (len(toy.sent), len(judged(toy))) == (10, 10)
+    done = toy.harness(*EVAL, "--max-cost", "0.44")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (len(toy.sent), len(judged(toy))) == (40, 40)  # recorded verdicts are asked once
+    assert "forecast of judge numeral: 30 requests, about $0.030" in done.stderr
+
+
+def test_a_judge_with_nothing_to_judge_yet_is_told_as_unknown_and_forecast_in_its_turn(
+    toy: Toy,
+) -> None:
+    """The candidate is free and is not asked in a pilot: its replies come all at once."""
+    free = HOSTED.replace("is_external = True", "is_external = False").replace("0.01", "None")
+    (toy.root / "site/adder.py").write_text(free)
+    with_judge(toy, JUDGED, evals=BY_JUDGE)
+    done = toy.harness(*EVAL, "--max-cost", "0.02")
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "forecast of judge numeral: 40 requests, cost unknown until" in done.stderr
+    assert "forecast of judge numeral: 40 requests, about $0.040" in done.stderr
+    assert (len(toy.sent), len(judged(toy))) == (40, 10)

@@ -56,6 +56,14 @@ def test_ladder_optimises_the_best_prompt_and_tries_what_comes_of_it(school: Cli
     assert made(school) == [path]
 
 
+def test_ladder_optimises_by_another_optimiser_that_is_named(school: Cli) -> None:
+    wish = ["--optimise", "dspy", "--reflect", "teacher:large", "--max-calls", "30"]
+    said = school("ladder", "toy", "--only-files", *wish)
+    assert said.code == 0, said.err
+    assert "made prompts/made/optimised-dspy.md from plain (" in said.out
+    assert "@system\nAdd the two numbers.\n" in made(school)[0].read_text()
+
+
 def test_an_internal_case_and_an_external_reflection_model_are_refused(school: Cli) -> None:
     rows = [
         {"id": f"c{i}", "split": s, "inputs": {"a": i, "b": 1}, "reference": str(i + 1), "tags": t}
@@ -76,7 +84,7 @@ def test_an_internal_case_and_an_external_reflection_model_are_refused(school: C
 @pytest.mark.parametrize(
     ("wish", "says"),
     [
-        (["--optimise", "nope"], "no optimiser 'nope'. Known: gepa"),
+        (["--optimise", "nope"], "no optimiser 'nope'. Known: dspy, gepa"),
         (["--reflect", "teacher:x"], "need --optimise"),
         (["--optimise", "--max-calls", "5"], "--max-calls 5 lets gepa try no rewrite"),
         (["--optimise", "--optimise-from", "nope"], "no prompt 'nope'. Known: plain"),

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from harness.errors import HarnessError, StoreError
-from harness.surface.words import clean
+from harness.surface.words import clean, from_here
 
 INTERRUPTED = 130
 
@@ -83,11 +83,13 @@ def run(arguments: list[str]) -> int:
         exc.show()
         return _failed(exc.format_message(), "", code=exc.exit_code, arguments=arguments)
     except HarnessError as exc:
-        text = f"error: {clean(str(exc))}"
-        return _failed(str(exc), text, code=exc.exit_code, arguments=arguments)
+        said = from_here(str(exc))
+        return _failed(said, f"error: {clean(said)}", code=exc.exit_code, arguments=arguments)
     except OSError as exc:  # a full disk, a folder that may not be written
-        text = f"error: {clean(str(exc))}"
-        return _failed(str(exc), text, code=StoreError.exit_code, arguments=arguments)
+        said = from_here(str(exc))
+        return _failed(
+            said, f"error: {clean(said)}", code=StoreError.exit_code, arguments=arguments
+        )
     return code if isinstance(code, int) else 0
 
 

@@ -18,7 +18,7 @@ from harness.engine.backends import BackendPool
 from harness.engine.project import Project, artifact_folder, find_project, find_task_folder
 from harness.engine.tasks import Task, load_task, resolve_candidate
 from harness.ports.manager import Plugins
-from harness.records import Candidate, to_plain
+from harness.records import Artifact, Candidate, to_plain
 from harness.store.store import Store
 
 _LONE = re.compile("[\ud800-\udfff]")
@@ -71,7 +71,7 @@ class App:
 
     def candidate(self, task: Task, text: str, *, base_url: str | None = None) -> Candidate:
         """Return the candidate that `text` names in `task`. Raises UsageError."""
-        finder: Callable[[str], str] = lambda a: self.store.artifact(a, task=task.name).digest  # noqa: E731
+        finder: Callable[[str], Artifact] = lambda a: self.store.artifact(a, task=task.name)  # noqa: E731
         return resolve_candidate(task, text, base_url=base_url, artifact_digest=finder)
 
     def say(self, *lines: str) -> None:

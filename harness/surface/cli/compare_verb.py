@@ -77,6 +77,7 @@ def command(
         return _two_by_two(store, task, two_by_two, base_url=base_url, as_json=as_json)
     if candidate is None:
         raise click.UsageError("Missing option '--candidate'.")
+    from harness.core.blessed import flaky_ids
     from harness.core.release import shown_loss
     from harness.engine.ladder import read_ladder
     from harness.engine.release import arms_of, best_prompt
@@ -100,9 +101,18 @@ def command(
         )
         found = arms.comparison()
         loss = shown_loss(found)
-        app.answer({"comparison": found, "is_shown_regression": loss is not None})
+        primary = loaded.settings.primary
+        flaky = flaky_ids(arms.baseline, primary) | flaky_ids(arms.candidate, primary)
+        app.answer(
+            {"comparison": found, "is_shown_regression": loss is not None, "flaky": sorted(flaky)}
+        )
         app.say(*comparison_lines(found))
-        for what, ids in [("newly missed", found.newly_missed), ("won", found.newly_passed)]:
+        missed = found.newly_missed
+        for what, ids in [
+            ("newly missed", [c for c in missed if c not in flaky]),
+            ("newly missed, and measured flaky", [c for c in missed if c in flaky]),
+            ("won", found.newly_passed),
+        ]:
             if ids:
                 more = f" and {len(ids) - 12} more" if len(ids) > 12 else ""
                 app.say(f"{what}: {', '.join(map(clean, ids[:12]))}{more}")

@@ -12,11 +12,27 @@ from harness.engine.tasks import Task
 from harness.engine.unrecorded import Variants
 from harness.surface.cli.anatomy import variants_of
 from harness.surface.cli.app import App, options
+from harness.surface.cli.model_forms import adopt_command, export_command, merge_command
+from harness.surface.cli.model_parity import parity_command
+from harness.surface.cli.model_shelf import (
+    diff_command,
+    gc_command,
+    list_command,
+    show_command,
+    verify_command,
+)
 
 
 @click.group("model")
 def command() -> None:
     """Look after what is served."""
+
+
+for _one in (
+    list_command, show_command, diff_command, verify_command, gc_command,
+    merge_command, export_command, adopt_command, parity_command,
+):  # fmt: skip
+    command.add_command(_one)
 
 
 @command.command("slim")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from harness.core.words import listed
 from harness.engine.evaluate import cases_of
 from harness.engine.model_ladder import candidate_name, model_rungs, models_named
 from harness.engine.requests import Requests
@@ -33,8 +34,11 @@ def climb_models(
     left_out: list[dict[str, str]] = []
     if not is_shown_only:
         names = list(_asked(app, task, models, base_url=base_url, left_out=left_out))
+        reasons: dict[str, list[str]] = {}  # a model without a template refuses every prompt alike
         for one in left_out:
-            app.say(f"left out: {one['candidate']}: {one['reason']}")
+            reasons.setdefault(one["reason"], []).append(one["candidate"])
+        for reason, refused in reasons.items():
+            app.say(f"left out: {listed(refused)}: {reason}")
         if names:
             store = app.project.store
             completed(run_evals(task, names, store=store, base_url=base_url, extra=extra))

@@ -12,6 +12,7 @@ HOOKS = {
     "tuners": "harness_tuners",
     "checks": "harness_checks",
     "optimisers": "harness_optimizers",
+    "variants": "harness_variants",
 }
 
 

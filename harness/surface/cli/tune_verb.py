@@ -2,34 +2,47 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from harness.engine.tasks import Task, candidate_names
-from harness.records import Artifact, Case, Run
+from harness.engine.tasks import Task
+from harness.records import Case
 from harness.surface.cli.app import App, now, options
-from harness.surface.words import number, one_line
+from harness.surface.cli.tune_show import (
+    Watched,
+    artifact_lines,
+    candidate_of,
+    preview_lines,
+)
 
 if TYPE_CHECKING:
-    from harness.engine.tune import Plan
-    from harness.ports.protocols import TrainProgress
-
-EVERY_S = 10.0
-PILOT_ROWS = 512
-PILOT_MINUTES = 30.0
+    from harness.engine.tune_plan import Plan
 
 
 @click.command("tune")
 @click.argument("task")
+@click.option("--plan", "is_plan", is_flag=True, help="Show what it would do; trains nothing.")
 @click.option("--override", metavar="REASON", help="Tune without a wall; recorded for ever.")
-@click.option("--tuner", help="Another tuner than task.toml says.")
+@click.option("--tuner", help="Another tuner than task.toml says, instead of its stages too.")
 @click.option("--recipe", type=click.Path(path_type=Path), help="Another recipe file.")
 @click.option("--name", help="What to call the artifact (default: task.toml's tune.name).")
+@click.option(
+    "--start", metavar="ARTIFACT", help="Go on from this artifact, and not from the base."
+)
 @click.option("--seed", default=0, show_default=True)
+@click.option(
+    "--devices",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="How many processes train together, each on a device of its own.",
+)
+@click.option("--fresh", is_flag=True, help="Begin anew, though a training was cut short.")
 @click.option(
     "--pilot",
     is_flag=True,
@@ -50,11 +63,15 @@ PILOT_MINUTES = 30.0
 def command(
     store: str | None,
     task: str,
+    is_plan: bool,
     override: str | None,
     tuner: str | None,
     recipe: Path | None,
     name: str | None,
+    start: str | None,
     seed: int,
+    devices: int,
+    fresh: bool,
     pilot: bool,
     rows: int | None,
     minutes: float | None,
@@ -64,137 +81,133 @@ def command(
 
     Exit 0: tuned, or the pilot's curve is drawn. 1: refused, with the reason. 3: no curve. Rows
     whose reference fails the task's own evals are left out; parity of what is trained and served
-    is checked before the first step.
+    is checked before the first step. With --plan, exit 0: it could start. 1: it would be refused.
+    A training that was stopped or killed goes on by the same command.
     """
-    from harness.engine import tune as engine
-    from harness.surface.run_evals import completed, run_evals
+    from harness.engine import tune as engine, tune_plan as planning
+    from harness.errors import Refused
 
-    if pilot and (override or name):
-        raise click.UsageError("--pilot needs no --override, and what it makes has no --name")
+    if pilot and (override or name or start or is_plan or fresh or devices > 1):
+        raise click.UsageError(
+            "--pilot needs no --override, what it makes has no --name, and it knows no --plan, "
+            "--start, --fresh and --devices"
+        )
     if not pilot and (rows or minutes):
         raise click.UsageError("--rows and --minutes go with --pilot")
 
     with App(store, as_json=as_json) as app:
         loaded = app.task(task)
-        licence = engine.Licence()
+        licence, unlicensed = planning.Licence(), None
         if not pilot:
-            licence = engine.licence(loaded, app.store, override=override)
-
-        def passing(cases: Sequence[Case]) -> set[str]:
-            run = completed(
-                run_evals(loaded, ["reference"], store=app.project.store, split="train")
-            ).runs[0]
-            good = {t.case_id for t in run.trials if all(s.value == 1 for s in t.scores)}
-            bad = [c.id for c in cases if c.id not in good]
-            if bad:
-                app.say(f"{len(bad)} rows fail the task's own evals and are left out: {bad[:5]}")
-            return good
-
-        plan = engine.plan(
+            try:
+                licence = planning.licence(loaded, app.store, override=override)
+            except Refused as exc:
+                if not is_plan:
+                    raise
+                unlicensed = str(exc)
+        plans = engine.drafts(
             loaded,
+            plugins=app.plugins,
             licence=licence,
-            passing=passing,
+            passing=passing_rows(loaded, app.project.store),
             tuner=tuner,
             recipe=recipe,
             name=name,
             seed=seed,
         )
-        if not pilot:
-            app.say(f"training on {len(plan.rows)} rows with {plan.tuner_name}; parity first")
-        shown = 0.0
-
-        def report(step: TrainProgress) -> None:
-            nonlocal shown
-            is_last = step.step == step.steps
-            if time.monotonic() - shown < EVERY_S and not is_last:
-                return
-            shown = time.monotonic()
-            left = step.seconds / max(step.step, 1) * (step.steps - step.step)
-            click.echo(
-                f"step {step.step} of {step.steps}, loss {step.loss:.3f}, "
-                f"{number(step.tokens / max(step.seconds, 1e-9))} tokens/s, "
-                f"{step.seconds:.0f} s, about {left:.0f} s to go",
-                err=True,
-            )
-
+        begins = start or planning.tune_table(loaded).start
+        if begins and not pilot:
+            found = engine.find_start(loaded, begins, store=app.store, project=app.project)
+            plans[0] = replace(plans[0], start=found)
+        plans = [replace(one, devices=devices) for one in plans]
+        if is_plan:
+            return show_plan(app, plans, why_unlicensed=unlicensed)
         if pilot:
-            most, limit = rows or PILOT_ROWS, minutes or PILOT_MINUTES
-            return draw_curve(app, plan, most_rows=most, minutes=limit, report=report)
+            return run_pilot(app, plans, most_rows=rows, minutes=minutes)
+        return train(app, plans, task=task, is_fresh=fresh)
 
-        artifact = engine.tune(
-            plan,
+
+def passing_rows(task: Task, store: Path) -> Callable[[Sequence[Case]], set[str]]:
+    """Return what gives the cases whose references pass the task's own evals; runs them once."""
+    from harness.surface.run_evals import completed, run_evals
+
+    @cache
+    def good() -> frozenset[str]:
+        run = completed(run_evals(task, ["reference"], store=store, split="train")).runs[0]
+        return frozenset(t.case_id for t in run.trials if all(s.value == 1 for s in t.scores))
+
+    return lambda cases: {c.id for c in cases} & good()
+
+
+def show_plan(app: App, plans: Sequence[Plan], *, why_unlicensed: str | None) -> int:
+    """Show what each training would be. Exit 0 where all could start."""
+    from harness.engine.tune_preview import preview
+
+    shown = [
+        preview(
+            one, project=app.project, plugins=app.plugins, pool=app.pool,
+            why_unlicensed=why_unlicensed,
+        )
+        for one in plans
+    ]  # fmt: skip
+    can_start = not any(one.refusals for one in shown)
+    app.answer({"can_start": can_start, "trainings": shown})
+    for number, one in enumerate(shown, start=1):
+        app.say(*([f"training {number} of {len(shown)}"] if len(shown) > 1 else []))
+        app.say(*preview_lines(one), "")
+    app.say("it could start" if can_start else "it would be refused")
+    return 0 if can_start else 1
+
+
+def train(app: App, plans: Sequence[Plan], *, task: str, is_fresh: bool) -> int:
+    """Train all stages, and show what came of it."""
+    from harness.engine import tune as engine
+    from harness.engine.tune_plan import checked
+
+    for one in plans:
+        for dropped in checked(one).dropped:
+            app.say(dropped.text)
+        app.say(f"training on {len(one.rows)} rows with {one.tuner_name}; parity first")
+    watched = Watched()
+    try:
+        made = engine.tune_stages(
+            plans,
             project=app.project,
             plugins=app.plugins,
             pool=app.pool,
             store=app.store,
-            report=report,
             at=now,
+            listener=engine.Listener(
+                report=watched.report, looked=watched.looked, note=watched.note
+            ),
+            is_fresh=is_fresh,
         )
-        app.answer(artifact)
-        app.say(
-            f"artifact {artifact.name} {artifact.digest[:16]}",
-            f"  {artifact.rows} rows, prompt {artifact.prompt}, base {artifact.base}",
-            f"  parity: {parity_line(len(plan.rows), [f.name for f in artifact.parity])}",
-            f"  licence: {one_line(artifact.override or f'wall {artifact.wall_verdict}')}",
-            "",
-            f"score it: harness eval {task} --candidate {candidate_of(loaded, artifact)}",
-        )
-    return 0
-
-
-def draw_curve(
-    app: App,
-    plan: Plan,
-    *,
-    most_rows: int,
-    minutes: float,
-    report: Callable[[TrainProgress], None],
-) -> int:
-    """Run a pilot, and say what its curve tells."""
-    from harness.core.learning import curve_lines
-    from harness.engine.pilot import run_pilot, subset_sizes
-    from harness.surface.run_evals import completed, run_evals
-
-    sizes = subset_sizes(len(plan.rows), most=most_rows)
+    except BaseException:
+        watched.cut_short(app.project.home)
+        raise
+    app.answer(made[-1] if len(made) == 1 else {"stages": made})
+    for artifact in made:
+        app.say(*artifact_lines(artifact))
     app.say(
-        f"a pilot on {', '.join(map(str, sizes))} of {len(plan.rows)} rows with {plan.tuner_name}, "
-        f"at most {minutes:g} minutes of training"
+        "", f"score it: harness eval {task} --candidate {candidate_of(plans[0].task, made[-1])}"
     )
-
-    def score(artifact: Artifact) -> Run:
-        name = f"{artifact.prompt}@{artifact.base}+{artifact.digest[:16]}"
-        done = completed(run_evals(plan.task, [name], store=app.project.store))
-        app.say(f"  {artifact.rows} rows are trained and scored on dev")
-        return done.runs[0]
-
-    made = run_pilot(
-        plan,
-        most_rows=most_rows,
-        minutes=minutes,
-        score=score,
-        project=app.project,
-        plugins=app.plugins,
-        pool=app.pool,
-        store=app.store,
-        report=report,
-        at=now,
-    )
-    app.answer(made)
-    app.say("", *curve_lines(made.curve, available=made.available))
-    app.say(*([f"ended early: {made.stopped}"] if made.stopped else []))
-    app.say("", f"nothing of it can be released; what may be is: harness tune {plan.task.name}")
     return 0
 
 
-def candidate_of(task: Task, artifact: Artifact) -> str:
-    """Return what `--candidate` calls `artifact`."""
-    if artifact.name in candidate_names(task):
-        return artifact.name
-    return f"{artifact.prompt}@{artifact.base}+{artifact.name}"
+def run_pilot(
+    app: App, plans: Sequence[Plan], *, most_rows: int | None, minutes: float | None
+) -> int:
+    """Run a pilot of the first stage, and say what its curve tells."""
+    from harness.surface.cli.pilot_path import PILOT_MINUTES, PILOT_ROWS, draw_curve
 
+    if len(plans) > 1:
+        raise click.UsageError("a pilot is one training: name its --tuner (and --recipe)")
+    from harness.engine.tune_plan import checked
 
-def parity_line(rows: int, findings: Sequence[str]) -> str:
-    """Return what parity found, in a few words."""
-    if not findings:
-        return f"{rows} rows compared id by id, no difference"
-    return f"{rows} rows compared; warnings: {', '.join(sorted(set(findings)))}"
+    return draw_curve(
+        app,
+        checked(plans[0]),
+        most_rows=most_rows or PILOT_ROWS,
+        minutes=minutes or PILOT_MINUTES,
+        report=Watched().report,
+    )

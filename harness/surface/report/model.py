@@ -14,6 +14,7 @@ from harness.records import (
     Case,
     Comparison,
     LedgerEntry,
+    ParityCheck,
     ParityFinding,
     ReleaseVerdict,
     Reply,
@@ -121,6 +122,7 @@ class ReportData:
 
     `generated_at` is UTC, ISO 8601. `comparisons` are those over dev; the one on the sealed cases
     is in `release`. `min_gain` is the least gain that matters, drawn in every comparison.
+    `parity_checks` are the last of each artifact with each runtime that was asked.
     `commands` reproduce the report, in order; a line that begins with `#` is a remark.
     """
 
@@ -143,6 +145,7 @@ class ReportData:
     costs: tuple[CostRow, ...] = ()
     artifacts: tuple[Artifact, ...] = ()
     parity: ParityView | None = None
+    parity_checks: tuple[ParityCheck, ...] = ()
     waivers: Mapping[str, str] = field(default_factory=dict)
     ledger: tuple[LedgerEntry, ...] = ()
     data: DataPage | None = None

@@ -20,6 +20,7 @@ import jinja2
 from harness.errors import StoreError
 from harness.records import Json
 from harness.surface.report import cases, charts, words
+from harness.surface.report.curves import curve_of
 from harness.surface.report.island import Island
 from harness.surface.report.model import ReportData, Rung
 from harness.surface.report.summaries import as_text, to_the_minute
@@ -86,6 +87,7 @@ def render_report(data: ReportData) -> str:
             kinds={r.result.candidate: r.kind for r in rungs},
             histogram=charts.histogram(data.data.lengths) if data.data else None,
             overrides=_overrides(data),
+            curves=[curve_of(a) for a in data.artifacts],
             slowest=max((r.p95_latency_s or 0.0 for r in data.costs), default=0.0),
             island=None if island.is_empty else island.packed(),
         )

@@ -1,0 +1,247 @@
+"""An artifact that another program trained becomes one of this project, with what is known of it.
+
+Adopting needs no wall: the training is done. That there was none is kept, and shown with every
+report and verdict. Knows nothing of tensors: a backend says whether the files fit their base.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.engine.backends import BackendPool
+from harness.engine.collecting import Found, collect, look_at
+from harness.engine.ladder import last_wall, why_not_licensed
+from harness.engine.project import Project
+from harness.engine.tasks import Task, backend_options, resolve_candidate
+from harness.errors import UsageError
+from harness.ports.manager import Plugins
+from harness.records import Artifact, Candidate, Json, LedgerEntry
+from harness.store.artifacts import adopt
+from harness.store.store import Store
+
+BASE_FILE = "harness-base.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """The rows that something was trained on: sha256 of the files, how many rows where it can be
+    told."""
+
+    digest: str
+    rows: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adopted:
+    """An adopted artifact, what of its folder was left out, and what is not known of it."""
+
+    artifact: Artifact
+    left_out: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def adopt_folder(
+    source: Path,
+    *,
+    base: str,
+    task: Task,
+    project: Project,
+    plugins: Plugins,
+    store: Store,
+    at: Callable[[], str],
+    name: str | None = None,
+    prompt: str | None = None,
+    trained_on: Path | None = None,
+    origin: str | None = None,
+    override: str | None = None,
+) -> Adopted:
+    """Copy the safe files of `source` to the shelf, and record what they are.
+
+    Raises UsageError where they are no adapter or model, half copied, or of another base; Refused
+    for pickles and code. Nothing is left of what is refused.
+    """
+    found = look_at(source)
+    backend = base if ":" in base else f"local:{base}"
+    prompt = prompt or (task.settings.tune.prompt if task.settings.tune else None)
+    served = None
+    if prompt is not None:
+        served = resolve_candidate(task, f"{prompt}@{backend}", artifact_digest=str)
+    prepared = read_prepared(trained_on) if trained_on else None
+    project.home.mkdir(parents=True, exist_ok=True)
+    workshop = Path(tempfile.mkdtemp(prefix=".making-", dir=project.home))
+    try:
+        folder = collect(found, workshop)
+        options = backend_options(task, backend)
+        identity = _identity(backend, workshop, plugins=plugins, options=options)
+        if found.kind == "adapter" and "weights" in identity:
+            known = {"base": backend.partition(":")[2], "base_digest": identity["weights"]}
+            _write(folder / BASE_FILE, known)
+        facts = {f"{k}_digest": identity[k] for k in ("template", "tokenizer") if k in identity}
+        _write(workshop / "fingerprint.json", facts | {"base_in_its_own_words": found.base})
+        digest, place = adopt(workshop, project.home / "artifacts")
+    finally:
+        shutil.rmtree(workshop, ignore_errors=True)
+    wall_verdict, reason = _licence(task, store, override=override, origin=origin or found.origin)
+    maker = origin or found.origin or "elsewhere"
+    artifact = Artifact(
+        digest=digest,
+        name=name or _name(source, task),
+        task=task.name,
+        # never one of ours: its settings are not those of our recipes
+        tuner=f"{maker} (elsewhere)" if maker in plugins.table("harness_tuners") else maker,
+        base=backend,
+        base_digest=str(identity.get("weights", "")) if found.kind == "adapter" else "",
+        template_digest=str(identity.get("template", "")),
+        prompt=prompt or "",
+        prompt_digest=(served.prompt_digest or "") if served else "",
+        data_digest=prepared.digest if prepared else "",
+        rows=(prepared.rows or 0) if prepared else 0,
+        recipe=dict(found.recipe),
+        seed=_seed(found.recipe),
+        wall_verdict=wall_verdict,
+        override=reason,
+        environment=dict(found.environment),
+        metrics=dict(found.metrics),
+        folder=place.relative_to(project.home).as_posix(),
+        origin=maker,
+    )
+    moment = at()
+    store.add_artifact(artifact, at=moment)
+    payload = {"artifact": digest, "origin": maker, "base": backend, "reason": reason}
+    text = f"{artifact.name} {digest[:8]}, made by {maker}"
+    entries = [("adopt", text)]
+    if reason:
+        entries.append(("override", f"adopted {digest[:8]}: {reason}"))
+    for kind, line in entries:
+        store.record(
+            LedgerEntry(kind=kind, task=task.name, at=moment, payload=payload, text=line)  # type: ignore[arg-type]
+        )
+    notes = _notes(artifact, prepared=prepared, identity=identity, task=task, found=found)
+    return Adopted(artifact=artifact, left_out=found.left_out, notes=tuple(notes))
+
+
+def _identity(
+    backend: str, workshop: Path, *, plugins: Plugins, options: Mapping[str, Json]
+) -> Mapping[str, str]:
+    """Return what the backend that will wear the files says of itself, empty where the base is not
+    here. Raises UsageError where they do not fit it.
+    """
+    scheme = backend.partition(":")[0]
+    plugins.owner("harness_backends", scheme)  # a wrong name is told as such
+    if scheme != "local":
+        return {}
+    pool = BackendPool(plugins, artifact_folder=lambda _: workshop)
+    try:
+        trial = Candidate(name="adopted", backend=backend, artifact="adopted", options=options)
+        identity = dict(pool.get(trial).identity)
+        if "adapter" not in identity:
+            identity.pop("weights", None)
+        return identity
+    finally:
+        pool.close()
+
+
+def _licence(
+    task: Task, store: Store, *, override: str | None, origin: str | None
+) -> tuple[str | None, str | None]:
+    verdict = last_wall(task, store)
+    why_not = why_not_licensed(task, verdict)
+    if why_not is None and verdict is not None:
+        return verdict.id, None
+    said = override or f"trained by {origin or 'another program'} before it was adopted"
+    return None, f"{said} (in spite of this: {why_not})"
+
+
+def _notes(
+    artifact: Artifact,
+    *,
+    prepared: Prepared | None,
+    identity: Mapping[str, str],
+    task: Task,
+    found: Found,
+) -> list[str]:
+    notes = []
+    if not artifact.prompt:
+        notes.append(
+            "with which prompt it was trained is not known: the gate will want it, --prompt NAME"
+        )
+    if prepared is None:
+        notes.append(
+            "what it was trained on is not known: leaks into dev and test cannot be ruled out; "
+            "name the rows: --trained-on FILE"
+        )
+    elif prepared.rows is None:
+        notes.append("how many rows it was trained on cannot be told from those files")
+    if not identity:
+        notes.append(
+            f"{artifact.base} is not of this machine: whether it is the adapter's base "
+            f"({found.base or 'which it does not name'}) was not checked"
+        )
+    elif found.kind == "merged":
+        notes.append("it is a whole model, which needs no base")
+    if artifact.base != task.settings.model:
+        notes.append(f"its base is not the task's model, {task.settings.model}")
+    return notes
+
+
+def _name(source: Path, task: Task) -> str:
+    if task.settings.tune:
+        return task.settings.tune.name
+    stem = "".join(c if c.isalnum() or c in "-_." else "-" for c in source.resolve().name)
+    return stem.strip("-.") or "adopted"
+
+
+def _seed(recipe: Mapping[str, Json]) -> int:
+    seed = recipe.get("seed")
+    return seed if isinstance(seed, int) and not isinstance(seed, bool) else 0
+
+
+def _write(path: Path, facts: Mapping[str, Json]) -> None:
+    path.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+
+
+# ---------------------------------------------------------------- what it was trained on
+
+
+def read_prepared(path: Path) -> Prepared:
+    """Return the identity of prepared rows: a file of JSON lines, or a folder as `datasets` (and
+    so axolotl and TRL) writes them. Raises UsageError where there is nothing.
+    """
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    if not files:
+        raise UsageError(f"--trained-on {path}: no such file or folder, or an empty one")
+    whole = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            name = file.relative_to(path).as_posix() if path.is_dir() else ""
+            found = hashlib.file_digest(stream, "sha256")
+            whole.update(name.encode("utf-8", "surrogateescape") + b"\0" + found.digest())
+    lines = [f for f in files if f.suffix in (".jsonl", ".ndjson")]
+    rows: int | None = None
+    if lines:
+        rows = sum(_lines(file) for file in lines)
+    elif path.is_dir():
+        rows = _datasets_rows(path)
+    return Prepared(digest=whole.hexdigest(), rows=rows)
+
+
+def _lines(path: Path) -> int:
+    with path.open("rb") as file:
+        return sum(1 for line in file if line.strip())
+
+
+def _datasets_rows(folder: Path) -> int | None:
+    counts = []
+    for info in sorted(folder.rglob("dataset_info.json")):
+        try:
+            splits = json.loads(info.read_text(encoding="utf-8")).get("splits") or {}
+            counts += [int(s["num_examples"]) for s in splits.values()]
+        except (ValueError, KeyError, TypeError, AttributeError, OSError):
+            return None
+    return sum(counts) if counts else None

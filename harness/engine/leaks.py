@@ -1,0 +1,86 @@
+"""Training rows that stand in dev or test too, in the same words or nearly. Knows no tuner."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from harness.core.near import near_pairs, normalised, plain_text
+from harness.engine.tasks import Task
+from harness.records import Case
+
+NEAR = 0.8
+Kind = Literal["the same input", "the same input in other letters", "the same source", "near"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leak:
+    """A training case and a held-out one that tell of each other. `similarity` is 1 for equals."""
+
+    case: Case
+    other: Case
+    kind: Kind
+    similarity: float = 1.0
+
+    @property
+    def text(self) -> str:
+        """Both, by name and place."""
+        said = {
+            "the same input": "the inputs of {0!r} stand in train and at {1} ({2})",
+            "the same input in other letters": "the inputs of {0!r}, but for case, spacing or "
+            "punctuation, stand in train and at {1} ({2})",
+            "the same source": "the source {3!r} of {0!r} is in train and at {1} ({2})",
+            "near": "the inputs of {0!r} are nearly those at {1} ({2}): {4:.0%} of their word "
+            "sequences are the same",
+        }[self.kind]
+        place, cluster = self.other.line or self.other.id, self.case.cluster
+        told = said.format(self.case.id, place, self.other.split, cluster, self.similarity)
+        return f"{self.case.line or self.case.id}: {told}"
+
+
+def leaked_inputs(task: Task) -> list[tuple[Case, Case]]:
+    """Return (train case, other case) for every train input that also stands in dev or test."""
+    held_out = {c.inputs_digest: c for c in task.cases if c.split != "train"}
+    return [
+        (case, held_out[case.inputs_digest])
+        for case in task.split("train")
+        if case.inputs_digest in held_out
+    ]
+
+
+def find_leaks(task: Task, *, near: float | None = NEAR) -> list[Leak]:
+    """Return one leak at most for each training case, the plainest kind of it first.
+
+    `near` is the Jaccard similarity of word shingles from which two inputs are nearly the same;
+    None looks for no such pairs. Images are told apart by their bytes alone.
+    """
+    train = task.split("train")
+    held_out = [c for c in task.cases if c.split != "train"]
+    found = {
+        case.id: Leak(case=case, other=other, kind="the same input")
+        for case, other in leaked_inputs(task)
+    }
+    texts = _texts(held_out)
+    by_text = dict(zip(texts, held_out, strict=True))
+    for case, text in zip(train, _texts(train), strict=True):
+        other = by_text.get(text)
+        if text and other is not None and case.images == other.images:
+            kind: Kind = "the same input in other letters"
+            found.setdefault(case.id, Leak(case=case, other=other, kind=kind))
+    clusters = {c.cluster: c for c in held_out if c.cluster}
+    for case in train:
+        if case.cluster in clusters:
+            leak = Leak(case=case, other=clusters[case.cluster], kind="the same source")
+            found.setdefault(case.id, leak)
+    if near is not None:
+        for pair in near_pairs(_texts(train), texts, least=near):
+            case, other = train[pair.index], held_out[pair.other]
+            if case.images == other.images:
+                leak = Leak(case=case, other=other, kind="near", similarity=pair.similarity)
+                found.setdefault(case.id, leak)
+    return [found[c.id] for c in train if c.id in found]
+
+
+def _texts(cases: Sequence[Case]) -> list[str]:
+    return [normalised(plain_text(dict(c.inputs))) for c in cases]

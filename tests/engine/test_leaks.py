@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from harness.engine import tune_plan as planning
+from harness.engine.leaks import find_leaks
+from harness.errors import TaskError
+from tests.engine.small import Workshop, rows, write_settings
+
+Make = Callable[..., Workshop]
+LONG = "which of the customers of the shop in the main street bought the most last year"
+
+
+def changed(train: dict[str, Any], dev: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows c7 (train) and c2 (dev), changed."""
+    some = rows()
+    some[7] |= train
+    some[2] |= dev
+    return some
+
+
+def asks(text: str, **more: Any) -> dict[str, Any]:
+    return {"inputs": {"n": text}, "reference": "x", **more}
+
+
+@pytest.mark.parametrize(
+    ("train", "dev", "kind"),
+    [
+        (asks("a b"), asks("a b"), "the same input"),
+        (asks("How many?"), asks("how  many"), "the same input in other letters"),
+        ({"cluster": "acme"}, {"cluster": "acme"}, "the same source"),
+        (asks(LONG), asks(LONG + " please"), "near"),
+    ],
+)
+def test_each_kind_of_leak_is_found_named_and_stops_a_tune(
+    make: Make, train: Any, dev: Any, kind: str
+) -> None:
+    tune = {"tuner": "by-heart", "prompt": "plain"}
+    workshop = make(some=changed(train, dev), tune=tune)
+    [leak] = find_leaks(workshop.task)
+    assert (leak.case.id, leak.other.id, leak.kind) == ("c7", "c2", kind)
+    with pytest.raises(TaskError, match=r"cases\.jsonl:8: .*cases\.jsonl:3 \(dev\).*Remove them"):
+        planning.plan(
+            workshop.task,
+            licence=planning.Licence(override="x"),
+            passing=lambda cases: {c.id for c in cases},
+        )
+
+
+def test_one_case_is_told_once_by_its_plainest_leak(make: Make) -> None:
+    same = asks(LONG, cluster="acme")
+    [leak] = find_leaks(make(some=changed(same, same)).task)
+    assert leak.kind == "the same input"
+
+
+def test_how_near_is_a_copy_is_the_tasks_to_say(make: Make) -> None:
+    workshop = make(some=changed(asks(LONG), asks(LONG.replace("last", "this"))))
+    [leak] = find_leaks(workshop.task, near=0.5)
+    assert leak.similarity == pytest.approx(14 / 18)
+    assert "78% of their word sequences" in leak.text
+    assert find_leaks(workshop.task) == []
+    write_settings(workshop.folder, tune={"tuner": "by-heart", "prompt": "plain", "near": 0.5})
+    with pytest.raises(TaskError, match=r"`near` in \[tune\] .* \(now 0\.5\)"):
+        planning.plan(
+            workshop.task,
+            licence=planning.Licence(override="x"),
+            passing=lambda cases: {c.id for c in cases},
+        )

@@ -1,0 +1,183 @@
+"""What an eval item holds, and that nobody who looks at one can tell."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tests.surface.toy import Toy
+
+PEEP = """
+import json, os, pytest
+from harness.surface.eval_items import EvalItem
+
+def told(item):
+    return {
+        "nodeid": item.nodeid, "name": item.name, "original": item.originalname,
+        "path": str(item.path), "location": list(item.location), "repr": repr(item),
+        "fixtures": list(item.fixturenames), "keywords": sorted(item.keywords),
+        "markers": [m.name for m in item.iter_markers()], "params": list(item.callspec.params),
+        "callspec": item.callspec.id, "indices": item.callspec.indices,
+        "function": item.function.__name__, "kind": isinstance(item, pytest.Function),
+        "module": item.module.__name__, "class": item.cls and item.cls.__name__,
+        "stash": len(item.stash), "mine": getattr(item, "mine", None),
+    }
+
+def whole(items):
+    return [type(i) is not pytest.Function and type(i) is EvalItem for i in items]
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config, items):
+    config.whole = whole(items)
+    if "LOOK" in os.environ:
+        before = [told(i) for i in items]
+        for item in items:
+            item.mine = item.nodeid
+        (config.rootpath / "before.json").write_text(json.dumps(before))
+
+def pytest_sessionfinish(session):
+    after = whole(session.items)
+    seen = [told(i) for i in session.items]
+    properties = [dict(i.user_properties) for i in session.items]
+    place = session.config.rootpath / "after.json"
+    place.write_text(json.dumps([session.config.whole, after, seen, properties]))
+"""
+EVALS = """
+import pytest
+
+@pytest.mark.filterwarnings("default")
+def test_right(case, reply):
+    assert reply.text == case.reference
+
+class TestOfAClass:
+    seen = 0
+    def test_own_instance(self, case, reply, tmp_path, record_property):
+        self.seen += 1
+        record_property("seen", self.seen)
+        assert self.seen == 1 and tmp_path.exists()
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_of_two(case, reply, n):
+    assert n
+
+def test_mean(trials):
+    assert trials
+"""
+ONE = "def test_right(case, reply):\n    assert reply.text == case.reference\n"
+WEIGH = """
+import gc, tracemalloc, pytest
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection(session):
+    tracemalloc.start()
+    return (yield)
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_sessionfinish(session):
+    held, _ = tracemalloc.get_traced_memory()
+    gc.collect()
+    (session.config.rootpath / "held").write_text(str(held))
+    return (yield)
+"""
+
+
+def peep(toy: Toy, **environment: str) -> Any:
+    done = toy.pytest("evals/toy", "--candidate=plain", "--candidate=reference", **environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads((toy.root / "after.json").read_text())
+
+
+def test_an_item_that_nobody_looked_into_is_like_one_that_pytest_made(tmp_path: Path) -> None:
+    toy = Toy(tmp_path, dev=4)
+    (toy.task / "eval_toy.py").write_text(EVALS)
+    (toy.root / "conftest.py").write_text(PEEP)
+    whole, after, seen, properties = peep(toy)
+    _, _, looked, again = peep(toy, LOOK="1")
+    before = json.loads((toy.root / "before.json").read_text())
+    assert not any(whole)
+    assert not any(after)  # before they ran, and again once they did
+    lean = [t["original"] != "test_of_two" for t in seen]  # those are pytest's own
+    assert [t for t, ours in zip(seen, lean, strict=True) if ours] == [
+        t for t, ours in zip(before, lean, strict=True) if ours
+    ]
+    assert [t | {"mine": None} for t in looked] == seen
+    assert [t["mine"] for t in looked] == [t["nodeid"] for t in looked]  # what others put in stays
+    assert properties == again
+    assert {p["seen"] for p in properties if p["eval"] == "own_instance"} == {1}
+    names = [t["nodeid"].partition("::")[2] for t in seen]
+    assert names == [
+        *(f"test_right[{who}-c{n}]" for who in ("plain", "reference") for n in range(4)),
+        *(
+            f"TestOfAClass::test_own_instance[{who}-c{n}]"
+            for who in ("plain", "reference")
+            for n in range(4)
+        ),
+        *(
+            f"test_of_two[{who}-c{n}-{k}]"
+            for who in ("plain", "reference")
+            for n in range(4)
+            for k in (1, 2)
+        ),
+        "test_mean[plain]",
+        "test_mean[reference]",
+    ]
+
+
+def test_ids_that_pytest_writes_in_its_own_way_are_left_to_it(tmp_path: Path) -> None:
+    toy = Toy(tmp_path, dev=0)
+    names = ["é", "a\\b", "c", "c-1"]  # the second repeat of c is called as c-1 is
+    toy.write_cases(
+        [
+            {"id": name, "split": "dev", "inputs": {"a": 1, "b": 2}, "reference": "3"}
+            for name in names
+        ]
+    )
+    (toy.task / "eval_toy.py").write_text(ONE)
+    arguments = ("evals/toy", "--candidate=plain", "--repeats=2", "--collect-only", "-q")
+    found = toy.pytest(*arguments).stdout.splitlines()[:8]
+    shown = [line.partition("[")[2].removesuffix("]") for line in found]
+    assert shown[:5] == [
+        "plain-\\xe9", "plain-\\xe9-1", "plain-a\\\\b", "plain-a\\\\b-1", "plain-c",
+    ]  # fmt: skip
+    assert len(set(shown)) == 8
+
+
+def held(tmp_path: Path, *, cases: int) -> int:
+    """Return the bytes that a session over `cases` holds when all of them ran."""
+    toy = Toy(tmp_path / str(cases), dev=cases)
+    (toy.task / "eval_toy.py").write_text(ONE)
+    (toy.root / "conftest.py").write_text(WEIGH)
+    done = toy.pytest("evals/toy", "--candidate=reference", "-q", "-p", "no:cacheprovider")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return int((toy.root / "held").read_text())
+
+
+def test_an_item_that_ran_holds_less_than_one_of_a_parametrised_test(tmp_path: Path) -> None:
+    """A no-op item of pytest holds about 5 kB, and one of ours held 12 kB with its case."""
+    few, many = (held(tmp_path, cases=cases) for cases in (200, 1400))
+    assert (many - few) / 1200 < 4500
+
+
+def test_reports_of_setup_are_forgotten_unless_somebody_will_read_them(tmp_path: Path) -> None:
+    toy = Toy(tmp_path, dev=3)
+    (toy.task / "eval_toy.py").write_text(
+        "import pytest\n\n@pytest.fixture\ndef loud():\n    yield\n    print('on the way out')\n\n"
+        "def test_right(reply, loud):\n    assert reply\n"
+    )
+    (toy.root / "conftest.py").write_text(
+        "def pytest_terminal_summary(terminalreporter):\n"
+        "    quiet = terminalreporter.stats.get('', [])\n"
+        "    print('kept', [r.when for r in quiet])\n"
+        "    words = terminalreporter.stats['passed'][0].keywords\n"
+        "    print('words', sorted(words), len(words), words['toy'], 'test_right' in words)\n"
+    )
+    run = ("evals/toy", "--candidate=plain")
+    assert "kept ['teardown', 'teardown', 'teardown']" in toy.pytest(*run).stdout
+    keywords = [tmp_path.name, "eval_toy.py", "evals", "plain-c0", "test_right[plain-c0]", "toy"]
+    assert f"words {sorted(['', *keywords])} 7 1 False" in toy.pytest(*run).stdout
+    done = toy.pytest(*run, "-rA")
+    assert done.stdout.count("on the way out") == 3
+    done = toy.pytest(*run, "--durations=0", "-vv")
+    assert done.stdout.count("s setup ") == 3
+    assert done.stdout.count("s call ") == 3
