@@ -13,7 +13,7 @@ answer, and none asks anew), `preset`, and what replaces a preset's own `honours
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness import BackendConfig, hookimpl
 
@@ -40,3 +40,21 @@ def make_backend(config: BackendConfig) -> OpenAIBackend:
 def harness_backends() -> Mapping[str, object]:
     """Own the scheme `openai`."""
     return {"openai": make_backend}
+
+
+def _tuner() -> Any:
+    from harness_openai.finetuning.tuner import OpenAITuner
+
+    return OpenAITuner()
+
+
+def _dpo() -> Any:
+    from harness_openai.finetuning.tuner import OpenAIDpo
+
+    return OpenAIDpo()
+
+
+@hookimpl
+def harness_tuners() -> Mapping[str, Any]:
+    """Offer `openai` and `openai-dpo`: hosted tuning, by any server with that API."""
+    return {"openai": _tuner, "openai-dpo": _dpo}

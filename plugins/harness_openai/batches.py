@@ -8,28 +8,21 @@ https://learn.microsoft.com/azure/ai-foundry/openai/how-to/batch
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from harness_http.answers import Answer
-
 from harness import BackendConfig, BackendError, BatchState, Decoding, Reply, Request
 from harness_openai import failures, wire
+from harness_openai.asking import AskingBackend, text_in
 from harness_openai.streaming import read_event
-from harness_openai.tokens import CountingBackend
 
 BATCH_SIZE = 10_000  # of the 50,000 that OpenAI takes: what is lost with a batch is asked anew
 MOST_BYTES = 200_000_000  # of one file, at both
-LOOK_AGAIN_S = 1.0
-LOOKS = 120  # at a file that the server still checks
 UNDER_WAY = {"validating", "in_progress", "finalizing", "cancelling"}
-_READING = {"pending", "running", "uploading"}  # Azure checks a file before a batch may use it
 
 
-class BatchingBackend(CountingBackend):
+class BatchingBackend(AskingBackend):
     """An `openai:` backend whose server has a batch API."""
 
     def __init__(self, config: BackendConfig) -> None:
@@ -58,10 +51,10 @@ class BatchingBackend(CountingBackend):
                 f"{self.address.base} takes {MOST_BYTES / 1e6:.0f} MB: set the backend's option "
                 "batch_size to fewer requests"
             )
-        file_id = await self._upload(data)
+        file_id = await self._upload(data, purpose="batch")
         body = {"input_file_id": file_id, "endpoint": endpoint, "completion_window": "24h"}
         batch = await self._asked("POST", "/batches", json.dumps(body).encode())
-        return _text_in(batch, "id", self.address.base)
+        return text_in(batch, "id", base=self.address.base)
 
     async def collect_batch(self, batch_id: str) -> BatchState:
         """Return how a batch stands, with all that came of it. Raises BackendError."""
@@ -156,56 +149,9 @@ class BatchingBackend(CountingBackend):
         )
         return found or BackendError(f"{self.address.base}: no chat completion in a batch's line")
 
-    async def _upload(self, data: bytes) -> str:
-        form, content_type = _form(data)
-        uploaded = await self._asked("POST", "/files", form, content_type=content_type)
-        file_id = _text_in(uploaded, "id", self.address.base)
-        for _ in range(LOOKS):
-            if uploaded.get("status") not in _READING:
-                return file_id
-            await asyncio.sleep(LOOK_AGAIN_S)
-            uploaded = await self._asked("GET", f"/files/{file_id}")
-        raise BackendError(f"{self.address.base} still reads the file {file_id}", is_retryable=True)
-
-    async def _file(self, file_id: object) -> bytes:
-        return (await self._sent("GET", f"/files/{file_id}/content")).body
-
-    async def _asked(
-        self, method: str, path: str, body: bytes = b"", *, content_type: str | None = None
-    ) -> Mapping[str, Any]:
-        answer = await self._sent(method, path, body, content_type=content_type)
-        found = read_event(answer.body)
-        if found is None:
-            raise failures.of_garbage(answer, address=self.address, key=self._key)
-        return found
-
-    async def _sent(
-        self, method: str, path: str, body: bytes = b"", *, content_type: str | None = None
-    ) -> Answer:
-        url = self.address.at(path)
-        answer = await self._exchange.client.send(method, url, body, content_type=content_type)
-        if not answer.is_success:
-            raise failures.of_status(answer, address=self.address, key=self._key)
-        return answer
-
 
 _ENDPOINT = "/v1/chat/completions"
 _ANY = Decoding()  # what was asked is not known any more, and a batch's server obeys it itself
-
-
-def _form(data: bytes) -> tuple[bytes, str]:
-    """The form of a file for batches, and its content type.
-
-    Source: RFC 7578; the boundary, a digest of the file, stands nowhere in it.
-    """
-    boundary = hashlib.sha256(data).hexdigest()
-    fields = (
-        f'--{boundary}\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nbatch\r\n'
-        f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="harness.jsonl"'
-        "\r\nContent-Type: application/jsonl\r\n\r\n"
-    )
-    form = b"".join((fields.encode(), data, f"\r\n--{boundary}--\r\n".encode()))
-    return form, f"multipart/form-data; boundary={boundary}"
 
 
 def _lines(data: bytes) -> Iterator[Mapping[str, Any]]:
@@ -224,10 +170,3 @@ def _words(batch: Mapping[str, Any]) -> str:
 def _number(counts: Mapping[str, Any], name: str) -> int:
     value = counts.get(name)
     return value if isinstance(value, int) else 0
-
-
-def _text_in(answer: Mapping[str, Any], name: str, base: str) -> str:
-    value = answer.get(name)
-    if not isinstance(value, str) or not value:
-        raise BackendError(f"{base} answered without {name!r}: is it OpenAI's batch API?")
-    return value

@@ -43,9 +43,11 @@ class Address:
     def at(self, path: str) -> str:
         """Return the address of `path` beside `chat`, as `/models`, the query kept."""
         parts = urlsplit(self.base)
+        path, _, asked = path.partition("?")
+        query = "&".join(filter(None, (asked, parts.query)))
         # files and batches are no part of a deployment, as Azure's older addresses name one
         root = _DEPLOYMENT.sub("", parts.path)
-        return urlunsplit(parts._replace(path=root + path))
+        return urlunsplit(parts._replace(path=root + path, query=query))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

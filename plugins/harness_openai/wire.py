@@ -40,7 +40,7 @@ def to_body(request: Request, *, model: str, preset: Preset) -> dict[str, Any]:
         )
     body: dict[str, Any] = {
         "model": model,
-        "messages": [_message(m) for m in request.messages],
+        "messages": [message_out(m) for m in request.messages],
         "temperature": decoding.temperature,
         preset.token_limit: decoding.max_tokens,
         **preset.body,
@@ -57,7 +57,7 @@ def to_body(request: Request, *, model: str, preset: Preset) -> dict[str, Any]:
         body["logprobs"] = True
         body["top_logprobs"] = max(decoding.logprobs, preset.min_top_logprobs)
     if request.tools:
-        body["tools"] = [_tool(t) for t in request.tools]
+        body["tools"] = [tool_out(t) for t in request.tools]
     if request.schema is not None:
         shape = {"name": "reply", "schema": request.schema, "strict": True}
         body["response_format"] = {"type": "json_schema", "json_schema": shape}
@@ -154,7 +154,8 @@ def _until(text: str, stop: tuple[str, ...]) -> str:
     return text[: min(found)] if found else text
 
 
-def _message(message: Message) -> dict[str, Any]:
+def message_out(message: Message) -> dict[str, Any]:
+    """Return a turn as it is sent."""
     plain: dict[str, Any] = {"role": message.role, "content": message.content}
     if message.images:
         text = [{"type": "text", "text": message.content}] if message.content else []
@@ -167,7 +168,8 @@ def _message(message: Message) -> dict[str, Any]:
     return plain
 
 
-def _tool(tool: Any) -> Any:
+def tool_out(tool: Any) -> Any:
+    """Return a tool as it is sent: a bare function in its envelope."""
     is_bare = isinstance(tool, Mapping) and "function" not in tool and "type" not in tool
     return {"type": "function", "function": tool} if is_bare else tool
 

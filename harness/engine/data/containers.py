@@ -1,0 +1,121 @@
+"""What a file of rows is as a file: JSON Lines, an array, a table, YAML. Knows no form.
+
+Told from its first bytes; the suffix decides only between tables and text.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harness.engine.data import arrow, lines, tables, yaml_files
+from harness.engine.data.lines import Row
+from harness.engine.data.opening import UTF8_BOM, Opened, checked, opened, shown
+from harness.errors import TaskError
+
+HEAD = 1 << 16
+PACKINGS = {".gz", ".zst", ".zstd"}
+
+
+@dataclass(slots=True, kw_only=True)
+class Container:
+    """One file, and how its rows are got. `kind` is jsonl, json, object, csv, xlsx, ..."""
+
+    path: Path
+    kind: str
+    shown: str
+    notes: tuple[str, ...] = ()
+    bytes_total: int = 0
+    reader: Callable[[Container], Iterator[Row]]
+    source: Opened | None = None
+    done: Callable[[], int] | None = None
+    options: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def bytes_read(self) -> int:
+        """How far into the file on disk the reader is."""
+        if self.done is not None:
+            return self.done()
+        return self.source.bytes_read if self.source else 0
+
+    def rows(self) -> Iterator[Row]:
+        """Yield the rows from the beginning. Raises TaskError."""
+        return self.reader(self)
+
+
+def container_of(path: Path) -> Container:
+    """Return what the file is. Raises TaskError."""
+    if path.is_dir():
+        return arrow.folder(path, make=_make)
+    total = checked(path)
+    with opened(path) as source:
+        head = source.file.read(HEAD)
+        packing = source.packing
+    if not head:
+        raise TaskError(f"{shown(path)}:1: the file is empty")
+    if head.startswith(b"PK\x03\x04"):
+        return tables.zipped(path, make=_make)
+    if head.startswith(b"PAR1"):
+        return _make(path, "parquet", arrow.parquet_rows, total)
+    with opened(path) as source:
+        lines.text_only(head, source)
+    notes = (f"unpacked from {packing}",) if packing else ()
+    suffixes = [s.lower() for s in path.suffixes if s.lower() not in PACKINGS]
+    suffix = suffixes[-1] if suffixes else ""
+    text = head.removeprefix(UTF8_BOM)
+    start = text.lstrip()[:1]
+    if suffix in {".yaml", ".yml"}:
+        return _make(path, "yaml", yaml_files.yaml_rows, total, notes)
+    if start == b"[" and suffix not in {".csv", ".tsv"}:
+        return _make(path, "json", _opened_rows(lines.json_array), total, notes)
+    if start == b"{" and suffix not in {".csv", ".tsv"}:
+        if suffix == ".jsonl" or _begins_with_a_row(text):
+            return _make(path, "jsonl", _opened_rows(lines.json_lines), total, notes)
+        return _make(path, "object", _opened_rows(_one_object), total, notes)
+    if suffix in {".jsonl", ".ndjson"}:  # its first line is broken, and the reader says how
+        return _make(path, "jsonl", _opened_rows(lines.json_lines), total, notes)
+    if suffix == ".json":
+        return _make(path, "object", _opened_rows(_one_object), total, notes)
+    return _make(path, "csv", tables.csv_rows, total, notes)
+
+
+def _make(
+    path: Path,
+    kind: str,
+    reader: Callable[[Container], Iterator[Row]],
+    total: int = 0,
+    notes: tuple[str, ...] = (),
+) -> Container:
+    return Container(
+        path=path, kind=kind, reader=reader, shown=shown(path), notes=notes, bytes_total=total
+    )
+
+
+def _opened_rows(read: Callable[[Opened], Iterator[Row]]) -> Callable[[Container], Iterator[Row]]:
+    def rows(container: Container) -> Iterator[Row]:
+        with opened(container.path) as source:
+            container.source = source
+            yield from read(source)
+
+    return rows
+
+
+def _one_object(source: Opened) -> Iterator[Row]:
+    """Yield the rows of a file that is one JSON object: the longest list of objects in it, where
+    nothing else says what they are.
+    """
+    yield 1, lines.json_object(source)
+
+
+def _begins_with_a_row(head: bytes) -> bool:
+    """Whether the first line is a whole JSON value, and so the file JSON Lines."""
+    first, end, rest = head.lstrip().partition(b"\n")
+    try:
+        json.loads(first)
+    except (ValueError, RecursionError):
+        # a first row longer than the head, or broken: a line that ends in } is a row all the same
+        second = rest.lstrip()[:1]
+        return bool(not end or (first.rstrip().endswith(b"}") and second in {b"{", b""}))
+    return True

@@ -1,0 +1,322 @@
+"""promptfoo's tests: `vars`, `assert`, `metadata`; as YAML, JSON Lines, or CSV with `__expected`.
+
+The evals that OpenAI's closing product exports are promptfoo configurations. The first `equals`
+is the reference; asserts that mean the same as a check of ours are that check, all others are kept
+under `assert`, and named where they are lost.
+Source: https://www.promptfoo.dev/docs/configuration/test-cases, and
+/docs/configuration/expected-outputs.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from harness.checks.peers import PROMPTFOO
+from harness.core.examples import Example
+from harness.engine.data.forms.base import (
+    Form,
+    Object,
+    asked_text,
+    is_texts,
+    kind_of,
+    text_of,
+)
+from harness.engine.text_files import strict_json
+from harness.records import Json
+
+TEST = frozenset({"vars", "assert", "metadata", "description"})
+SIMPLE: dict[str, tuple[str, str, dict[str, Json]]] = {
+    "contains": ("contains", "text", {}),
+    "icontains": ("contains", "text", {"normalise": ["case"]}),
+    "starts-with": ("starts_with", "text", {}),
+    "regex": ("regex", "pattern", {}),
+    "contains-any": ("contains_any", "texts", {}),
+    "contains-all": ("contains_all", "texts", {}),
+    "icontains-any": ("contains_any", "texts", {"normalise": ["case"]}),
+    "icontains-all": ("contains_all", "texts", {"normalise": ["case"]}),
+}
+"""An assert's type, and the check, its argument and further arguments that mean the same."""
+LISTS = {"contains-any", "contains-all", "icontains-any", "icontains-all"}
+MOST = 10_000
+"""Tests that the lists in one test's vars may stand for."""
+
+
+def expand(config: Object) -> Iterator[tuple[str, Object]]:
+    """Yield the tests of a configuration with its defaults, lists in vars taken apart."""
+    tests = config.get("tests")
+    if tests is None and any(key.startswith("__") for key in config):  # a row of a table
+        yield "", config
+        return
+    if tests is None and "vars" in config:
+        tests = [config]
+    if isinstance(tests, str):
+        raise ValueError(f"its tests are in another file, {tests}: convert that one")
+    if not isinstance(tests, list):
+        raise ValueError(
+            "it has no `tests`" + (" but `scenarios`" if "scenarios" in config else "")
+        )
+    default = config.get("defaultTest") or {}
+    if not isinstance(default, Mapping):
+        raise ValueError("its `defaultTest` is in another file: write it into this one")
+    for number, test in enumerate(tests):
+        name = f"#{number + 1}" if len(tests) > 1 else ""
+        if not isinstance(test, Mapping):
+            raise ValueError(f"a test must be an object, not {kind_of(test)}: {str(test)[:60]!r}")
+        given = test.get("vars") or {}
+        if not isinstance(given, Mapping):
+            raise ValueError(f"the `vars` of a test are in another file, {given}: write them here")
+        merged = {**(default.get("vars") or {}), **given}
+        row = {**default, **test, "assert": [*_list(default), *_list(test)]}
+        lists = {k: v for k, v in merged.items() if isinstance(v, list)}
+        combined = 1
+        for values in lists.values():
+            combined *= len(values)
+        if combined > MOST:
+            raise ValueError(f"the lists in its vars stand for {combined} tests")
+        for chosen in itertools.product(*lists.values()):
+            yield name, row | {"vars": merged | dict(zip(lists, chosen, strict=True))}
+
+
+def _list(test: Object) -> list[Json]:
+    found = test.get("assert") or []
+    return found if isinstance(found, list) else [found]
+
+
+def parse(row: Object, place: str) -> Example:
+    """Return a test, of YAML or of a CSV row. Raises ValueError."""
+    if "vars" not in row:
+        row = _of_table(row)
+    inputs = row.get("vars")
+    if not isinstance(inputs, Mapping) or not inputs:
+        raise ValueError("`vars` must be an object that is not empty")
+    metadata = row.get("metadata") or {}
+    if not isinstance(metadata, Mapping):
+        raise ValueError(f"`metadata` must be an object, not {kind_of(metadata)}")
+    given: dict[str, Any] = {}
+    rest = dict(metadata)
+    for name in ("id", "split", "cluster"):
+        if isinstance(rest.get(name), str):
+            given[name] = rest.pop(name)
+    if isinstance(rest.get("tags"), str):
+        rest["tags"] = [part.strip() for part in rest["tags"].split(",")]
+    if is_texts(rest.get("tags")):
+        given["tags"] = tuple(rest.pop("tags"))
+    if isinstance(rest.get("provenance"), Mapping):
+        given["provenance"] = rest.pop("provenance")
+    other: dict[str, Json] = {k: v for k, v in row.items() if k not in TEST}
+    if rest:
+        other["metadata"] = rest
+    if row.get("description"):
+        other["description"] = row["description"]
+    checks, left = [], []
+    for one in _list(row):
+        if not isinstance(one, Mapping) or not isinstance(one.get("type"), str):
+            raise ValueError("an assert must be an object with a `type`")
+        is_plain = one.keys() <= {"type", "value"}
+        if one["type"] == "equals" and is_plain and "reference" not in given:
+            given["reference"] = one.get("value")
+            continue
+        check = _check(one) if is_plain else None
+        if check is None:
+            left.append(dict(one))
+        else:
+            checks.append(check)
+    if checks:
+        other["checks"] = checks
+    if left:
+        other["assert"] = left
+    return Example(place=place, inputs=inputs, other=other, **given)
+
+
+def _check(one: Mapping[str, Json]) -> Json | None:
+    """Return the check that means the same as an assert; None where there is none."""
+    kind, value = one["type"], one.get("value")
+    negated = "no." if kind.startswith("not-") else ""
+    kind = kind.removeprefix("not-")
+    if kind == "is-json" and value is None:
+        return {"name": f"{negated}json", "arguments": {}}
+    if kind == "is-json" and isinstance(value, Mapping):
+        return {"name": f"{negated}json_schema", "arguments": {"schema": value}}
+    if kind == "contains-json" and value is None:
+        return {"name": f"{negated}contains_json", "arguments": {}}
+    if kind not in SIMPLE or (is_texts(value) if kind not in LISTS else not is_texts(value)):
+        return None
+    if kind not in LISTS and not isinstance(value, str):
+        return None
+    name, argument, more = SIMPLE[kind]
+    return {"name": f"{negated}{name}", "arguments": {argument: value, **more}}
+
+
+def _assert(check: Json) -> Json | None:
+    """Return the assert that means the same as a check; None where there is none."""
+    name, arguments = str(check["name"]), dict(check.get("arguments") or {})
+    before = "not-" if name.startswith("no.") else ""
+    name = name.removeprefix("no.")
+    if name == "json" and not arguments:
+        return {"type": f"{before}is-json"}
+    if name == "contains_json" and not arguments:
+        return {"type": f"{before}contains-json"}
+    if name == "json_schema" and arguments.keys() == {"schema"}:
+        return {"type": f"{before}is-json", "value": arguments["schema"]}
+    for kind, (ours, argument, more) in SIMPLE.items():
+        is_same = name == ours and arguments.keys() == {argument, *more}
+        if is_same and all(arguments[k] == v for k, v in more.items()):
+            return {"type": before + kind, "value": arguments[argument]}
+    return None
+
+
+# ---------------------------------------------------------------- CSV
+
+
+def _of_table(row: Object) -> dict[str, Json]:
+    """Return a CSV row as a test. Source: promptfoo's csv.ts, assertionFromString."""
+    inputs: dict[str, Json] = {}
+    metadata: dict[str, Json] = {}
+    asserts: list[Json] = []
+    other: dict[str, Json] = {}
+    for column, value in row.items():
+        if not column.startswith("__"):
+            inputs[column] = value
+        elif value in (None, ""):
+            continue
+        elif column.startswith("__expected"):
+            asserts.append(_assert_of(str(value)))
+        elif column.startswith("__metadata:"):
+            key = column.removeprefix("__metadata:")
+            is_list = key.endswith("[]")
+            parts = [p.strip() for p in str(value).split(",")] if is_list else value
+            metadata[key.removesuffix("[]")] = parts
+        elif column == "__description":
+            other["description"] = value
+        else:
+            other[column] = value
+    return {"vars": inputs, "assert": asserts, "metadata": metadata, **other}
+
+
+_TYPED = re.compile(r"^((?:not-)?([a-z0-9:-]+?))(?:\((\d+(?:\.\d+)?)\))?:(?!//)(.*)$", re.DOTALL)
+
+
+def _assert_of(text: str) -> Json:
+    """Return what a cell asserts: `TYPE: VALUE`, `TYPE(THRESHOLD): VALUE`, or a text to equal."""
+    if text.strip().removeprefix("not-") in {"is-json", "contains-json"}:
+        return {"type": text.strip()}
+    match = _TYPED.match(text)
+    if match is None or match[2] not in OTHERS:
+        return {"type": "equals", "value": text}
+    kind, plain, threshold, value = match[1], match[2], match[3], match[4].strip()
+    one: dict[str, Json] = {"type": kind, "value": value}
+    if plain in LISTS:
+        one["value"] = [part.strip() for part in value.split(",")]
+    elif plain in {"is-json", "contains-json"}:
+        one["value"] = strict_json(value)
+    return one | ({"threshold": float(threshold)} if threshold else {})
+
+
+_BARE = {"is-json", "contains-json", "not-is-json", "not-contains-json"}
+OTHERS = frozenset({*PROMPTFOO, "fn", "eval", "grade"})
+"""Types of asserts; a text that begins otherwise is what the reply must equal."""
+
+
+# ---------------------------------------------------------------- writing
+
+
+def write(example: Example) -> dict[str, Json]:
+    """Return a test. Raises ValueError where its inputs are several turns."""
+    inputs: dict[str, Json] = dict(example.inputs)
+    if example.messages or example.images:
+        if inputs:
+            raise ValueError("it has turns beside its inputs, which a test has no place for")
+        inputs = {"input": asked_text(example)}
+    # promptfoo takes a list for several tests
+    inputs = {k: text_of(v) if isinstance(v, list) else v for k, v in inputs.items()}
+    row: dict[str, Json] = {}
+    if "description" in example.other:
+        row["description"] = example.other["description"]
+    row["vars"] = inputs
+    asserts: list[Json] = []
+    if example.reference is not None:
+        asserts.append({"type": "equals", "value": example.reference})
+    checks = example.other.get("checks") or ()
+    asserts += [a for a in map(_assert, checks) if a is not None]
+    asserts += example.other.get("assert") or []
+    if asserts:
+        row["assert"] = asserts
+    metadata = dict(example.other.get("metadata") or {})
+    for name in ("id", "split", "cluster", "provenance"):
+        if getattr(example, name):
+            metadata[name] = getattr(example, name)
+    if example.tags:
+        metadata["tags"] = list(example.tags)
+    if metadata:
+        row["metadata"] = metadata
+    known = {"checks", *TEST}
+    return row | {k: v for k, v in example.other.items() if k not in known and k in BESIDE}
+
+
+BESIDE = frozenset(
+    {"options", "threshold", "provider", "providers", "prompts", "assertScoringFunction"}
+)
+
+
+def write_table(example: Example) -> dict[str, Json]:
+    """Return a row of promptfoo's CSV."""
+    test = write(example)
+    row: dict[str, Json] = {k: text_of(v) for k, v in test["vars"].items()}
+    for number, one in enumerate(test.get("assert", ()), start=1):
+        if one.keys() - {"type", "value"}:
+            continue
+        row["__expected" if number == 1 else f"__expected{number}"] = _expected(one)
+    for key, value in test.get("metadata", {}).items():
+        if is_texts(value):
+            row[f"__metadata:{key}[]"] = ",".join(value)
+        else:
+            row[f"__metadata:{key}"] = text_of(value)
+    if "description" in test:
+        row["__description"] = test["description"]
+    return row
+
+
+def _expected(one: Mapping[str, Json]) -> str:
+    kind, value = one["type"], one.get("value")
+    if value is None:
+        return str(kind)
+    if kind == "equals":
+        text = text_of(value)
+        match = _TYPED.match(text)
+        is_clear = (match is None or match[2] not in OTHERS) and text not in _BARE
+        return text if is_clear else f"equals: {text}"
+    return f"{kind}: {','.join(value) if is_texts(value) else text_of(value)}"
+
+
+def marks(row: Object) -> float:
+    """Tell how sure a row makes us."""
+    if isinstance(row.get("vars"), Mapping):
+        return 0.97 if "assert" in row or row.keys() <= TEST | BESIDE else 0.8
+    if any(str(key).startswith(("__expected", "__metadata:")) for key in row):
+        return 0.97
+    is_config = "tests" in row and bool(row.keys() & {"prompts", "providers", "defaultTest"})
+    tests = row.get("tests")
+    has_vars = (
+        isinstance(tests, list)
+        and bool(tests)
+        and isinstance(tests[0], Mapping)
+        and "vars" in tests[0]
+    )
+    return 0.97 if is_config or has_vars else 0.0
+
+
+FORM = Form(
+    name="promptfoo",
+    about="promptfoo's tests, and the exports of OpenAI's evals product",
+    carries="inputs, reference (as `equals`), checks that promptfoo has too, id, split, cluster, "
+    "tags, provenance, description",
+    parse=parse,
+    marks=marks,
+    why="rows have `vars`, or columns like `__expected`",
+    write=write,
+    write_table=write_table,
+    expand=expand,
+)

@@ -1,0 +1,332 @@
+"""Runs the rules over files and tasks. Knows no verdict and prints nothing.
+
+Rows are read once, and a second time where a rule must see some again; no set is held in memory.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+from harness.core.examples import Example
+from harness.core.lints import KINDS, Finding, Lint, Measure, Place, Rule, lints
+from harness.core.lints.base import SEVERITIES, Hits, row_of
+from harness.core.lints.chat import UNREADABLE, ChatLint
+from harness.core.twins import NEAR
+from harness.core.wording import Wording, wording_of
+from harness.engine.backends import BackendPool, LiveBackend
+from harness.engine.data.checked_lints import CallLint, LanguageLint, TextLint
+from harness.engine.data.reading import Reading, open_examples, task_examples
+from harness.engine.plain_evals import PlainEvals
+from harness.engine.requests import Requests
+from harness.engine.tasks import Task
+from harness.errors import BackendError, UsageError
+from harness.records import Candidate, Case, Reply
+
+FIRST = 2000
+"""Rows from which is told which inputs are context."""
+_SPLITS = {
+    "train": {"train", "training"},
+    "dev": {"dev", "val", "valid", "validation"},
+    "test": {"test", "testing", "eval", "heldout"},
+}
+EACH = 500
+"""Rows between two signs of progress."""
+
+OWN_EVALS = Rule(
+    name="fails-own-evals",
+    severity="error",
+    about="A reference does not pass the task's own evals: the answer is wrong, or the eval is. "
+    "`harness tune` leaves such rows out.",
+    fix="Repair the reference, or the eval.",
+)
+_KINDS: tuple[type[Lint], ...] = (*KINDS, TextLint, LanguageLint, CallLint)
+ALL_RULES: tuple[Rule, ...] = (*(rule for kind in _KINDS for rule in kind.rules), OWN_EVALS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """Rows that can be read again and again. `split` is that of rows which name none."""
+
+    name: str
+    open: Callable[[], Iterable[Example]]
+    split: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What the rules found, worst first. `notes` say what was not looked at, and why."""
+
+    name: str
+    rows: int
+    bad: int
+    findings: tuple[Finding, ...]
+    notes: tuple[str, ...] = ()
+
+    def count(self, severity: str) -> int:
+        """Return how many findings are of a severity."""
+        return sum(f.severity == severity for f in self.findings)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What a person may set. `only` and `skip` are names of rules."""
+
+    near: float = NEAR
+    thresholds: tuple[float, ...] = ()
+    words: frozenset[str] = field(default=frozenset(), repr=False)
+    only: tuple[str, ...] = ()
+    skip: tuple[str, ...] = ()
+
+    def wants(self, rule: Rule) -> bool:
+        """Whether a rule is asked for."""
+        return (not self.only or rule.name in self.only) and rule.name not in self.skip
+
+
+Progress = Callable[[Reading], None]
+
+
+def file_rows(
+    path: Path, *, form: str | None = None, columns: Mapping[str, str], split: str = ""
+) -> Rows:
+    """Return the rows of a file."""
+    return Rows(
+        name=path.name,
+        open=lambda: open_examples(path, form=form, columns=columns),
+        split=split,
+    )
+
+
+def split_of(path: Path) -> str:
+    """Return the split that a file's name speaks of, else its name."""
+    stem = path.name.partition(".")[0]
+    words = re.split(r"[^a-z]+", stem.lower())
+    for split, names in _SPLITS.items():
+        if names & set(words):
+            return split
+    return stem
+
+
+def task_rows(task: Task) -> Rows:
+    """Return the cases of a task as rows."""
+    return Rows(name=task.name, open=lambda: task_examples(task))
+
+
+def lint(
+    sources: Sequence[Rows],
+    *,
+    settings: Settings | None = None,
+    task: Task | None = None,
+    measure: Measure | None = None,
+    pieces: Callable[[str], int] | None = None,
+    progress: Progress = lambda _: None,
+) -> Report:
+    """Return what the rules find in `sources`, taken together.
+
+    `task` adds its own evals. Raises TaskError for a file that cannot be read, UsageError for a
+    rule that does not exist.
+    """
+    settings = settings or Settings()
+    known = {rule.name for rule in ALL_RULES}
+    unknown = sorted({*settings.only, *settings.skip} - known)
+    if unknown:
+        raise UsageError(f"no rule {', '.join(unknown)}. Known: {', '.join(sorted(known))}.")
+    language = LanguageLint()
+    tools = [t for p in task.prompts.values() for t in p.tools] if task else []
+    all_lints: list[Lint] = [
+        *lints(
+            near=settings.near,
+            thresholds=settings.thresholds,
+            words=settings.words,
+            measure=measure,
+            pieces=pieces,
+            needs_answers=task is None,
+        ),
+        TextLint(),
+        language,
+        CallLint(tools=tools),
+    ]
+    used = [one for one in all_lints if any(settings.wants(r) for r in one.rules)]
+    rows, bad = _look(sources, used, progress=progress)
+    found = [f for one in used for f in one.findings()]
+    notes = [f"wrong-language was not looked for: {language.missing}"] if language.missing else []
+    if task is not None and settings.wants(OWN_EVALS):
+        more, said = _own_evals(task)
+        found, notes = [*found, *more], [*notes, *said]
+    wanted = [f for f in found if settings.wants(_rule(f.rule))]
+    return Report(
+        name=", ".join(s.name for s in sources),
+        rows=rows,
+        bad=bad,
+        findings=tuple(sorted(wanted, key=lambda f: (SEVERITIES.index(f.severity), -f.count))),
+        notes=tuple(notes),
+    )
+
+
+def _rule(name: str) -> Rule:
+    return next(r for r in ALL_RULES if r.name == name)
+
+
+def _look(sources: Sequence[Rows], used: Sequence[Lint], *, progress: Progress) -> tuple[int, int]:
+    """Let every rule see every row, and again those that it asks for. Return rows, bad rows."""
+    wording: Wording | None = None
+    number = bad = 0
+    for examples in _opened(sources, progress):
+        first = list(islice(examples.rows, FIRST))
+        wording = wording or wording_of(first)
+        for example in chain(first, examples.rows):
+            row = row_of(number, example, wording)
+            for one in used:
+                one.see(row)
+            number += 1
+        if examples.reading is not None:
+            bad += examples.reading.bad_count
+            for one in used:
+                if isinstance(one, ChatLint):
+                    _refuse(one, examples.reading)
+    wanted = {id(one): set(one.wanted()) for one in used}
+    again = set().union(*wanted.values()) if wanted else set()
+    if not again or wording is None:
+        return number, bad
+    last = max(again)
+    for at, example in enumerate(chain.from_iterable(e.rows for e in _opened(sources, progress))):
+        if at in again:
+            row = row_of(at, example, wording)
+            for one in used:
+                if at in wanted[id(one)]:
+                    one.again(row)
+        if at >= last:
+            break
+    return number, bad
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    rows: Iterator[Example]
+    reading: Reading | None
+
+
+def _opened(sources: Sequence[Rows], progress: Progress) -> Iterator[_Opened]:
+    for source in sources:
+        opened = source.open()
+        reading = opened if isinstance(opened, Reading) else None
+        yield _Opened(_told(iter(opened), reading, source.split, progress), reading)
+
+
+def _told(
+    examples: Iterator[Example], reading: Reading | None, split: str, progress: Progress
+) -> Iterator[Example]:
+    for number, example in enumerate(examples):
+        if reading is not None and number % EACH == 0:
+            progress(reading)
+        yield replace(example, split=split) if split and not example.split else example
+
+
+def _refuse(chat: ChatLint, reading: Reading) -> None:
+    """Tell of the rows that could not be read: the first by place, the others by count."""
+    names = {r.name for r in ChatLint.rules}
+    left = {k if k in names else UNREADABLE: 0 for k in reading.bad_kinds}
+    for kind, count in reading.bad_kinds.items():
+        left[kind if kind in names else UNREADABLE] += count
+    for row in reading.bad:
+        chat.refuse(row.place, row.reason)
+        kind = row.reason.partition(":")[0]
+        left[kind if kind in names else UNREADABLE] -= 1
+    for kind, count in left.items():
+        if count:
+            chat.refuse("", f"{kind}: ", count=count)
+
+
+def _own_evals(task: Task) -> tuple[list[Finding], list[str]]:
+    """Return the references that the task's evals refuse, and the evals that could not be asked."""
+    cases = [c for c in task.cases if c.reference is not None]
+    hits, broken = Hits(), ""
+    with PlainEvals(task) as evals:
+        notes = [f"eval {n!r} was not asked: {why}" for n, why in evals.left_out.items()]
+        pairs = ((c, _reference_reply(c)) for c in cases)
+        for case, scores in zip(cases, evals.scores_of(pairs), strict=True):
+            if scores.fault is not None:
+                broken = broken or f"{case.line or case.id}: {scores.fault.message}"
+            if scores.missed:
+                first = scores.missed[0]
+                hits.count += 1
+                detail = f"{first.name}: {' '.join(first.reason.split())}"
+                hits.rows.append(Place(case.id, case.line, detail))
+    if broken:
+        notes.append(f"an eval broke on a reference: {broken}")
+    if not hits.count:
+        return [], notes
+    text = f"{hits.count} of {len(cases)} references that the task's own evals refuse"
+    return [
+        Finding(
+            rule=OWN_EVALS.name,
+            severity=OWN_EVALS.severity,
+            message=text,
+            fix=OWN_EVALS.fix,
+            count=hits.count,
+            rows=tuple(hits.rows[:1000]),
+        )
+    ], notes
+
+
+def _reference_reply(case: Case) -> Reply:
+    reference = case.reference
+    calls = reference.get("tool_calls") if isinstance(reference, Mapping) else None
+    if isinstance(calls, list) and calls and set(reference) <= {"content", "tool_calls"}:
+        return Reply(text=str(reference.get("content") or ""), tool_calls=tuple(calls))
+    return Reply(text=case.reference_text or "")
+
+
+def task_measure(task: Task, candidate: Candidate, *, pool: BackendPool) -> Measure:
+    """Return how a candidate's model counts the cases of a task, with the prompt's template.
+
+    Raises UsageError where its backend shows no tokens.
+    """
+    if candidate.prompt is None:
+        raise UsageError(f"candidate {candidate.name!r} has no prompt: nothing to count")
+    live = pool.get(candidate)
+    requests = Requests(task)
+    cases = {c.id: c for c in task.cases}
+
+    def tokens(example: Example) -> tuple[int, int] | None:
+        case = cases.get(example.id)
+        if case is None:
+            return None
+        with suppress(BackendError):
+            prompt = counter(requests.of(candidate, case))
+            return prompt, encoded(case.reference_text or "")
+        return None
+
+    counter, encoded = _counters(live)
+    return Measure(
+        model=live.name,
+        tokens=tokens,
+        context=_context_of(live),
+    )
+
+
+def _counters(live: LiveBackend) -> tuple[Callable[[Any], int], Callable[[str], int]]:
+    backend: Any = live.backend
+    if not hasattr(backend, "token_ids") or not hasattr(backend, "encode"):
+        raise UsageError("the backend shows no tokens: lengths can be told in characters alone")
+    return (
+        lambda request: len(backend.token_ids(request)),
+        lambda text: len(backend.encode(text)) if text else 0,
+    )
+
+
+def _context_of(live: LiveBackend) -> int | None:
+    tell = getattr(live.backend, "context_tokens", None)
+    found = tell() if callable(tell) else None
+    return found if isinstance(found, int) else None
+
+
+def pieces_of(live: LiveBackend) -> Callable[[str], int]:
+    """Return what tells into how many tokens a model cuts a word within a text."""
+    _, encoded = _counters(live)
+    return lambda word: encoded(f" {word}")

@@ -1,0 +1,247 @@
+"""Tables that people make, CSV and XLSX, and logs in zip files. Knows no form."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import datetime as dt
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.engine.data.lines import MEGABYTE, Refusal, Row, text_only
+from harness.engine.data.opening import LONGEST_ROW, Opened, broken_files, opened, shown
+from harness.errors import MissingExtra, TaskError
+from harness.records import Json
+
+if TYPE_CHECKING:
+    from harness.engine.data.containers import Container
+
+Make = Callable[..., "Container"]
+DELIMITERS = ",;\t|"
+LARGEST_SHEET = 512 * MEGABYTE
+"""Bytes that a spreadsheet may have when it is unpacked."""
+
+
+# ---------------------------------------------------------------- CSV
+
+
+def csv_rows(container: Container) -> Iterator[Row]:
+    """Yield the rows of a CSV file under its header; the separator is told from the first lines.
+
+    A row's number is that of its last line where a cell has several.
+    """
+    with opened(container.path) as source:
+        container.source = source
+        head = source.file.read(1 << 16)
+    text_only(head, source)
+    with opened(container.path) as source:
+        container.source = source
+        delimiter = _delimiter(head, is_tab=container.path.name.lower().endswith((".tsv", ".tab")))
+        wrong: list[str] = []
+        reader = csv.reader(_text_lines(source, wrong), delimiter=delimiter, strict=True)
+        csv.field_size_limit(LONGEST_ROW)
+        names = _header(container, reader)
+        while True:
+            try:
+                cells = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as exc:
+                raise TaskError(
+                    f"{container.shown}:{reader.line_num}: not CSV: {_plainer(str(exc))}"
+                ) from None
+            if wrong:
+                yield reader.line_num, Refusal(wrong.pop())
+                wrong.clear()
+            elif not any(cells):
+                continue
+            elif len(cells) != len(names):
+                yield (
+                    reader.line_num,
+                    Refusal(f"{len(cells)} cells, and the header has {len(names)} columns"),
+                )
+            else:
+                yield reader.line_num, dict(zip(names, cells, strict=True))
+
+
+def _plainer(text: str) -> str:
+    if "unexpected end of data" in text:
+        return "a quoted cell is not closed (was the file cut off?)"
+    if "field larger" in text:
+        return f"a cell of more than {LONGEST_ROW // MEGABYTE} MB (is a quote not closed?)"
+    return text
+
+
+def _text_lines(source: Opened, wrong: list[str]) -> Iterator[str]:
+    """Yield lines with their ends; bytes that are not UTF-8 are told in `wrong`, and replaced."""
+    number = 0
+    while raw := source.file.readline(LONGEST_ROW + 1):
+        number += 1
+        if len(raw) > LONGEST_ROW:
+            raise TaskError(
+                f"{source.shown}:{number}: the line is longer than {LONGEST_ROW // MEGABYTE} MB"
+            )
+        if number == 1:
+            raw = raw.removeprefix(codecs.BOM_UTF8)
+        try:
+            yield raw.decode("utf-8")
+        except UnicodeDecodeError as exc:
+            wrong.append(
+                f"byte {exc.start + 1} of line {number}, {raw[exc.start]:#04x}, is not UTF-8: the "
+                "file is in another encoding, or mixes two"
+            )
+            yield raw.decode("utf-8", "replace")
+
+
+def _delimiter(head: bytes, *, is_tab: bool) -> str:
+    """Return the separator: what splits the first lines into the most columns, all alike."""
+    if is_tab:
+        return "\t"
+    text = head.removeprefix(codecs.BOM_UTF8).decode("utf-8", "replace")
+    best, most = ",", 1
+    for mark in DELIMITERS:
+        try:
+            rows = [r for r in csv.reader(text.splitlines(keepends=True)[:50], delimiter=mark) if r]
+        except csv.Error:
+            continue
+        if len(rows) > 2 and len(head) == 1 << 16:
+            rows.pop()  # cut off
+        widths = [len(row) for row in rows]
+        if widths and widths[0] > most and widths.count(widths[0]) >= 0.8 * len(widths):
+            best, most = mark, widths[0]
+    return best
+
+
+def _header(container: Container, reader: Any) -> list[str]:
+    try:
+        names = [name.strip() for name in next(reader)]
+    except StopIteration:
+        raise TaskError(f"{container.shown}:1: the file is empty") from None
+    except csv.Error as exc:
+        raise TaskError(f"{container.shown}:1: not CSV: {_plainer(str(exc))}") from None
+    return checked_header(names, f"{container.shown}:{reader.line_num}")
+
+
+def checked_header(names: list[str], place: str) -> list[str]:
+    """Return column names. Raises TaskError where one stands twice, or there is none."""
+    for number, name in enumerate(names, start=1):
+        if not name:
+            raise TaskError(f"{place}: column {number} of the header has no name")
+        if names.count(name) > 1:
+            raise TaskError(f"{place}: the column {name!r} stands twice in the header")
+    if not names:
+        raise TaskError(f"{place}: the header is empty")
+    return names
+
+
+# ---------------------------------------------------------------- XLSX, Inspect logs
+
+
+def zipped(path: Path, *, make: Make) -> Container:
+    """Return a spreadsheet or an Inspect log. Raises TaskError for another zip file."""
+    name, total = shown(path), path.stat().st_size
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = {e.filename: e.file_size for e in archive.infolist()}
+    except zipfile.BadZipFile:
+        raise TaskError(f"{name}: the zip file is damaged or was cut off: copy it again") from None
+    if "header.json" in entries or "_journal/start.json" in entries:
+        return make(path, "inspect", _inspect_rows, total)
+    if "xl/workbook.xml" not in entries:
+        raise TaskError(f"{name}: a zip file that is no spreadsheet: unpack it first")
+    size = sum(entries.values())
+    strings = entries.get("xl/sharedStrings.xml", 0)
+    if size > LARGEST_SHEET or strings > LARGEST_SHEET // 4:
+        raise TaskError(
+            f"{name}: it unpacks to {size // MEGABYTE} MB, more than a spreadsheet should "
+            f"({LARGEST_SHEET // MEGABYTE} MB). Save it as CSV"
+        )
+    return make(path, "xlsx", xlsx_rows, total)
+
+
+def _inspect_rows(container: Container) -> Iterator[Row]:
+    from harness.engine.scores.inspect_log import zipped_samples
+    from harness.engine.scores.source import Source
+
+    source = Source(path=container.path, shown=container.shown)
+    yield from enumerate(zipped_samples(source), start=1)
+
+
+def xlsx_rows(container: Container) -> Iterator[Row]:
+    """Yield the rows of the first sheet that has any; empty ones are left out."""
+    try:
+        from openpyxl import load_workbook
+        from openpyxl.utils.exceptions import InvalidFileException
+    except ImportError as exc:
+        raise MissingExtra("reading XLSX", extra="xlsx") from exc
+    _no_entities(container)
+    try:
+        book = load_workbook(container.path, read_only=True, data_only=True)
+    except (InvalidFileException, zipfile.BadZipFile, KeyError, ValueError, SyntaxError) as exc:
+        raise TaskError(f"{container.shown}: not a spreadsheet that can be read ({exc})") from None
+    try:
+        sheets = [s for s in book.worksheets if s.max_row and s.max_row > 1] or book.worksheets[:1]
+        if not sheets:
+            raise TaskError(f"{container.shown}: no sheet in it")
+        sheet, total = sheets[0], sheets[0].max_row or 0
+        at = [0]
+        container.done = lambda: container.bytes_total * at[0] // max(total, 1)
+        if len(book.worksheets) > 1:
+            note = f"read from the sheet {sheet.title!r} of {len(book.worksheets)}"
+            container.notes = tuple(dict.fromkeys((*container.notes, note)))
+        rows = sheet.iter_rows(values_only=True)
+        names: list[str] = []
+        with broken_files(container.shown):
+            for number, cells in enumerate(rows, start=1):
+                at[0] = number
+                values = [_cell(v) for v in cells]
+                if not any(v != "" for v in values):
+                    continue
+                if not names:
+                    while values and values[-1] == "":
+                        values.pop()
+                    heads = [str(v).strip() for v in values]
+                    names = checked_header(heads, f"{container.shown}:{number}")
+                    continue
+                extra = [v for v in values[len(names) :] if v != ""]
+                if extra:
+                    yield (
+                        number,
+                        Refusal(
+                            f"more than the {len(names)} cells that the header has columns for"
+                        ),
+                    )
+                    continue
+                padded = values[: len(names)] + [""] * (len(names) - len(values))
+                yield number, dict(zip(names, padded, strict=True))
+    except SyntaxError as exc:  # what XML parsers raise
+        raise TaskError(f"{container.shown}: the spreadsheet is damaged ({exc})") from None
+    finally:
+        book.close()
+
+
+def _no_entities(container: Container) -> None:
+    """Refuse XML that defines entities: no spreadsheet program writes any, and bombs do."""
+    with zipfile.ZipFile(container.path) as archive:
+        for entry in archive.infolist():
+            if entry.filename.endswith((".xml", ".rels")):
+                with broken_files(container.shown), archive.open(entry) as file:
+                    if b"<!DOCTYPE" in file.read(4096):
+                        raise TaskError(
+                            f"{container.shown}: {entry.filename} defines XML entities, which no "
+                            "spreadsheet has: it is not read"
+                        )
+
+
+def _cell(value: Any) -> Json:
+    """Return a cell's value as JSON; empty ones as empty text, dates as ISO 8601."""
+    if value is None:
+        return ""
+    if isinstance(value, dt.datetime | dt.date | dt.time):
+        text = value.isoformat()
+        return text.removesuffix("T00:00:00")
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return int(value)
+    return value if isinstance(value, str | int | float | bool) else str(value)

@@ -1,0 +1,130 @@
+"""From rows to cases: joined, split by source, and nothing left out in silence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.core.examples import Example
+from harness.engine.data.bringing import Brought, bring, shares
+from harness.errors import TaskError, UsageError
+from harness.records import Message
+
+FRUIT = ["apple", "pear", "plum", "fig", "lime", "kiwi", "mango", "melon", "grape", "peach"]
+
+
+def example(number: int, **more: Any) -> Example:
+    inputs = {"text": f"{FRUIT[number % 10]} {number} {FRUIT[number // 10 % 10]}"}
+    return Example(place=f"f.csv:{number}", **{"inputs": inputs, "reference": "a", **more})
+
+
+def brought(*examples: Example, **more: Any) -> Brought:
+    here = Path()
+    return bring(examples, origin="f.csv", folder=here, home=here / "evals/t", **more)
+
+
+def test_rows_that_repeat_are_joined_and_other_answers_are_kept() -> None:
+    found = brought(example(1), example(1), example(1, reference="b"), example(2))
+    assert len(found.rows) == 3
+    assert found.joined == 1
+    assert {r["split"] for r in found.rows if "1 apple" in str(r["inputs"])} == {"dev"}
+
+
+def test_a_source_stands_in_one_split_whatever_else_is_added() -> None:
+    some = [example(n, cluster=f"c{n % 50}") for n in range(200)]
+    more = [*some, *(example(n, cluster=f"d{n}") for n in range(200, 260))]
+    before, after = brought(*some), brought(*more)
+    splits: dict[str, set[str]] = {}
+    for row in after.rows:
+        splits.setdefault(str(row["cluster"]), set()).add(str(row["split"]))
+    assert all(len(s) == 1 for s in splits.values())
+    assert all(count > 20 for count in before.counts.values())
+    ours = {r["cluster"]: r["split"] for r in before.rows}
+    assert {c: s for c, (s,) in splits.items() if c in ours} == ours
+
+
+def test_rows_that_ask_nearly_the_same_stand_in_one_split() -> None:
+    text = "please tell me when the parcel with the blue lamp that i ordered will arrive at my"
+    rows = [example(n) for n in range(40)]
+    near = [example(n, inputs={"text": f"{text} {w}"}) for n, w in ((50, "home"), (51, "house"))]
+    found = brought(*rows, *near)
+    assert len({r["split"] for r in found.rows if "parcel" in str(r["inputs"])}) == 1
+
+
+def test_own_splits_are_kept_and_a_missing_dev_is_taken_from_train() -> None:
+    rows = [example(n, split="Validation" if n % 2 else "train") for n in range(10)]
+    assert brought(*rows).counts == {"train": 5, "dev": 5, "test": 0}
+    rows = [example(n, split="test" if n % 4 == 0 else "train") for n in range(80)]
+    found = brought(*rows)
+    assert found.counts["test"] == 20
+    assert found.counts["dev"] > 10
+    with pytest.raises(UsageError, match=r"f.csv:1: the split is 'holdout'.*split=ignore"):
+        brought(example(0), example(1, split="holdout"))
+
+
+def test_what_a_case_has_no_place_for_is_counted_by_name() -> None:
+    found = brought(
+        example(1, other={"notes": "x", "empty": ""}, is_good=True),
+        example(2, reference=None),
+        example(3, inputs={"text": ""}),
+        example(4, rejected="a"),
+        example(5, rejected="b"),
+    )
+    assert found.dropped == {
+        "rows that ask nothing": 1,
+        "rows without an answer": 1,
+        "rows' `notes`": 1,
+        "rows' thumbs, up or down": 1,
+        "rejected answers without a better one": 1,
+    }
+    assert [r.get("rejected") for r in found.rows] == [None, None, "b"]
+
+
+def test_dialogues_and_calls_become_text_and_json() -> None:
+    turns = (Message(role="user", content="Hi"), Message(role="assistant", content="Yes?"))
+    last = (*turns, Message(role="user", content="Cancel 7"))
+    call = {"type": "function", "function": {"name": "cancel", "arguments": '{"id": 7}'}}
+    found = brought(
+        example(1, inputs={}, messages=last, reference=None, calls=(call,)),
+        example(2, inputs={}, messages=turns[:1], reference="Hello"),
+    )
+    assert found.rows[0]["inputs"] == {"dialogue": "user: Hi\nassistant: Yes?\nuser: Cancel 7"}
+    assert found.rows[0]["reference"] == {"name": "cancel", "arguments": {"id": 7}}
+    assert any("tool calls" in what for what in found.dropped)
+
+
+def test_names_that_no_template_can_use_are_changed_and_told() -> None:
+    names = {"Ticket text": "a", "ticket_text": "b", "2nd": "c", "class": "d", "examples": "e"}
+    found = brought(example(1, inputs=names), example(2, inputs=names | {"2nd": "z"}))
+    assert found.inputs == ("ticket_text_2", "ticket_text", "_2nd", "_class", "examples_2")
+    assert found.renamed["Ticket text"] == "ticket_text_2"
+
+
+def test_image_files_are_named_from_the_tasks_folder(tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    for n in (1, 2):
+        (tmp_path / f"pictures/{n}.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    rows = [example(n, inputs={"image": f"pictures/{n}.png"}) for n in (1, 2)]
+    home = tmp_path / "evals/t"
+    found = bring(rows, origin="f", folder=tmp_path, home=home)
+    assert found.images == ("image",)
+    assert found.rows[0]["inputs"] == {"image": "../../pictures/1.png"}
+
+
+def test_ids_are_kept_made_unique_or_made() -> None:
+    found = brought(example(1, id="x"), example(2, id="x"), example(3))
+    assert [r["id"] for r in found.rows] == ["x", "x-2", "r0003"]
+
+
+def test_one_row_is_no_task() -> None:
+    with pytest.raises(TaskError, match=r"1 usable rows of 2.*rows that ask nothing: 1"):
+        brought(example(1), example(2, inputs={"text": None}))
+
+
+@pytest.mark.parametrize(
+    ("rows", "each"), [(100, 40), (300, 120), (1000, 200), (5000, 500), (9000, 500)]
+)
+def test_dev_and_test_are_large_enough_and_no_larger(rows: int, each: int) -> None:
+    assert round(shares(rows)[0] * rows) == each
