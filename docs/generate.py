@@ -19,6 +19,7 @@ from harness.checks.peers import PROMPTFOO
 from harness.checks.registry import FAMILIES, named
 from harness.core.judging import Judge
 from harness.engine import case_rows, taskfile
+from harness.engine.data.linting import ALL_RULES
 from harness.ports import hookspecs
 from harness.records import Case
 from harness.surface.cli import VERBS, group
@@ -69,6 +70,7 @@ def task() -> str:
         ("[tune]", taskfile.TuneTable),
         ("[[tune.stages]]", taskfile.StageTable),
         ("[budgets]", taskfile.BudgetTable),
+        ("[release]", taskfile.ReleaseTable),
         ("[advise]", taskfile.AdviseTable),
     ]
     for heading, model in tables:
@@ -249,10 +251,21 @@ def _call(name: str, function: Any) -> str:
     return f"`{name}{inspect.Signature(plain)}`".replace("=Ellipsis", "=...")
 
 
+def lints() -> str:
+    """Return the page of the lint rules."""
+    parts = [NOTE, (DOCS / "lints.head.md").read_text(encoding="utf-8")]
+    parts += ["| rule | severity | what it finds | what to do |", "| --- | --- | --- | --- |"]
+    for rule in ALL_RULES:
+        cells = (f"`{rule.name}`", rule.severity, rule.about, rule.fix)
+        parts.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+    return "\n".join(parts) + "\n"
+
+
 PAGES = {
     "checks.md": checks,
     "cli.md": cli,
     "judges.md": judges,
+    "lints.md": lints,
     "task.md": task,
     "plugins.md": plugins,
 }

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
         OptimiseJob as OptimiseJob,
         ScoredReply as ScoredReply,
         Sections as Sections,
+        ServeJob as ServeJob,
+        ServerCommand as ServerCommand,
         TrainProgress as TrainProgress,
         TrainResult as TrainResult,
         TuneEstimate as TuneEstimate,
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
         Request as Request,
         TrainingRow as TrainingRow,
     )
+    from harness.surface.lint_tests import lint_tests as lint_tests
 
 _HOMES = {
     "BackendConfig": "harness.ports.protocols",
@@ -72,6 +75,8 @@ _HOMES = {
     "Reward": "harness.engine.reward",
     "ScoredReply": "harness.ports.protocols",
     "Sections": "harness.ports.protocols",
+    "ServeJob": "harness.ports.protocols",
+    "ServerCommand": "harness.ports.protocols",
     "TrainProgress": "harness.ports.protocols",
     "TrainResult": "harness.ports.protocols",
     "TrainingRow": "harness.records",
@@ -82,6 +87,7 @@ _HOMES = {
     "VariantResult": "harness.ports.protocols",
     "guard": "harness.engine.guard",
     "hookimpl": "harness.ports.hookspecs",
+    "lint_tests": "harness.surface.lint_tests",
     "reward": "harness.engine.reward",
 }
 
@@ -108,6 +114,8 @@ __all__ = [
     "Reward",
     "ScoredReply",
     "Sections",
+    "ServeJob",
+    "ServerCommand",
     "TrainProgress",
     "TrainResult",
     "TrainingRow",
@@ -119,6 +127,7 @@ __all__ = [
     "checks",
     "guard",
     "hookimpl",
+    "lint_tests",
     "reward",
 ]
 __version__ = "0.1.0"

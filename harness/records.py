@@ -90,6 +90,7 @@ class Case:
     `images` are `data:` URLs; `checks` are checks of its own, `{"name": ..., "arguments": {...}}`;
     `documents` name what it needs to be answered: it measures retrieval, and scores no reply.
     `rejected` is a worse reply than the reference: together they are a preference to train on.
+    `provenance` says how a case was made, empty for one that was collected; no score reads it.
     """
 
     id: str
@@ -103,6 +104,7 @@ class Case:
     checks: tuple[Json, ...] = ()
     documents: tuple[str, ...] = ()
     rejected: Json = None
+    provenance: Mapping[str, Json] = field(default_factory=dict)
 
     @property
     def inputs_digest(self) -> str:
@@ -460,7 +462,7 @@ class TrainingRow:
     """What is trained: the messages (and tools) that inference will send, and the reply to learn.
 
     `rejected` is the worse reply of a preference. Where a tuner needs prompts alone, `completion`
-    is "" if there is no reference.
+    is "" if there is no reference. `calls` are the tool calls of the reply, beside its text.
     """
 
     case_id: str
@@ -468,6 +470,7 @@ class TrainingRow:
     completion: str
     rejected: str | None = None
     tools: tuple[Json, ...] = ()
+    calls: tuple[Json, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -475,7 +478,8 @@ class PreparedRow:
     """A training row as token ids. `labels` equals `input_ids` where supervised, else -100.
 
     `rejected_ids` and `rejected_labels` are the same for the worse reply of a preference. A row
-    without a completion is its prompt, with every label masked.
+    without a completion is its prompt, with every label masked. `pixels` is the sha256 of what the
+    row's images became, which is made anew when a batch needs it.
     """
 
     case_id: str
@@ -483,6 +487,7 @@ class PreparedRow:
     labels: tuple[int, ...]
     rejected_ids: tuple[int, ...] = ()
     rejected_labels: tuple[int, ...] = ()
+    pixels: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -542,6 +547,7 @@ class Artifact:
     `origin` says who made it where it was adopted. `backend` is what answers with it, as
     `sklearn:` or `openai:ft:...`; empty where that is its base. `curve` are the looks during
     training. `cost_usd` is None where unknown. A model without files has the digest of its name.
+    `makes` is `scorer` for a reward model: it gives a number for a reply, and is no candidate.
     """
 
     digest: str
@@ -571,6 +577,7 @@ class Artifact:
     backend: str | None = None
     curve: tuple[CurvePoint, ...] = ()
     cost_usd: float | None = None
+    makes: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

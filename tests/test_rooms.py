@@ -25,7 +25,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "harness.store": ({"records", "errors", "store"}, {"sqlite_utils", "filelock"}),
     "harness.engine": (
         {"records", "errors", "core", "checks", "ports", "store", "engine"},
-        {"pydantic", "numpy", "zstandard"},
+        {"pydantic", "numpy", "zstandard", "datasets", "openpyxl", "pyarrow", "yaml"},
     ),
     "harness.surface": (
         {"records", "errors", "core", "store", "ports", "engine", "surface", "checks"},
@@ -50,6 +50,7 @@ SHARED = {
     "harness_dspy": {"harness_gepa"},
     "harness_embeddings": {"harness_transformers"},
     "harness_openai": {"harness_http"},
+    "harness_servers": {"harness_transformers"},
     "harness_trl": {"harness_transformers"},
 }
 NETWORK = {"socket", "http", "urllib", "subprocess", "asyncio"}

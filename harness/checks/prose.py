@@ -151,3 +151,12 @@ def language(
         at_least=at_least,
         reason=f"likeliest is {best!r} ({sure:.2f}), expected {show(wanted)}: {show(text, 80)}",
     )
+
+
+def likeliest_language(text: str) -> tuple[str, float]:
+    """Return the language that a text is likeliest in (ISO 639-1), and how sure the model is.
+
+    Raises MissingExtra.
+    """
+    best, sure = _identifier(()).rank(text[:_READ].replace("\x00", " "))[0]
+    return str(best), float(sure)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 
 from harness.records import Json, Prompt, Reply
@@ -38,6 +39,18 @@ def reply_for(prompt: Prompt, reference: Json, *, text: str) -> str:
         value = _typed(prompt.schema, prompt.answer_key, reference)
         text = json.dumps({prompt.answer_key: value}, ensure_ascii=False, separators=(", ", ": "))
     return f"{prompt.answer_after} {text}" if prompt.answer_after else text
+
+
+def called(reference: Json) -> tuple[str, tuple[Json, ...]] | None:
+    """Return the text and the calls of a reference that is a reply with tool calls, as
+    `{"tool_calls": [...]}` (and perhaps `content`); None for any other.
+    """
+    if not isinstance(reference, Mapping) or not set(reference) <= {"content", "tool_calls"}:
+        return None
+    calls = reference.get("tool_calls")
+    if not isinstance(calls, list) or not calls or not all(isinstance(c, Mapping) for c in calls):
+        return None
+    return str(reference.get("content") or ""), tuple(calls)
 
 
 def _after(text: str, marker: str) -> str:

@@ -12,7 +12,7 @@ trl issue 6105 (masks of length 2) and LLaMA-Factory issue 2509 (26 % -> 57 % by
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence, Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from harness.core.parity_causes import Decode, around, common_length, prefix_difference
@@ -31,7 +31,8 @@ class Serving:
     digest of the chat template, `None` where it is not known, `template_text` its source.
     `served_decode` is the serving side's own decoder, where it has another tokenizer. `is_remote`:
     another program renders its own copy of the template, which may be written otherwise and
-    still say the same, so that the ids judge.
+    still say the same, so that the ids judge. `pixels` are digests of what the images of a case
+    become, by case id, where the serving side tells them.
     """
 
     prompt_ids: Mapping[str, Sequence[int]]
@@ -43,6 +44,7 @@ class Serving:
     served_decode: Decode | None = None
     pad_id: int | None = None
     is_remote: bool = False
+    pixels: Mapping[str, str] = field(default_factory=dict)
 
 
 def check_parity(
@@ -64,6 +66,7 @@ def check_parity(
         if one.case_id in by_id and one.case_id in serving.prompt_ids:
             row = by_id[one.case_id]
             found += _of_row(row, one, serving=serving, max_length=max_length)
+            found += _of_images(row, one, serving=serving)
             found += _of_rejected(row, one, serving=serving, max_length=max_length)
     return _grouped(found, total=len(prepared))
 
@@ -222,6 +225,19 @@ def _prefix(
         yield _finding(difference.name, row.case_id, difference.detail)
 
 
+def _of_images(row: TrainingRow, one: PreparedRow, *, serving: Serving) -> Iterator[ParityFinding]:
+    """Ids say where images stand; what the model sees there is the processor's affair."""
+    served = serving.pixels.get(row.case_id, one.pixels)
+    if served != one.pixels:
+        yield _finding(
+            "pixels-differ",
+            row.case_id,
+            f"the images become other pixels: trained {one.pixels[:12] or 'none'}, served "
+            f"{served[:12] or 'none'}. Use the processor_config.json (or "
+            "preprocessor_config.json) of the base on both sides",
+        )
+
+
 def _of_rejected(
     row: TrainingRow, one: PreparedRow, *, serving: Serving, max_length: int | None
 ) -> Iterator[ParityFinding]:
@@ -239,7 +255,7 @@ def _of_rejected(
         rejected_ids=(),
         rejected_labels=(),
     )
-    worse = replace(row, completion=row.rejected, rejected=None)
+    worse = replace(row, completion=row.rejected, calls=(), rejected=None)
     for finding in _of_row(worse, other, serving=serving, max_length=max_length):
         yield replace(finding, detail=f"rejected reply: {finding.detail}")
 
@@ -293,8 +309,21 @@ def _reply(
             f"supervised tokens follow the stop id: {around(ids, stop, decode=decode)}",
             severity="warn",
         )
-    if row.completion not in text and len(learnt) == end - start:
+    if row.calls:
+        yield from _other_calls(row, text)
+    elif row.completion not in text and len(learnt) == end - start:
         yield from _other_text(row, text)
+
+
+def _other_calls(row: TrainingRow, text: Sequence[str]) -> Iterator[ParityFinding]:
+    """How a call is written is the template's affair; its name must stand in what is learnt."""
+    names = [str(call.get("function", call).get("name")) for call in row.calls]
+    lost = [name for name in names if not any(name in t for t in text)]
+    if lost or not any(row.completion.strip() in t for t in text):
+        what = f"the call of {lost[0]!r}" if lost else f"the text {row.completion[:40]!r}"
+        yield _finding(
+            "call-differs", row.case_id, f"{what} is not in the supervised text {text[0][:80]!r}"
+        )
 
 
 def _other_text(row: TrainingRow, text: Sequence[str]) -> Iterator[ParityFinding]:

@@ -19,7 +19,7 @@ import jinja2
 from jinja2 import meta
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from harness.core.answers import reply_for
+from harness.core.answers import called, reply_for
 from harness.errors import TaskError
 from harness.records import (
     FAMILIES,
@@ -157,21 +157,22 @@ def training_row(
 ) -> TrainingRow:
     """Return what is trained for `case`: the messages of `render`, and the reference as reply
     (with the reply that it is preferred to, where the case has one). Tools are shown as they are
-    asked with; a reply is text, of a call the text that the model writes for it.
+    asked with, and so are images. A reference that is tool calls is trained as calls, where the
+    prompt offers tools; any other is text.
 
     Raises TaskError where the case has no reference.
     """
     if case.reference_text is None:
         raise TaskError(f"{case.line or case.id}: case {case.id!r} has no reference to learn from")
-    if case.images:
-        raise TaskError(
-            f"{prompt.path or prompt.name}: case {case.id!r}: tuning takes no images yet"
-        )
     request = render(prompt, case, examples=examples, documents=documents, decoding=Decoding())
+    said = called(case.reference) if prompt.tools else None
     return TrainingRow(
         case_id=case.id,
         messages=request.messages,
-        completion=reply_for(prompt, case.reference, text=case.reference_text),
+        completion=(
+            reply_for(prompt, case.reference, text=case.reference_text) if said is None else said[0]
+        ),
+        calls=() if said is None else said[1],
         rejected=(
             None
             if case.rejected_text is None

@@ -32,6 +32,7 @@ class CaseRow(Strict):
     checks: tuple[CheckRow, ...] = ()
     documents: tuple[str, ...] = ()
     rejected: Any = None
+    provenance: dict[str, Any] = pydantic.Field(default={})
 
 
 def read_cases(path: Path) -> list[Case]:
@@ -52,6 +53,7 @@ def read_cases(path: Path) -> list[Case]:
                 checks=tuple(c.model_dump() for c in row.checks),
                 documents=row.documents,
                 rejected=row.rejected,
+                provenance=row.provenance,
                 line=place,
             )
         )

@@ -47,12 +47,20 @@ class LookPlan:
 
 
 def look_plan(
-    plan: Plan, *, steps: int | None, can_look: bool = True, is_external: bool = False
+    plan: Plan,
+    *,
+    steps: int | None,
+    can_look: bool = True,
+    is_external: bool = False,
+    makes: str = "replies",
 ) -> LookPlan:
     """Return how dev is looked at while `plan` is trained in `steps` steps (None: not known)."""
     every, notes = plan.check_every, []
     if plan.is_pilot or every == 0:
         return LookPlan()
+    if makes != "replies":
+        why = f"{plan.tuner_name} makes a {makes}, which gives no replies: dev is not looked at"
+        return LookPlan(notes=(why,))
     if not can_look:
         said = (f"{plan.tuner_name} shows no checkpoints: dev is not looked at",) if every else ()
         return LookPlan(notes=said)

@@ -18,6 +18,7 @@ from harness.core.usage import Usage, usage
 from harness.core.wall import WallInput
 from harness.engine.certificates import judges_condition
 from harness.engine.evaluate import verdict_of
+from harness.engine.leaks import refuse_leaks
 from harness.engine.tasks import REFERENCE, Task
 from harness.errors import NotEnoughEvidence
 from harness.records import Case, LedgerEntry, Run, WallVerdict as Verdict, digest, from_plain
@@ -148,11 +149,13 @@ def wall_input(
     audit: LabelAudit | None = None,
     more_notes: Sequence[str] = (),
 ) -> WallInput:
-    """Return what the wall gate reads. Raises NotEnoughEvidence where nothing was tried.
+    """Return what the wall gate reads. Raises NotEnoughEvidence where nothing was tried, and
+    TaskError where dev cases stand in another split.
 
     `certificates` are the ledger's: without one, a judge's scores advise and decide nothing.
     `audit` is what people said of the labels; `more_notes` are printed with the verdict.
     """
+    refuse_leaks(task, "dev")
     rungs = try_scores(task, ladder)
     if not any(r.is_countable for r in rungs):
         raise NotEnoughEvidence(

@@ -8,7 +8,8 @@ from typing import Literal
 
 from harness.core.near import near_pairs, normalised, plain_text
 from harness.engine.tasks import Task
-from harness.records import Case
+from harness.errors import TaskError
+from harness.records import Case, Split
 
 NEAR = 0.8
 Kind = Literal["the same input", "the same input in other letters", "the same source", "near"]
@@ -80,6 +81,31 @@ def find_leaks(task: Task, *, near: float | None = NEAR) -> list[Leak]:
                 leak = Leak(case=case, other=other, kind="near", similarity=pair.similarity)
                 found.setdefault(case.id, leak)
     return [found[c.id] for c in train if c.id in found]
+
+
+def refuse_leaks(task: Task, split: Split) -> None:
+    """Raise TaskError where a case of `split` is asked in the same words in another split.
+
+    No verdict may rest on such a case: examples, prompts or a training have seen it. Sources that
+    two splits share, and inputs that are nearly the same, stop a training (`find_leaks`); here
+    they are told by `harness data lint`.
+    """
+    held = task.split(split)
+    others = [c for c in task.cases if c.split != split]
+    seen = {(text, c.images): c for c, text in zip(others, _texts(others), strict=True) if text}
+    pairs = [
+        (case, seen[text, case.images])
+        for case, text in zip(held, _texts(held), strict=True)
+        if (text, case.images) in seen
+    ]
+    if pairs:
+        case, other = pairs[0]
+        raise TaskError(
+            f"{case.line or case.id}: the inputs of {case.id!r} ({split}) stand in {other.split} "
+            f"too, at {other.line or other.id}; {len(pairs)} such case(s), and no verdict can rest "
+            f"on them. Remove one of each (harness data lint {task.name} lists them), or deal the "
+            f"splits anew: harness data split {task.name} --all --out FILE"
+        )
 
 
 def _texts(cases: Sequence[Case]) -> list[str]:

@@ -22,7 +22,7 @@ from harness.engine.parity_probes import (
     tokenizer_findings,
     view_findings,
 )
-from harness.engine.parity_views import Sides, prompt_ids, said, template_digest
+from harness.engine.parity_views import Sides, pixels, prompt_ids, said, template_digest
 from harness.engine.requests import Requests
 from harness.engine.tasks import Task
 from harness.errors import BackendError, UsageError
@@ -164,6 +164,7 @@ def findings_by_ids(
             template_text=text,
             pad_id=said(trained, "pad_id"),
             is_remote=is_remote,
+            pixels=pixels(served, requests),
         ),
         trained_template=template,
     )

@@ -14,7 +14,7 @@ from typing import Any
 from harness.engine.backends import BackendPool, LiveBackend
 from harness.engine.boundary import INTERNAL
 from harness.engine.parity import Outcome, compare
-from harness.engine.parity_views import Sides
+from harness.engine.parity_views import Sides, pixels
 from harness.engine.project import Project, artifact_folder
 from harness.engine.requests import Requests
 from harness.engine.tasks import Task, backend_options
@@ -229,7 +229,8 @@ def _rendered(
     made = []
     for row in rows:
         ids = tuple(backend.token_ids(asked[row.case_id]))
-        made.append(PreparedRow(case_id=row.case_id, input_ids=ids, labels=(-100,) * len(ids)))
+        one = PreparedRow(case_id=row.case_id, input_ids=ids, labels=(-100,) * len(ids))
+        made.append(replace(one, pixels=pixels(trained, {"": asked[row.case_id]}).get("", "")))
     return tuple(made)
 
 

@@ -38,6 +38,18 @@ def prompt_ids(live: LiveBackend, request: Request | str) -> tuple[int, ...]:
     return tuple(backend.token_ids(request))
 
 
+def pixels(live: LiveBackend, requests: Mapping[str, Request | str]) -> dict[str, str]:
+    """Return digests of what images become, by case id; nothing of a backend that tells none."""
+    tell = getattr(live.backend, "pixel_digest", None)
+    if not callable(tell):
+        return {}
+    return {
+        case_id: tell(request)
+        for case_id, request in requests.items()
+        if not isinstance(request, str) and any(m.images for m in request.messages)
+    }
+
+
 def said(live: LiveBackend, name: str) -> Any:
     """What a backend tells by an optional method; None where it has none."""
     tell = getattr(live.backend, name, None)

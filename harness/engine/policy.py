@@ -23,7 +23,9 @@ SHARES = frozenset({"target", "margin", "mid", "min_gain"})
 def terms(task: Task) -> dict[str, Any]:
     """Return what `task` promises, by the names of task.toml."""
     s = task.settings
+    watched = s.release.model_dump(exclude_defaults=True)
     return {
+        **({"release": watched} if watched else {}),  # older records have none
         "model": s.model,
         "goal": s.goal,
         "target": s.target,

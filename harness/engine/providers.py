@@ -15,7 +15,7 @@ import pydantic
 from harness.core.advice_evidence import Provision
 from harness.engine.taskfile import Strict
 from harness.engine.text_files import read_toml
-from harness.errors import TaskError
+from harness.errors import TaskError, UsageError
 
 NAME = "tunable.toml"
 
@@ -85,6 +85,38 @@ def provisions(table: Table, backend: str, *, teacher: str | None = None) -> lis
             text = f"outputs of {teacher} as training data: {rule.may_train}. {rule.terms}"
             found.append(_provision("outputs", text, rule, is_open=rule.may_train == "yes"))
     return found
+
+
+def outputs_of(table: Table, model: str) -> Sequence[OutputsEntry]:
+    """Return what the table says of training on what `model` writes, if anything."""
+    return _of(table.outputs.values(), model)
+
+
+def outputs_words(table: Table, model: str) -> str:
+    """Return in a sentence what is known of training on what `model` writes."""
+    found = outputs_of(table, model)
+    if not found:
+        return (
+            f"whether outputs of {model} may be training data: unknown here. Read its terms, and "
+            f"put them under [outputs] of a {NAME} beside your pyproject.toml"
+        )
+    told = "; ".join(f"{e.may_train}. {e.terms} ({_read_when(e)})" for e in found)
+    return f"outputs of {model} as training data: {told}. Not legal advice."
+
+
+def refuse_forbidden(table: Table, model: str) -> None:
+    """Raise UsageError where the table says that outputs of `model` may not be training data."""
+    if any(e.may_train == "no" for e in outputs_of(table, model)):
+        raise UsageError(
+            f"{outputs_words(table, model)} Nothing was asked. Choose another model, or correct "
+            f"the table ({NAME}) where it is wrong."
+        )
+
+
+def _read_when(entry: OutputsEntry) -> str:
+    if entry.checked:
+        return f"source {entry.source}, read {entry.checked}"
+    return f"unchecked; {entry.source}"
 
 
 def _provision(kind: Any, text: str, entry: _Entry, *, is_open: bool) -> Provision:

@@ -195,8 +195,15 @@ def release_verdict(
     look: int,
     conditions: Sequence[Condition],
     overrides: Sequence[str],
+    watched: Sequence[Guard] = (),
+    match: tuple[float, Condition] | None = None,
 ) -> ReleaseVerdict:
-    """Return the verdict on `arms` over the sealed cases. Raises Refused on unequal case sets."""
+    """Return the verdict on `arms` over the sealed cases; `watched` are guards of other cases.
+
+    `match` are the margin and the fact that it is for, where the candidate is a form of the
+    baseline: the task's own goal does not apply then.
+    Raises Refused on unequal case sets.
+    """
     task, s = arms.task, arms.task.settings
     pair = arms.pair(s.primary)
     seconds = [_per_case(run, store, "latency_s") for run in (arms.candidate, arms.baseline)]
@@ -224,7 +231,10 @@ def release_verdict(
             )
         )
     advantages: list[Advantage | Condition] = []
-    if s.goal == "match":
+    goal, margin = (s.goal, s.margin) if match is None else ("match", match[0])
+    if match is not None:
+        advantages.append(match[1])
+    elif s.goal == "match":
         if s.better_in == "boundary":
             advantages.append(
                 stays_inside(
@@ -247,13 +257,14 @@ def release_verdict(
         guards=[
             *(Guard(pair=arms.pair(name), margin=m) for name, m in s.guardrails.items()),
             *_slices(task, pair),
+            *watched,
         ],
         budgets=budgets,
         advantages=advantages,
         conditions=conditions,
-        goal=s.goal,
+        goal=goal,
         min_gain=s.min_gain,
-        margin=s.margin,
+        margin=margin,
         look=look,
         overrides=overrides,
         policy_digest=task.policy_digest,

@@ -164,6 +164,27 @@ class BudgetTable(Strict):
     """Dollars a case, on average."""
 
 
+class ReleaseTable(Strict):
+    """What a release is watched for beside its own scores."""
+
+    off_task: bool | None = None
+    """Whether a tuned model and its base are asked the off-task pack: 42 plain questions and
+    requests that have nothing to do with the task (default: where both answer on this machine).
+    `false` is a waiver, on record and shown with every release."""
+    off_task_reason: str | None = None
+    """Why not, in a sentence; `off_task = false` needs it."""
+    off_task_margin: float = pydantic.Field(default=0.10, gt=0, lt=1)
+    """How much of the pack may be lost: a loss shown to be above it blocks."""
+
+    @pydantic.model_validator(mode="after")
+    def _waivers_have_reasons(self) -> ReleaseTable:
+        if self.off_task is False and len((self.off_task_reason or "").split()) < 3:
+            raise ValueError(
+                "off_task = false needs off_task_reason, in a sentence: it is recorded"
+            )
+        return self
+
+
 class AdviseTable(Strict):
     """Facts that no measurement can tell; `harness advise` cites them. Other keys are kept, and
     shown as they stand.
@@ -282,6 +303,8 @@ class TaskFile(Strict):
     """Tags whose cases may not lose more than 5 points; at most four."""
     budgets: BudgetTable = BudgetTable()
     """Limits that a release must keep."""
+    release: ReleaseTable = ReleaseTable()
+    """What a release is watched for beside its own scores."""
     waivers: dict[str, str] = {}
     """Families (or `labels`, the audit) that are not tried, each with a written reason."""
     tune: TuneTable | None = None
@@ -343,6 +366,7 @@ TABLES: dict[str, type[Strict]] = {
     "stages": StageTable,
     "advise": AdviseTable,
     "budgets": BudgetTable,
+    "release": ReleaseTable,
 }
 
 

@@ -87,7 +87,9 @@ class Task:
         s = self.settings
         promised = [s.model, s.goal, s.target, s.margin, s.better_in, s.mid, s.min_gain, s.primary]
         kept = [s.profile, s.guardrails, s.must_hold_slices, s.budgets.model_dump()]
-        later = [] if s.repeat_verdict == "mean" else [s.repeat_verdict]
+        later: list[Any] = [] if s.repeat_verdict == "mean" else [s.repeat_verdict]
+        if watched := s.release.model_dump(exclude_defaults=True):  # left out where nothing is set
+            later.append({"release": watched})
         return digest([*promised, *kept, s.needs_knowledge, s.waivers, *later])
 
     @cached_property
@@ -288,6 +290,12 @@ def resolve_candidate(
 
 def _answers(artifact: Artifact, asked: str, text: str) -> str:
     """Return what answers with `artifact`: a classical or hosted model is no part of its base."""
+    if artifact.makes == "scorer":
+        raise UsageError(
+            f"candidate {text!r}: artifact {artifact.name!r} is a reward model, made by "
+            f"{artifact.tuner}: it gives a number for a reply and makes none, so it cannot be "
+            "evaluated or gated. Rank replies with it: harness_trl.scorer.load_scorer."
+        )
     if artifact.backend is None:
         return asked
     if asked not in {artifact.backend, artifact.base}:

@@ -25,6 +25,7 @@ from harness.engine.tune_plan import (
     stages_of,
 )
 from harness.engine.tune_ready import Ready, make_ready
+from harness.engine.tune_sending import record_crossing
 from harness.errors import Refused, StoreError, UsageError
 from harness.ports.manager import Plugins
 from harness.ports.protocols import TrainProgress, TrainResult, Tuner
@@ -100,6 +101,11 @@ def find_start(task: Task, text: str, *, store: Store, project: Project) -> Arti
         raise UsageError(
             f"artifact {found.name!r} was tuned on {found.base}, and the task's model is "
             f"{task.settings.model}: it cannot be gone on from"
+        )
+    if found.makes == "scorer":
+        raise UsageError(
+            f"artifact {found.name!r} is a reward model: it makes no replies, so no training of "
+            "replies goes on from it"
         )
     verify(found, base=project.home)
     return found
@@ -183,6 +189,7 @@ def tune(
         job = ready.job
         if ready.looks.every is not None:
             job = replace(job, check_every=ready.looks.every, check=looks.check)
+        record_crossing(ready.crossing, store)
         result = tuner.train(job, ready.prepared, report=looks.progress)
         for line in looks.notes:
             note(line)
@@ -286,6 +293,7 @@ def _artifact(
         backend=result.backend,
         curve=looks.curve,
         cost_usd=result.cost_usd,
+        makes=makes if (makes := getattr(ready.tuner, "makes", "replies")) != "replies" else None,
     )
 
 

@@ -77,6 +77,7 @@ class Plan:
     max_cut: int = 0
     dropped: tuple[Dropped, ...] = ()
     leaks: tuple[Leak, ...] = field(default=(), repr=False)
+    override_boundary: str | None = None
 
     @property
     def identity(self) -> Mapping[str, Json]:

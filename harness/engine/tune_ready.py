@@ -15,9 +15,10 @@ from harness.engine.dev_looks import LookPlan, look_plan
 from harness.engine.parity import served_parity
 from harness.engine.project import Project, artifact_folder
 from harness.engine.tune_plan import Dropped, Plan
+from harness.engine.tune_sending import check_scheme, hosted_start, stays_here
 from harness.errors import HarnessError, Refused, UsageError
 from harness.ports.protocols import TuneJob, Tuner
-from harness.records import ParityFinding, PreparedRow
+from harness.records import LedgerEntry, ParityFinding, PreparedRow
 from harness.store.trainings import Training
 
 
@@ -32,6 +33,7 @@ class Ready:
     prepared: tuple[PreparedRow, ...] = field(repr=False)
     findings: tuple[ParityFinding, ...] | None
     looks: LookPlan
+    crossing: LedgerEntry | None = None
 
 
 def make_ready(
@@ -52,11 +54,15 @@ def make_ready(
             f"{plan.tuner_name} trains on one device; --devices {plan.devices} needs a tuner that "
             "knows more, as trl-sft"
         )
-    start = plan.start
+    check_scheme(plan, tuner)
+    start, hosted = plan.start, hosted_start(plan, tuner)
+    if hosted is not None:  # by its name at the server
+        start = None
     if start is not None and not start.folder:
         raise UsageError(f"artifact {start.name!r} has no files here to go on from")
+    base = plan.candidate.backend if hosted is None else hosted.backend or ""
     job = TuneJob(
-        base=plan.candidate.backend.partition(":")[2],
+        base=base.partition(":")[2],
         rows=plan.rows,
         recipe=plan.recipe,
         out_dir=training.out,
@@ -68,6 +74,7 @@ def make_ready(
         devices=plan.devices,
         state_dir=None if plan.is_pilot else training.state,
     )
+    crossing = stays_here(plan, tuner, job)
     job, prepared, left_out = _prepared(plan, tuner, job)
     plan = replace(plan, rows=job.rows, dropped=(*plan.dropped, *left_out))
     served = replace(plan.candidate, artifact=start.digest if start else None)
@@ -88,11 +95,13 @@ def make_ready(
         plan,
         steps=None if plan.check_every is not None else _steps(tuner, job, prepared),
         can_look=getattr(tuner, "has_tokens", True),
+        makes=getattr(tuner, "makes", "replies"),
         is_external=is_external,
     )
     return Ready(
-        plan=plan, tuner=tuner, job=job, prepared=tuple(prepared), findings=findings, looks=looks
-    )
+        plan=plan, tuner=tuner, job=job, prepared=tuple(prepared), findings=findings, looks=looks,
+        crossing=crossing,
+    )  # fmt: skip
 
 
 def _prepared(
@@ -111,19 +120,20 @@ def _prepared(
             room = plan.max_cut - sum(len(d.case_ids) for d in left_out)
             rows = tuple(r for r in job.rows if r.case_id not in about)
             if not about or len(about) > room or len(rows) == len(job.rows) or not rows:
-                raise _explained(plan, exc) from exc
+                raise _explained(plan, tuner, exc) from exc
             left_out.append(Dropped(why=str(exc), case_ids=tuple(sorted(about))))
             job = replace(job, rows=rows)
 
 
-def _explained(plan: Plan, error: HarnessError) -> HarnessError:
+def _explained(plan: Plan, tuner: Tuner, error: HarnessError) -> HarnessError:
     scheme = plan.candidate.backend.partition(":")[0]
     if error.case_ids:
         return type(error)(
             f"{str(error).removesuffix('.')}. Or leave out so many: max_cut = "
             f"{len(error.case_ids)} in [tune] (now {plan.max_cut})."
         )
-    if scheme == "local" or not isinstance(error, UsageError):
+    is_of_a_base = getattr(tuner, "has_tokens", True)
+    if scheme == "local" or not is_of_a_base or not isinstance(error, UsageError):
         return error
     return UsageError(
         f"{plan.tuner_name} cannot train the task's model {plan.candidate.backend}: {error}. "

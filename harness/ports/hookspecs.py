@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         BackendFactory,
         CheckFunction,
         OptimizerFactory,
+        ServerMaker,
         TunerFactory,
         VariantMaker,
     )
@@ -66,9 +67,19 @@ def harness_variants() -> Mapping[str, VariantMaker]:  # type: ignore[empty-body
     """Return makers of variants by name, as `{"merged": make_merged}`: a tuned artifact's weights
     in another form or precision.
 
-    Called once, by `harness model merge` and `harness model export`. A maker is called with a
+    Called once, by `harness model merge`, `export` and `variants`. A maker is called with a
     `VariantJob`, writes the files, and returns a `VariantResult` or raises UsageError, MissingExtra
     or BackendError. What it wrote becomes an artifact of its own.
+    """
+
+
+@hookspec
+def harness_servers() -> Mapping[str, ServerMaker]:  # type: ignore[empty-body]
+    """Return by name who can serve an artifact, as `{"llama.cpp": llama_cpp}`.
+
+    Called once, by `harness model serve` and `harness model variants`. A maker is called with a
+    `ServeJob` and returns the `ServerCommand` that starts an existing server; it starts nothing
+    itself. It raises UsageError where the server cannot read such files or is not installed.
     """
 
 

@@ -50,12 +50,15 @@ class Backend(Protocol):
     * `def token_ids(request) -> Sequence[int]`: the ids that the model would be sent (parity).
     * `def stop_ids() -> frozenset[int]`: the ids that end its replies (parity).
     * `def decode(ids) -> str`: ids as text, for error messages (parity).
+    * `def context_tokens() -> int | None`: how many tokens prompt and reply may have together
+      (`harness data lint --candidate`).
     * More for parity, each where it can be told: `special_ids() -> frozenset[int]`, `pad_id() ->
       int | None`, `encode(text, with_specials=False) -> Sequence[int]`, `chat_template() -> str |
       None` (its source), `count_tokens(request) -> int | None` (of a server that shows no ids, and
       what its ids are checked by), `sampling_defaults() -> Mapping[str, float]` (what it was
       started with), `greedy_logprobs(request, tokens=, top=)` (steps as in `Reply.logprobs`, and
-      whether the reply ended), `read_rows(folder)` (rows that a trainer prepared).
+      whether the reply ended), `pixel_digest(request) -> str` (of what its images become),
+      `read_rows(folder)` (rows that a trainer prepared).
     * `def ready() -> None`: called before a first request is sent to any backend; raises
       UsageError where nothing can be sent, as for want of a key. Not called where every reply is
       recorded, so that scoring anew needs no key.
@@ -216,6 +219,8 @@ class Tuner(Protocol):
 
     * `needs: str` ("completions"): the rows that it learns from. `preferences`: each has a
       `rejected` reply; `prompts`: a completion may be missing.
+    * `makes: str` ("replies"): `scorer` for a reward model, which gives numbers for replies: dev is
+      not looked at while it is trained, and it is no candidate.
     * `has_tokens: bool` (True): rows become token ids, so parity with serving can be checked. Where
       False (a classical model, a hosted one) `prepare` returns nothing and parity is not checked:
       it is said so, with `why_no_tokens: str`.
@@ -272,6 +277,41 @@ class VariantResult:
     template_digest: str
     metrics: Mapping[str, float] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServeJob:
+    """What a server is to be started for: the files of an artifact in `folder`, to answer as `name`
+    at 127.0.0.1 and `port`. `base` is the model name after the scheme. `context` is how many tokens
+    a prompt and its reply may have, None where the model's own limit holds; `slots` how many
+    requests are answered at once, where the server wants to know.
+    """
+
+    name: str
+    folder: Path
+    base: str
+    port: int
+    context: int | None = None
+    slots: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerCommand:
+    """How a server is started. It must listen at 127.0.0.1 alone, and end when it is told to.
+
+    `model` is what the server calls what it serves; `preset` the kind of server, as it stands at
+    the end of a base URL; `health` answers 200 once requests are. `links` are made in the folder
+    that it is started in, for servers that name a model by its path. `notes` are lines for a
+    person.
+    """
+
+    argv: tuple[str, ...]
+    model: str
+    preset: str
+    health: str = "/health"
+    environment: Mapping[str, str] = field(default_factory=dict)
+    links: Mapping[str, Path] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
@@ -346,4 +386,5 @@ BackendFactory = Callable[[BackendConfig], Backend]
 TunerFactory = Callable[[], Tuner]
 OptimizerFactory = Callable[[], Optimizer]
 VariantMaker = Callable[[VariantJob], VariantResult]
+ServerMaker = Callable[[ServeJob], ServerCommand]
 CheckFunction = Callable[..., Any]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from tabulate import tabulate
 
 from harness.core.flaky import Flakiness, flakiness
+from harness.core.synth_origin import SYNTHETIC
 from harness.engine.tasks import Task
 from harness.records import Estimate, Run
 from harness.surface.tables import estimate_of
@@ -19,6 +20,9 @@ from harness.surface.words import clean, interval
 
 TAGS_SHOWN = 12
 FLAKIEST_SHOWN = 5
+COLLECTED = "collected"
+ORIGIN = frozenset({COLLECTED, SYNTHETIC})
+"""Where cases come from; where some were made, these slices stand first."""
 Tags = Mapping[str, Sequence[str]]
 """Tags by case id."""
 
@@ -46,7 +50,9 @@ def slices_of(
     counts = Counter(tag for case_id in ran for tag in set(tags.get(case_id, ())))
     if len(counts) < 2:
         return []
-    frequent = sorted(counts, key=lambda tag: (-counts[tag], tag))[:TAGS_SHOWN]
+    by_origin = SYNTHETIC in counts
+    rank = sorted(counts, key=lambda tag: (not (by_origin and tag in ORIGIN), -counts[tag], tag))
+    frequent = rank[:TAGS_SHOWN]
     slices = []
     for tag in frequent:
         for run in runs:
@@ -119,10 +125,13 @@ def lines_below(runs: Sequence[Run], tasks: Sequence[Task]) -> list[str]:
 
 def slices_of_task(runs: Sequence[Run], task: Task) -> list[Slice]:
     """Return the slices of a task's runs, by the tags that its cases have now."""
+    tags = {c.id: c.tags for c in task.cases}
+    if any(SYNTHETIC in some for some in tags.values()):  # made rows are read beside the others
+        tags = {i: some if SYNTHETIC in some else (*some, COLLECTED) for i, some in tags.items()}
     return slices_of(
         runs,
         task.settings.primary,
-        tags={c.id: c.tags for c in task.cases},
+        tags=tags,
         clusters={c.id: c.cluster for c in task.cases},
     )
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 # Named here, so that a list of plugins imports neither torch nor gguf.
 _MERGED = ("merged", "merged-bf16", "merged-f16")
+_QUANTISED = ("int8", "nf4")
 GGUF_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0")
 
 
@@ -37,6 +38,12 @@ def _merged(job: VariantJob, *, form: str) -> VariantResult:
     return make_merged(job, form=form)
 
 
+def _quantised(job: VariantJob, *, form: str) -> VariantResult:
+    from harness_transformers.quantised import make_quantised
+
+    return make_quantised(job, form=form)
+
+
 def _gguf(job: VariantJob, *, form: str) -> VariantResult:
     from harness_transformers.gguf_export import make_gguf
 
@@ -45,8 +52,9 @@ def _gguf(job: VariantJob, *, form: str) -> VariantResult:
 
 @harness.hookimpl
 def harness_variants() -> Mapping[str, Callable[[VariantJob], VariantResult]]:
-    """Offer a whole model as safetensors, and Llama architectures as GGUF."""
+    """Offer a whole model as safetensors, in few bits too, and Llama architectures as GGUF."""
     made: dict[str, Callable[[VariantJob], VariantResult]] = {}
     made |= {form: partial(_merged, form=form) for form in _MERGED}
+    made |= {form: partial(_quantised, form=form) for form in _QUANTISED}
     made |= {form: partial(_gguf, form=form) for form in map("gguf-{}".format, GGUF_TYPES)}
     return made

@@ -176,6 +176,8 @@ def install(model: Any) -> bool:
     import torch
     from transformers import AttentionInterface
 
+    if getattr(model.config, "vision_config", None) is not None:
+        return False  # its tower would attend so too, which is wrong for pictures
     config = model.config.get_text_config()
     kinds = set(getattr(config, "layer_types", None) or ("full_attention",))
     if kinds != {"full_attention"} or not getattr(model, "_supports_attention_backend", False):

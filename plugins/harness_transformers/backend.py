@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import BackendConfig, BackendError, Decoding, Reply, Request, UsageError
-from harness_transformers import attention, bases, encoding, models, tool_calls
+from harness_transformers import attention, bases, encoding, models, tool_calls, vision
 from harness_transformers.artifacts import parts_of
 from harness_transformers.batcher import Batcher, Pending
 from harness_transformers.generate import Row, generate
@@ -26,8 +26,9 @@ from harness_transformers.grammar import Grammars
 from harness_transformers.plan import Ask, Batch, plan
 from harness_transformers.prepared import read_rows
 from harness_transformers.probing import greedy_steps
+from harness_transformers.quantised import check_quantisation
 from harness_transformers.sampling import random_source
-from harness_transformers.sessions import GenericSession, Session, SharedSession
+from harness_transformers.sessions import GenericSession, PicturedSession, Session, SharedSession
 
 _OPTIONS = {
     "batch_rows": 64,
@@ -37,6 +38,8 @@ _OPTIONS = {
     "chat_template_kwargs": None,
 }
 _LEAST_PREFIX = 8
+_PICTURED_ROWS = 8
+"""Rows with images that are answered at once: what a tower makes of them is not small."""
 _PREFIXES_KEPT = 4
 
 
@@ -54,6 +57,9 @@ class LocalBackend:
 
     Tools are taken where the model's chat template shows them to it. Calls are read out of a reply
     where its tokenizer has a `response_template`; without one they stay in the reply's text.
+
+    Images are taken by a vision-language model with its processor (the extra `vision`); they are
+    shown after their turn's text.
     """
 
     concurrency = 512
@@ -72,6 +78,7 @@ class LocalBackend:
         self._name = config.model
         base = models.find_model(config.model, cache_dir=config.cache_dir)
         self._parts = parts_of(base, config.artifact, name=config.model)
+        self._is_quantised = check_quantisation(self._parts.model) is not None
         if self._parts.adapter is not None:
             models.require_peft()
         self._dtype = str(self._options["dtype"] or models.choose_dtype())
@@ -86,7 +93,23 @@ class LocalBackend:
     def honours(self) -> frozenset[str]:
         """What it obeys; tools depend on the model's chat template."""
         tools = {"tools"} if tool_calls.shows_tools(self._tokenizer) else set()
-        return frozenset({"schema", "seed", "stop"} | tools)
+        images = {"images"} if self._sees and vision.has_pillow() else set()
+        return frozenset({"schema", "seed", "stop"} | tools | images)
+
+    @property
+    def honours_hint(self) -> str:
+        """Why images are not taken, said with the refusal."""
+        if "images" in self.honours:
+            return ""
+        return (
+            "images need Pillow: pip install 'tuning-harness[vision]'"
+            if self._sees
+            else "images need a vision-language model with its processor beside the weights"
+        )
+
+    @cached_property
+    def _sees(self) -> bool:
+        return vision.sees(self._parts.model)
 
     @cached_property
     def identity(self) -> Mapping[str, str]:
@@ -101,17 +124,28 @@ class LocalBackend:
                 f"{name} {importlib.metadata.version(name)}" for name in ("torch", "transformers")
             ),
         }
+        if self._is_quantised:
+            facts["kernels"] = f"bitsandbytes {importlib.metadata.version('bitsandbytes')}"
         if template := getattr(self._tokenizer, "response_template", None):
             text = json.dumps(template, sort_keys=True, default=str)
             facts["response_template"] = hashlib.sha256(text.encode()).hexdigest()
         if self._parts.adapter is not None:
             facts["adapter"] = models.weights_digest(self._parts.adapter)
             facts["merge"] = "parameters"  # of replies before it, half precision rounded more
+        if (eyes := vision.eyes_of(self._tokenizer)) is not None:
+            facts["processor"] = eyes.digest()
         return facts
 
     def token_ids(self, request: Request) -> Sequence[int]:
         """Return the ids that `answer` would send to the model."""
         return encoding.prompt_ids(self._tokenizer, request.messages, tools=request.tools)
+
+    def pixel_digest(self, request: Request) -> str:
+        """Return the sha256 of what the request's images become; "" without any."""
+        return vision.pixel_digest(self._seen(request).tensors)
+
+    def _seen(self, request: Request) -> vision.Seen:
+        return encoding.prompt_seen(self._tokenizer, request.messages, tools=request.tools)
 
     def stop_ids(self) -> frozenset[int]:
         """Return the ids at which generation ends."""
@@ -158,7 +192,7 @@ class LocalBackend:
         base, adapter = self._base
         with base.wearing(adapter), torch.inference_mode():
             return greedy_steps(
-                self._session(Batch(asks=(ask,), prefix=0)),
+                self._session(Batch(asks=(ask,), prefix=0), [request]),
                 steps=tokens,
                 top=top,
                 stops=self._stops,
@@ -171,7 +205,7 @@ class LocalBackend:
 
     @cached_property
     def _tokenizer(self) -> Any:
-        tokenizer = models.load_tokenizer(self._parts.tokenizer)
+        tokenizer = models.load_tokenizer(self._parts.tokenizer, model=self._parts.model)
         if self._options["chat_template"] is not None:
             encoding.use_template(tokenizer, self._options["chat_template"])
         encoding.use_kwargs(tokenizer, self._options["chat_template_kwargs"])
@@ -199,6 +233,10 @@ class LocalBackend:
     def _context(self) -> int | None:
         config = models.load_config(self._parts.model)
         return getattr(config.get_text_config(), "max_position_embeddings", None)
+
+    def context_tokens(self) -> int | None:
+        """Return how many tokens a prompt and its reply may have together, where it is known."""
+        return self._context
 
     @cached_property
     def _grammars(self) -> Grammars:
@@ -247,11 +285,12 @@ class LocalBackend:
                 Ask(index=i, ids=a.ids, new_tokens=a.new_tokens, digest=a.digest)
                 for i, a in ((i, round_[i].ask[1]) for i in alike[kind])
             ]
+            rows, is_pictured = int(self._options["batch_rows"]), _has_images(round_[asks[0].index])
             for batch in plan(
                 asks,
-                rows=int(self._options["batch_rows"]),
+                rows=min(rows, _PICTURED_ROWS) if is_pictured else rows,
                 tokens=self._room_tokens(),
-                shares_prefix=self._is_shared,
+                shares_prefix=self._is_shared and not is_pictured,
             ):
                 going = [round_[ask.index] for ask in batch.asks]
                 if self._is_abandoned(going):
@@ -280,7 +319,7 @@ class LocalBackend:
             # other candidates may share the base: a batch is of one adapter, from end to end
             with base.wearing(adapter), torch.inference_mode():
                 generate(
-                    self._session(batch),
+                    self._session(batch, [pending.ask[0] for pending in going]),
                     rows,
                     decoding=request.decoding,
                     stops=self._stops,
@@ -319,9 +358,13 @@ class LocalBackend:
         )
         return read or (row.text, ())
 
-    def _session(self, batch: Batch) -> Session:
+    def _session(self, batch: Batch, requests: Sequence[Request]) -> Session:
         prompts = [ask.ids for ask in batch.asks]
         pad_id = 0 if self._tokenizer.pad_token_id is None else self._tokenizer.pad_token_id
+        if any(m.images for request in requests for m in request.messages):
+            # made anew here, so that a queue of a thousand holds no pixels
+            seen = [self._seen(request) for request in requests]
+            return PicturedSession(self._model, seen, pad_id=pad_id)
         if not self._is_shared:
             return GenericSession(self._model, prompts, pad_id=pad_id)
         length = batch.prefix if batch.prefix >= _LEAST_PREFIX else 0
@@ -378,13 +421,20 @@ class LocalBackend:
 def _kind(request: Request) -> str:
     """Requests of one kind may share a batch: all but the seed, which each row has for itself."""
     decoding: Decoding = request.decoding
+    is_pictured = any(m.images for m in request.messages)
     return json.dumps(
-        [decoding.temperature, decoding.top_p, decoding.stop, request.schema],
+        [decoding.temperature, decoding.top_p, decoding.stop, request.schema, is_pictured],
         sort_keys=True,
     )
 
 
+def _has_images(pending: Pending[tuple[Request, Ask], Reply]) -> bool:
+    return any(m.images for m in pending.ask[0].messages)
+
+
 def _digest(ids: Sequence[int], request: Request) -> str:
     """Tells rows of equal length apart, the same way in every run."""
-    text = json.dumps([list(ids), request.decoding.seed, request.decoding.max_tokens])
+    plain: list[Any] = [list(ids), request.decoding.seed, request.decoding.max_tokens]
+    images = [image for m in request.messages for image in m.images]
+    text = json.dumps([*plain, images] if images else plain)  # images alike are ids alike
     return hashlib.sha256(text.encode()).hexdigest()

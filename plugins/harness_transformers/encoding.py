@@ -11,6 +11,8 @@ from dataclasses import replace
 from typing import Any
 
 from harness import BackendError, Message, PreparedRow, TrainingRow, UsageError
+from harness_transformers.tool_calls import as_call
+from harness_transformers.vision import Eyes, Seen, eyes_of, pixel_digest
 
 IGNORED = -100
 """The label that a loss skips."""
@@ -67,10 +69,25 @@ def prompt_ids(
 ) -> list[int]:
     """Return the ids that the model is sent: `tools`, `messages` and the opening of its turn.
 
-    Raises UsageError where the tokenizer has no chat template, or the template refuses.
+    Raises UsageError where the tokenizer has no chat template, the template refuses, or the model
+    sees no images; BackendError where an image cannot be opened.
     """
+    return list(prompt_seen(tokenizer, messages, tools=tools).ids)
+
+
+def prompt_seen(tokenizer: Any, messages: Sequence[Message], *, tools: Sequence[Any] = ()) -> Seen:
+    """Return the ids of `prompt_ids`, and the tensors that the messages' images become."""
     turns = [_plain(m) for m in messages]
-    return _template_ids(tokenizer, turns, opens_turn=True, tools=[_tool(t) for t in tools])
+    return _rendered(tokenizer, turns, opens_turn=True, tools=[_tool(t) for t in tools])
+
+
+def row_seen(tokenizer: Any, row: TrainingRow) -> Seen:
+    """Return a whole row, the completion included, as the model takes it."""
+    reply: dict[str, Any] = {"role": "assistant", "content": row.completion}
+    if row.calls:
+        reply["tool_calls"] = [as_call(call) for call in row.calls]
+    turns = [*(_plain(m) for m in row.messages), reply]
+    return _rendered(tokenizer, turns, opens_turn=False, tools=[_tool(t) for t in row.tools])
 
 
 def encode_row(tokenizer: Any, row: TrainingRow) -> PreparedRow:
@@ -78,19 +95,42 @@ def encode_row(tokenizer: Any, row: TrainingRow) -> PreparedRow:
 
     The boundary is the longest common prefix of the prompt's ids and the whole row's, as in
     TRL 1.16 for prompt/completion rows; a prompt that does not come through whole shows in the
-    labels, for the parity gate to find. A completion is text: of a model that calls tools it is the
-    call as the model writes it.
+    labels, for the parity gate to find. Calls are written by the chat template, as the model writes
+    them. Raises BackendError where it does not write them.
     """
-    prompt = prompt_ids(tokenizer, row.messages, tools=row.tools)
-    turns = [*(_plain(m) for m in row.messages), {"role": "assistant", "content": row.completion}]
-    tools = [_tool(t) for t in row.tools]
-    whole = _template_ids(tokenizer, turns, opens_turn=False, tools=tools)
+    try:
+        prompt = prompt_ids(tokenizer, row.messages, tools=row.tools)
+        seen = row_seen(tokenizer, row)
+    except BackendError as exc:
+        if not row.calls and not any(m.images for m in row.messages):
+            raise
+        told = BackendError(f"row {row.case_id}: {exc}")
+        told.case_ids = (row.case_id,)
+        raise told from exc
+    whole = seen.ids
     start = common_prefix_length(prompt, whole)
+    _check_calls(tokenizer, row, whole[start:])
     return PreparedRow(
         case_id=row.case_id,
-        input_ids=tuple(whole),
+        input_ids=whole,
         labels=(*[IGNORED] * start, *whole[start:]),
+        pixels=pixel_digest(seen.tensors),
     )
+
+
+def _check_calls(tokenizer: Any, row: TrainingRow, ids: Sequence[int]) -> None:
+    """A template that writes no calls would teach the model to say nothing."""
+    text = str(tokenizer.decode(list(ids))) if row.calls else ""
+    names = [as_call(call)["function"]["name"] for call in row.calls]
+    unwritten = [name for name in names if name not in text]
+    if unwritten:
+        error = BackendError(
+            f"row {row.case_id}: its reply calls {unwritten[0]!r}, and the chat template of "
+            f"{tokenizer.name_or_path} writes {text[:80]!r} for it. Write the call as text in the "
+            "reference, as the model should write it, or use a model whose template knows calls."
+        )
+        error.case_ids = (row.case_id,)
+        raise error
 
 
 def encode_pair(tokenizer: Any, row: TrainingRow) -> PreparedRow:
@@ -100,7 +140,8 @@ def encode_pair(tokenizer: Any, row: TrainingRow) -> PreparedRow:
     what precedes is the same in both. Raises BackendError where the two come out as the same ids.
     """
     chosen = encode_row(tokenizer, row)
-    worse = encode_row(tokenizer, replace(row, completion=row.rejected or "", rejected=None))
+    rejected = replace(row, completion=row.rejected or "", calls=(), rejected=None)
+    worse = encode_row(tokenizer, rejected)
     if chosen.input_ids == worse.input_ids:
         raise BackendError(
             f"row {row.case_id}: the chosen and the rejected reply become the same tokens, so "
@@ -171,6 +212,8 @@ def _turn_end(tokenizer: Any) -> int | None:
 
 def _plain(message: Message) -> dict[str, Any]:
     plain: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.images:
+        plain["images"] = message.images
     if message.tool_calls:
         plain["tool_calls"] = list(message.tool_calls)
     if message.tool_call_id is not None:
@@ -190,8 +233,10 @@ def _refuse_control_tokens(tokenizer: Any, turns: Sequence[dict[str, Any]]) -> N
     The template and the texts are tokenised as one, so `<|im_end|>` in a case would end its turn
     and open another: an injection at inference, a broken row in training.
     """
+    eyes = eyes_of(tokenizer)
+    tokens = {*tokenizer.all_special_tokens, *(eyes.marks if eyes else ())}
     for turn in turns:
-        for token in tokenizer.all_special_tokens:
+        for token in sorted(tokens):
             if token and token in turn["content"]:
                 raise BackendError(
                     f"a {turn['role']} turn holds {token!r}, a control token of this model: it "
@@ -200,13 +245,27 @@ def _refuse_control_tokens(tokenizer: Any, turns: Sequence[dict[str, Any]]) -> N
                 )
 
 
-def _template_ids(
+def _template_ids(tokenizer: Any, turns: list[dict[str, Any]], *, opens_turn: bool) -> list[int]:
+    return list(_rendered(tokenizer, turns, opens_turn=opens_turn).ids)
+
+
+def _in_parts(turn: Mapping[str, Any], eyes: Eyes) -> dict[str, Any]:
+    """A turn as a template of a model that sees reads it: its text, then its images."""
+    plain = {key: value for key, value in turn.items() if key != "images"}
+    images = turn.get("images", ())
+    if images or (eyes.wants_parts and plain["content"]):
+        text = [{"type": "text", "text": plain["content"]}] if plain["content"] else []
+        plain["content"] = [*text, *({"type": "image"} for _ in images)]
+    return plain
+
+
+def _rendered(
     tokenizer: Any,
     turns: list[dict[str, Any]],
     *,
     opens_turn: bool,
     tools: Sequence[Any] = (),
-) -> list[int]:
+) -> Seen:
     import jinja2
 
     if not tokenizer.chat_template:
@@ -217,13 +276,22 @@ def _template_ids(
             'text, in task.toml: [backends."local:NAME"] chat_template = "plain".'
         )
     _refuse_control_tokens(tokenizer, turns)
+    eyes, images = eyes_of(tokenizer), [i for turn in turns for i in turn.get("images", ())]
+    if eyes is not None:
+        turns = [_in_parts(turn, eyes) for turn in turns]
+    elif images:
+        raise UsageError(
+            f"{tokenizer.name_or_path} sees no images, and {len(images)} were given: it is a model "
+            "of text. Name a vision-language model (its folder holds preprocessor_config.json or "
+            "processor_config.json), or take `images` out of task.toml."
+        )
     try:
         # return_dict=False: since transformers 5 the default is a mapping, whose length is 2.
-        ids = tokenizer.apply_chat_template(
+        made = tokenizer.apply_chat_template(
             turns,
             tools=list(tools) or None,
             add_generation_prompt=opens_turn,
-            tokenize=True,
+            tokenize=not images,
             return_dict=False,
             **getattr(tokenizer, _KWARGS, {}),
         )
@@ -233,4 +301,6 @@ def _template_ids(
             f"the chat template of {tokenizer.name_or_path} refuses turns of roles {roles}: {exc}. "
             "Write the prompt with the turns that this model knows."
         ) from exc
-    return [int(i) for i in ids]
+    if eyes is not None and images:
+        return eyes.look(str(made), images)
+    return Seen(ids=tuple(int(i) for i in made), tensors={})

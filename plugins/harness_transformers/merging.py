@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import BackendError, UsageError, VariantJob, VariantResult
-from harness_transformers import encoding, models
+from harness_transformers import encoding, models, vision
 from harness_transformers.artifacts import Parts, parts_of
 
 MERGED = {"merged": "float32", "merged-bf16": "bfloat16", "merged-f16": "float16"}
@@ -43,7 +43,7 @@ def whole_model(job: VariantJob) -> Whole:
     models.require_local("a merged model")
     base = models.find_model(job.base, cache_dir=job.cache_dir)
     parts = parts_of(base, job.artifact, name=job.base)
-    tokenizer = models.load_tokenizer(parts.tokenizer)
+    tokenizer = models.load_tokenizer(parts.tokenizer, model=parts.model)
     template = job.options.get("chat_template")
     if template is not None and not tokenizer.chat_template:
         encoding.use_template(tokenizer, template)
@@ -74,6 +74,7 @@ def make_merged(job: VariantJob, *, form: str = "merged") -> VariantResult:
         whole.model.config.dtype = dtype
         whole.model.save_pretrained(str(folder))
     save_tokenizer(whole.tokenizer, folder)
+    vision.copy_processor(whole.parts.model, folder)
     fingerprint(job, whole, variant=form)
     return VariantResult(
         template_digest=models.template_digest(whole.tokenizer),

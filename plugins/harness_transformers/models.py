@@ -179,15 +179,19 @@ def choose_dtype(device: str | None = None) -> str:
     return "bfloat16" if has.get("avx512_bf16") or has.get("amx_bf16") else "float32"
 
 
-def load_tokenizer(path: Path) -> Any:
-    """Return the tokenizer of a model folder."""
+def load_tokenizer(path: Path, *, model: Path | None = None) -> Any:
+    """Return the tokenizer of a folder. What `model` (default: the same folder) sees, it shows."""
     require_local("a local tokenizer")
     from transformers import AutoTokenizer
 
+    from harness_transformers.vision import use_eyes
+
     with quiet_transformers():
-        return AutoTokenizer.from_pretrained(
+        tokenizer = AutoTokenizer.from_pretrained(
             str(path), local_files_only=True, trust_remote_code=False
         )
+    use_eyes(tokenizer, model or path)
+    return tokenizer
 
 
 def load_config(path: Path) -> Any:
@@ -219,12 +223,15 @@ def load_model(
     """
     require_local("a local model")
     import torch
-    from transformers import AutoModelForCausalLM
 
     wanted = choose_dtype() if dtype is None else dtype
     wanted = getattr(torch, wanted) if isinstance(wanted, str) else wanted
+    from harness_transformers.quantised import check_quantisation
+
+    if check_quantisation(path) is not None:
+        return _load_quantised(path, dtype=wanted, adapter=adapter, device=device)
     with quiet_transformers():
-        model = AutoModelForCausalLM.from_pretrained(
+        model = auto_class(path).from_pretrained(
             str(path),
             dtype=wanted if adapter is None else torch.float32,
             local_files_only=True,
@@ -240,6 +247,39 @@ def load_model(
     return model.to(device or choose_device()).eval()
 
 
+def _load_quantised(path: Path, *, dtype: Any, adapter: Path | None, device: str | None) -> Any:
+    from harness_transformers.quantised import compute_in, quiet_bitsandbytes
+
+    if adapter is not None:
+        raise UsageError(
+            f"{path} is quantised, and an adapter is added into whole weights: name the base that "
+            f"{path.name} was made of"
+        )
+    with quiet_transformers(), quiet_bitsandbytes():
+        model = auto_class(path).from_pretrained(
+            str(path),
+            dtype=dtype,
+            device_map={"": device or choose_device()},
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+        )
+    compute_in(model, dtype)
+    return model.eval()
+
+
+def auto_class(path: Path) -> Any:
+    """Return the class of transformers that opens a model folder: with its eyes, if it has any."""
+    import transformers
+
+    from harness_transformers.vision import loads_as_vision
+
+    is_vision = loads_as_vision(path)
+    return getattr(
+        transformers, "AutoModelForImageTextToText" if is_vision else "AutoModelForCausalLM"
+    )
+
+
 def merge_adapter(model: Any, adapter: Path) -> Any:
     """Return `model` (float32) with the adapter's weights added into it."""
     return _opened(model, adapter).merge_and_unload()
@@ -251,10 +291,9 @@ def factors_and_merged(path: Path, adapter: Path) -> tuple[dict[str, tuple[Any, 
     """
     require_local("a local model")
     import torch
-    from transformers import AutoModelForCausalLM
 
     with quiet_transformers():
-        model = AutoModelForCausalLM.from_pretrained(
+        model = auto_class(path).from_pretrained(
             str(path),
             dtype=torch.float32,
             local_files_only=True,

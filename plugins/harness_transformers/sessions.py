@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from harness_transformers import attention
+from harness_transformers import attention, vision
 
 _READ_TOKENS = 2048
 """Prompt tokens read at once on a CPU: more would fall out of its cache between two operations."""
@@ -112,17 +112,63 @@ class GenericSession:
         self._mask = self._mask[chosen]
         self._cache.batch_select_indices(chosen)
 
-    def _forward(self, ids: Any) -> Any:
-        positions = (self._mask.cumsum(-1) - 1).clamp(min=0)[:, -ids.shape[1] :]
+    def _positions(self, new: int) -> Any:
+        return (self._mask.cumsum(-1) - 1).clamp(min=0)[:, -new:]
+
+    def _forward(self, ids: Any, **pixels: Any) -> Any:
         out = self._model(
             input_ids=ids,
             attention_mask=self._mask,
-            position_ids=positions,
+            position_ids=self._positions(ids.shape[1]),
             past_key_values=self._cache,
             use_cache=True,
             logits_to_keep=1,
+            **pixels,
         )
         return out.logits[:, -1]
+
+
+class PicturedSession(GenericSession):
+    """Rows with images: what those became is read with the prompts, and is in the cache then."""
+
+    def __init__(self, model: Any, seen: Sequence[vision.Seen], *, pad_id: int) -> None:
+        super().__init__(model, [row.ids for row in seen], pad_id=pad_id)
+        width = max(len(row.ids) for row in seen)
+        starts = [width - len(row.ids) for row in seen]
+        self._pixels = vision.joined(seen, starts=starts, width=width, model=model)
+        self._grid: Any = None
+        self._ahead: Any = None
+
+    def start(self) -> Any:
+        """Read the prompts with their images and return the first logits."""
+        pixels, self._pixels = self._pixels, {}
+        self._grid, self._ahead = self._placed(pixels)
+        logits = self._forward(self._ids, **pixels)
+        self._grid = None
+        return logits
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with the rows at these indices only."""
+        super().keep(rows)
+        if self._ahead is not None:
+            self._ahead = self._ahead[list(rows)]
+
+    def _positions(self, new: int) -> Any:
+        if self._grid is not None:
+            return self._grid
+        plain = super()._positions(new)
+        return plain if self._ahead is None else plain + self._ahead
+
+    def _placed(self, pixels: dict[str, Any]) -> tuple[Any, Any]:
+        """Positions of a model that gives a picture's tokens a row and a column (Qwen2-VL's plan),
+        and the step from a row's count of tokens to its next position; None for all others.
+        """
+        place = getattr(self._model.model, "get_rope_index", None)
+        if place is None or "image_grid_thw" not in pixels:
+            return None, None
+        told = {k: v for k, v in pixels.items() if k in ("image_grid_thw", "mm_token_type_ids")}
+        grid, ahead = place(self._ids, attention_mask=self._mask, **told)
+        return grid, ahead.view(-1, 1)
 
 
 def _left_padded(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[list[list[int]], list[int]]:

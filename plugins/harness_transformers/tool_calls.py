@@ -7,8 +7,11 @@ first no tools are taken; without the second a call stays what it is, text.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from harness import BackendError
 
 PROBE = {
     "type": "function",
@@ -34,6 +37,27 @@ def shows_tools(tokenizer: Any) -> bool:
     except jinja2.TemplateError:
         return False
     return "harness_probe" in str(text)
+
+
+def as_call(call: Any) -> dict[str, Any]:
+    """Return a call as templates read one: of type function, its arguments an object.
+
+    Raises BackendError where it has no name, or its arguments are no object.
+    """
+    inner = call.get("function", call) if isinstance(call, Mapping) else None
+    name = inner.get("name") if isinstance(inner, Mapping) else None
+    arguments = inner.get("arguments", {}) if isinstance(inner, Mapping) else None
+    if isinstance(arguments, str):  # as OpenAI writes it
+        try:
+            arguments = json.loads(arguments or "{}")
+        except ValueError:
+            arguments = None
+    if not isinstance(name, str) or not isinstance(arguments, Mapping):
+        raise BackendError(
+            f"no tool call: {json.dumps(call, ensure_ascii=False, default=str)[:120]}. It is "
+            '{"function": {"name": ..., "arguments": {...}}}.'
+        )
+    return {"type": "function", "function": {"name": name, "arguments": dict(arguments)}}
 
 
 def read_reply(

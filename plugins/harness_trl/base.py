@@ -48,7 +48,8 @@ def tokenizer_of(job: TuneJob, recipe: Recipe) -> Any:
     A base model without one gets the template of the task's `[backends]` table or of the recipe.
     Raises UsageError where the two differ, or the model has another one of its own.
     """
-    tokenizer = load_tokenizer(parts_of_job(job).tokenizer)
+    parts = parts_of_job(job)
+    tokenizer = load_tokenizer(parts.tokenizer, model=parts.model)
     use_kwargs(tokenizer, job.options.get("chat_template_kwargs"))
     asked = job.options.get("chat_template")
     if asked is not None:

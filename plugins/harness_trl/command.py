@@ -32,6 +32,7 @@ from harness_transformers.models import (
     tokenizer_digest,
     weights_digest,
 )
+from harness_transformers.tool_calls import as_call
 
 from harness import (
     BackendError,
@@ -43,6 +44,7 @@ from harness import (
     UsageError,
 )
 from harness_trl.base import context_of
+from harness_trl.pictures import refuse_images
 from harness_trl.rows import check_rows, supervised_tokens
 from harness_trl.saving import scratch
 
@@ -74,6 +76,7 @@ class Command:
     def prepare(self, job: TuneJob) -> Sequence[PreparedRow]:
         """Return the rows as token ids and labels, as the file `{prepared}` will have them."""
         recipe = read_command(job)
+        refuse_images(job.rows, what="a tuner command")
         folder = find_model(job.base, cache_dir=job.cache_dir)
         tokenizer = _tokenizer(job, folder)
         rows = tuple(encode_row(tokenizer, row) for row in job.rows)
@@ -151,8 +154,8 @@ def _filled(text: str, places: Mapping[str, object]) -> str:
 
 
 def _tokenizer(job: TuneJob, folder: Path) -> Any:
-    source = parts_of(folder, job.start, name=job.base).tokenizer
-    tokenizer = load_tokenizer(source)
+    parts = parts_of(folder, job.start, name=job.base)
+    tokenizer = load_tokenizer(parts.tokenizer, model=parts.model)
     use_kwargs(tokenizer, job.options.get("chat_template_kwargs"))
     asked = job.options.get("chat_template")
     if asked is not None and not tokenizer.chat_template:
@@ -169,10 +172,10 @@ def _conversation(row: TrainingRow) -> dict[str, Any]:
         {k: v for k, v in asdict(m).items() if v not in ((), None)} | {"content": m.content}
         for m in row.messages
     ]
-    plain: dict[str, Any] = {
-        "prompt": prompt,
-        "completion": [{"role": "assistant", "content": row.completion}],
-    }
+    reply: dict[str, Any] = {"role": "assistant", "content": row.completion}
+    if row.calls:
+        reply["tool_calls"] = [as_call(call) for call in row.calls]
+    plain: dict[str, Any] = {"prompt": prompt, "completion": [reply]}
     return plain | ({"tools": list(row.tools)} if row.tools else {})
 
 

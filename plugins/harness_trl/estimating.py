@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from harness import HarnessError, PreparedRow, TuneEstimate, TuneJob
 from harness_trl.base import (
@@ -30,6 +30,8 @@ LIBRARIES_GB = 0.7
 """What a process holds once torch, transformers and peft are imported (measured, Linux, CPU)."""
 PROBE_UP_TO = 2e9
 """Parameters up to which a model is loaded to time two steps of it, where there is no GPU."""
+TILE_POSITIONS, TILE_WORDS = 4096, 32768
+"""The tiles in which TRL 1.16 computes log-probabilities."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,34 +63,45 @@ def estimate_sft(
     batching = batching_of(recipe, devices=job.devices)
     steps = batching.steps(len(rows), epochs=recipe.epochs)
     tokens = sum(len(r.input_ids) for r in rows) * recipe.epochs
+    some = middling(rows, batching.rows // batching.devices)
+    share = sum(len(r.input_ids) for r in some) * batching.devices / (tokens / steps)
+    return estimate(
+        job,
+        recipe,
+        steps=steps,
+        data=f"{len(rows)} rows, {tokens:,} tokens in {recipe.epochs} epoch(s), {steps} steps of "
+        f"{batching.rows} rows ({batching.batch_size} x {batching.accumulation} accumulated x "
+        f"{batching.devices} device(s))",
+        memory=memory_of(job, recipe, held_by_sft(job, recipe, rows, lean=lean), lean=lean),
+        two_steps=lambda: two_steps(some) / share,
+        how=f"time from the second of two steps on {len(some)} rows of middling length",
+    )
+
+
+def estimate(
+    job: TuneJob,
+    recipe: Recipe,
+    *,
+    steps: int,
+    data: str,
+    memory: Memory,
+    two_steps: Callable[[], float],
+    how: str,
+) -> TuneEstimate:
+    """Return an estimate. `two_steps` trains two, and returns the seconds of a step like most;
+    `data` and `how` (it was timed) are lines for a person.
+    """
     parameters = count_parameters(model_folder(job))
-    memory = memory_of(job, recipe, rows, lean=lean)
     on_cpu = device_of(recipe) == "cpu"
-    seconds, how = None, ""
+    seconds = None
     if on_cpu and parameters > PROBE_UP_TO:
         how = f"time is not known: {parameters / 1e9:.1f}e9 parameters are not loaded to tell"
     else:
-        ordered = sorted(rows, key=lambda r: len(r.input_ids))
-        middle = max(0, (len(ordered) - batching.rows // batching.devices) // 2)
-        some = ordered[middle : middle + batching.rows // batching.devices]
         try:
-            step_s = two_steps(some)
+            seconds = two_steps() * steps
         except HarnessError as exc:  # as for want of memory: the plan is what tells
             how = f"time is not known: two steps of it failed: {exc}"
-        else:
-            seconds = (
-                step_s
-                * steps
-                * (tokens / steps)
-                / (sum(len(r.input_ids) for r in some) * batching.devices)
-            )
-            how = f"time from the second of two steps on {len(some)} rows of middling length"
     total_gb = memory.total / 1e9 + (LIBRARIES_GB if on_cpu else 0)
-    data = (
-        f"{len(rows)} rows, {tokens:,} tokens in {recipe.epochs} epoch(s), {steps} steps of "
-        f"{batching.rows} rows ({batching.batch_size} x {batching.accumulation} accumulated x "
-        f"{batching.devices} device(s))"
-    )
     needs = (
         f"memory: weights {memory.weights / 1e9:.2f} GB, what is trained "
         f"{memory.trained / 1e9:.2f}, layers at the longest batch {memory.activations / 1e9:.2f}, "
@@ -102,6 +115,18 @@ def estimate_sft(
         cost_usd=0.0,
         facts=(*facts_of(job, recipe, parameters=parameters), data, needs, how),
     )
+
+
+def middling(rows: Sequence[PreparedRow], count: int) -> Sequence[PreparedRow]:
+    """Return `count` rows of middling length."""
+    ordered = sorted(rows, key=row_length)
+    start = max(0, (len(ordered) - count) // 2)
+    return ordered[start : start + count]
+
+
+def row_length(row: PreparedRow) -> int:
+    """Return the tokens of a row, of the longer reply of two."""
+    return max(len(row.input_ids), len(row.rejected_ids))
 
 
 def note_time(ends: list[float]) -> bool:
@@ -150,7 +175,35 @@ def _toml(value: Any) -> str:
 # ---------------------------------------------------------------- memory
 
 
-def memory_of(job: TuneJob, recipe: Recipe, rows: Sequence[PreparedRow], *, lean: bool) -> Memory:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """What a step keeps for its way back at once: `rows` padded to `length`, of which `learnt`
+    positions are supervised, and how the output layer is computed: at the positions that are
+    learnt (`lean`), at all of them in TRL's `tiles`, `whole`, or not at all (`none`).
+    """
+
+    rows: int
+    length: int
+    learnt: int
+    head: Literal["lean", "tiles", "whole", "none"]
+    copies: int = 0
+    """Frozen copies of what is trained: a reference that is an adapter."""
+
+
+def held_by_sft(job: TuneJob, recipe: Recipe, rows: Sequence[PreparedRow], *, lean: bool) -> Held:
+    """Return what a step of SFT keeps, at the longest batch."""
+    size = batching_of(recipe, devices=job.devices).batch_size
+    longest = sorted((len(r.input_ids) for r in rows), reverse=True)[:size]
+    learnt = sorted((supervised_tokens(r) for r in rows), reverse=True)[:size]
+    return Held(
+        rows=len(longest),
+        length=longest[0],
+        learnt=sum(learnt),
+        head="lean" if lean else "tiles",
+    )
+
+
+def memory_of(job: TuneJob, recipe: Recipe, held: Held, *, lean: bool = False) -> Memory:
     """Return the bytes that a training holds at its peak, libraries apart.
 
     Adam keeps two float32 numbers beside each trained one, its gradient and itself (16 bytes, as
@@ -173,18 +226,36 @@ def memory_of(job: TuneJob, recipe: Recipe, rows: Sequence[PreparedRow], *, lean
     copies = 2 * width if lean else 0  # the copy that is computed with, and its gradient
     if lean and recipe.method == "full":
         copies = width
-    batching = batching_of(recipe, devices=job.devices)
-    longest = sorted((len(r.input_ids) for r in rows), reverse=True)[: batching.batch_size]
-    positions = len(longest) * longest[0]
-    learnt = sorted((supervised_tokens(r) for r in rows), reverse=True)[: batching.batch_size]
     model = _config(folder)
-    logits = sum(learnt) * model["vocab_size"] * (width + 4 + 4 + 4)
     return Memory(
         weights=weights,
-        trained=trained * (16 + copies),
-        activations=positions
-        * activation_bytes(model, recipe, width=width, length=longest[0], lean=lean),
-        logits=logits,
+        trained=trained * (16 + copies + 4 * held.copies),
+        activations=held.rows
+        * held.length
+        * activation_bytes(model, recipe, width=width, length=held.length, lean=lean),
+        logits=logit_bytes(
+            held, vocabulary=model["vocab_size"], width=width, on_cpu=device_of(recipe) == "cpu"
+        ),
+    )
+
+
+def logit_bytes(held: Held, *, vocabulary: int, width: int, on_cpu: bool) -> float:
+    """Return what the output layer and the loss hold at once.
+
+    TRL 1.16 computes its losses in tiles of at most 4096 positions and 32768 words, in float32,
+    which it allocates at full width; without Triton, as on a CPU, it takes all positions, and
+    seven copies of what it folds (counted in its kernels/chunked_logprob.py, and measured).
+    """
+    positions = held.rows * held.length
+    if held.head == "none":
+        return 0.0
+    if held.head == "lean":
+        return float(held.learnt * vocabulary * (width + 4 + 4 + 4))
+    if held.head == "whole":
+        return float(positions * vocabulary * (width + 3 * 4))
+    copies = 7 * min(vocabulary, TILE_WORDS) if on_cpu else TILE_WORDS
+    return float(
+        min(TILE_POSITIONS, positions if on_cpu else held.learnt) * 4 * (TILE_WORDS + copies)
     )
 
 

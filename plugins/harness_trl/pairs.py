@@ -14,6 +14,7 @@ from harness_transformers.encoding import IGNORED, encode_pair
 
 from harness import BackendError, PreparedRow, TrainingRow, TuneJob, UsageError
 from harness_trl.base import tokenizer_of
+from harness_trl.pictures import refuse_images
 from harness_trl.recipe import Recipe
 from harness_trl.rows import check_rows
 
@@ -26,6 +27,7 @@ def prepare_pairs(job: TuneJob, *, recipe: Recipe) -> tuple[PreparedRow, ...]:
     Raises UsageError where a row is no preference, and what `check_pairs` raises.
     """
     check_preferences(job.rows)
+    refuse_images(job.rows, what="a training on preferences")
     tokenizer = tokenizer_of(job, recipe)
     rows = tuple(encode_pair(tokenizer, row) for row in job.rows)
     check_pairs(rows, max_length=recipe.max_length)
@@ -41,19 +43,33 @@ def check_preferences(rows: Sequence[TrainingRow]) -> None:
     ):
         if wrong:
             named = ", ".join(r.case_id for r in wrong[:5])
-            raise UsageError(
+            refused = UsageError(
                 f"{len(wrong)} of {len(rows)} rows have {problem}: {named}"
                 f"{' ...' if len(wrong) > 5 else ''}. A preference is a case with a `reference` "
                 "and a `rejected` reply that is worse."
             )
+            refused.case_ids = tuple(r.case_id for r in wrong)
+            raise refused
 
 
 def check_pairs(rows: Sequence[PreparedRow], *, max_length: int) -> None:
-    """Refuse pairs that cannot be trained: either side as `check_rows`, and one prompt for both."""
+    """Refuse pairs that cannot be trained: either side as `check_rows`, and one prompt for both.
+
+    The error names the rows that it is about in its `case_ids`.
+    """
     check_rows(rows, max_length=max_length)
-    for row in rows:
-        if row.rejected_ids[: prompt_length(row)] != row.input_ids[: prompt_length(row)]:
-            raise BackendError(f"row {row.case_id}: its two replies follow different prompts")
+    apart = [
+        row.case_id
+        for row in rows
+        if row.rejected_ids[: prompt_length(row)] != row.input_ids[: prompt_length(row)]
+    ]
+    if apart:
+        refused = BackendError(
+            f"in {len(apart)} of {len(rows)} rows the two replies follow different prompts: "
+            f"{', '.join(apart[:5])}. Does the template look ahead at the reply?"
+        )
+        refused.case_ids = tuple(apart)
+        raise refused
     check_rows([other_side(row) for row in rows], max_length=max_length)
 
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from harness import PreparedRow, TrainProgress, TrainResult, TuneEstimate, TuneJob
 from harness_trl.base import device_of, parts_of_job
-from harness_trl.pairs import check_pairs, prepare_pairs
+from harness_trl.estimating import Held, estimate, memory_of, middling, row_length
+from harness_trl.pairs import check_pairs, other_side, prepare_pairs
 from harness_trl.preference_recipes import PreferenceRecipe
 from harness_trl.recipe import batching_of, read_recipe
+from harness_trl.rows import supervised_tokens
 from harness_trl.saving import save_artifact, scratch
-from harness_trl.trl_runs import Training, forget_reference, shared_settings
+from harness_trl.trl_runs import Training, forget_reference, seconds_a_step, shared_settings
 
 MARGINS = {
     "rewards/margins": "margin",
@@ -32,6 +34,14 @@ class PreferenceTuner(ABC):
     recipe: ClassVar[type[PreferenceRecipe]]
     numbers: ClassVar[Mapping[str, str]] = MARGINS
     rows_a_pair: ClassVar[int] = 1
+    head: ClassVar[Literal["tiles", "whole", "none"]] = "tiles"
+    """How TRL computes the output layer for its loss, as in `Held`."""
+    shows: ClassVar[bool] = True
+    """Whether what it makes answers, so that dev can be looked at."""
+
+    def read(self, job: TuneJob) -> Any:
+        """Return the recipe of this tuner, whole."""
+        return read_recipe(job, self.recipe)
 
     @abstractmethod
     def make_trainer(
@@ -41,24 +51,45 @@ class PreferenceTuner(ABC):
 
     def prepare(self, job: TuneJob) -> Sequence[PreparedRow]:
         """Return the pairs as token ids and labels."""
-        return prepare_pairs(job, recipe=read_recipe(job, self.recipe))
+        return prepare_pairs(job, recipe=self.read(job))
 
     def steps(self, job: TuneJob, rows: Sequence[PreparedRow]) -> int:
         """Return how many steps the training will have."""
-        recipe = read_recipe(job, self.recipe)
-        return steps_of(recipe, rows=len(rows) * self.rows_a_pair)
+        return steps_of(self.read(job), rows=len(rows) * self.rows_a_pair)
 
     def estimate(self, job: TuneJob, rows: Sequence[PreparedRow]) -> TuneEstimate:
-        """Return the steps; what they cost is not known before the first ones."""
-        recipe = read_recipe(job, self.recipe)
-        steps = steps_of(recipe, rows=len(rows) * self.rows_a_pair)
-        chosen = {k: getattr(recipe, k) for k in ("learning_rate", "rank", "batch_size", "epochs")}
-        return TuneEstimate(
-            steps=steps,
-            facts=(
-                ", ".join(f"{name} {value:g}" for name, value in chosen.items()),
-                "seconds and memory are not reckoned: a pair is two rows, read by two models",
+        """Return steps, memory and time, the last from two steps of the real model."""
+        recipe = self.read(job)
+        batching = batching_of(recipe)
+        some = middling(rows, max(1, batching.rows // self.rows_a_pair))
+        return estimate(
+            job,
+            recipe,
+            steps=self.steps(job, rows),
+            data=f"{len(rows)} pairs, {recipe.epochs} epoch(s), {self.steps(job, rows)} steps of "
+            f"{len(some)} pairs",
+            memory=memory_of(job, recipe, self.held(job, recipe, rows)),
+            two_steps=lambda: seconds_a_step(
+                job,
+                recipe,
+                some,
+                build=lambda short, home: self.make_trainer(
+                    job, recipe=short, rows=some, folder=home
+                ),
             ),
+            how=f"time from the second of two steps on {len(some)} pairs of middling length",
+        )
+
+    def held(self, job: TuneJob, recipe: Any, rows: Sequence[PreparedRow]) -> Held:
+        """Return what a step keeps: both replies of each pair, or, taken apart, as many as fit."""
+        pairs = sorted(rows, key=row_length, reverse=True)[: recipe.batch_size]
+        learnt = [supervised_tokens(r) + supervised_tokens(other_side(r)) for r in pairs]
+        return Held(
+            rows=len(pairs) * 2 // self.rows_a_pair,
+            length=row_length(pairs[0]),
+            learnt=sum(learnt),
+            head=self.head,
+            copies=int(hasattr(recipe, "reference") and keeps_start(job, recipe)),
         )
 
     def train(
@@ -69,9 +100,17 @@ class PreferenceTuner(ABC):
         report: Callable[[TrainProgress], None],
     ) -> TrainResult:
         """Train an adapter on exactly `rows`, reporting every step, and write it in the end."""
-        recipe = read_recipe(job, self.recipe)
+        recipe = self.read(job)
         check_pairs(rows, max_length=recipe.max_length)
-        training = Training(job, recipe, rows, tuner=self.name, numbers=self.numbers, report=report)
+        training = Training(
+            job,
+            recipe,
+            rows,
+            tuner=self.name,
+            numbers=self.numbers,
+            report=report,
+            shows=self.shows,
+        )
         with scratch(job.out_dir) as folder:
             model = training.run(
                 lambda home: self.make_trainer(job, recipe=recipe, rows=rows, folder=home),

@@ -25,6 +25,7 @@ from harness_transformers.models import (
     tokenizer_digest,
     weights_digest,
 )
+from harness_transformers.vision import copy_processor
 
 from harness import PreparedRow, TrainResult, TuneJob
 from harness_trl.base import (
@@ -125,6 +126,8 @@ def write_artifact(
             _write_adapter(model, home, state=state)
             record_base(home, base=job.base, base_digest=base_digest)
         tokenizer.save_pretrained(str(home))
+    if home.name == "merged":
+        copy_processor(parts_of_job(job).model, home)
     _write_json(
         folder / "fingerprint.json",
         {

@@ -39,6 +39,7 @@ def identity_of(tuner: str, job: TuneJob, recipe: Recipe, rows: Sequence[Prepare
     """Return what a state belongs to: another recipe, row or base cannot go on from it."""
     parts: list[Any] = [tuner, job.base, str(job.start), job.devices, recipe.model_dump()]
     parts += [[r.case_id, r.input_ids, r.labels, r.rejected_ids, r.rejected_labels] for r in rows]
+    parts += [r.pixels for r in rows if r.pixels]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

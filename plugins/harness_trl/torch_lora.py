@@ -19,6 +19,7 @@ from harness_trl.estimating import estimate_sft, note_time
 from harness_trl.failures import explained
 from harness_trl.guests import kept_randomness, quiet_libraries
 from harness_trl.journal import Journal
+from harness_trl.pictures import Pictures, pictures_of
 from harness_trl.recipe import Recipe, batching_of, read_recipe, refuse_devices, warmup_of
 from harness_trl.rows import check_rows, prepare_rows, supervised_tokens
 from harness_trl.saving import save_artifact, write_artifact
@@ -62,6 +63,7 @@ class TorchLora:
                     some,
                     recipe=recipe,
                     batches=[range(len(some))] * 2,
+                    pictures=pictures_of(job, recipe),
                 )
                 loop.run(lambda *_: note_time(ends))
             return ends[1] - ends[0]
@@ -87,7 +89,7 @@ class TorchLora:
             model = trainable_model(job, recipe)
             # Dropout draws from the global generator.
             torch.manual_seed(recipe.seed or 0)
-            loop = Loop(model, rows, recipe=recipe)
+            loop = Loop(model, rows, recipe=recipe, pictures=pictures_of(job, recipe))
 
             def write(folder: Any) -> None:
                 with loop.raised():
@@ -138,11 +140,13 @@ class Loop:
         *,
         recipe: Recipe,
         batches: Sequence[Sequence[int]] | None = None,
+        pictures: Pictures | None = None,
     ) -> None:
         import torch
         from transformers import get_cosine_schedule_with_warmup
 
         self.model, self._rows, self._recipe = model, rows, recipe
+        self._pictures = pictures
         batching = batching_of(recipe)
         self._batch_size = batching.batch_size
         self._batches = batches or plan_batches(
@@ -182,7 +186,7 @@ class Loop:
         total = 0.0
         for start in range(0, len(rows), self._batch_size):
             some = rows[start : start + self._batch_size]
-            loss = supervised_loss(self.model, some)
+            loss = supervised_loss(self.model, some, pictures=self._pictures)
             if len(some) < len(rows):  # a step's loss is the mean over all its tokens
                 loss = loss * (sum(supervised_tokens(r) for r in some) / learnt)
             total += loss.item()
@@ -266,7 +270,9 @@ def plan_batches(
     return planned
 
 
-def supervised_loss(model: Any, rows: Sequence[PreparedRow]) -> Any:
+def supervised_loss(
+    model: Any, rows: Sequence[PreparedRow], *, pictures: Pictures | None = None
+) -> Any:
     """Return the mean loss over the supervised tokens of `rows`, as a tensor."""
     import torch
 
@@ -282,8 +288,9 @@ def supervised_loss(model: Any, rows: Sequence[PreparedRow]) -> Any:
     wanted = torch.nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORED)
     is_learnt = wanted != IGNORED
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    pixels = pictures.of(rows, model=model) if pictures else {}
     with _head_only_at(inner, is_learnt):
-        logits = model(input_ids=ids, use_cache=False).logits
+        logits = model(input_ids=ids, use_cache=False, **pixels).logits
     if logits.shape[:2] != (1, int(is_learnt.sum())):
         raise BackendError(
             f"{type(inner).__name__} computes its logits in a way that torch-lora does not know. "

@@ -6,10 +6,12 @@ Knows nothing of how it is trained.
 from __future__ import annotations
 
 import importlib.util
+import re
 from typing import Any
 
 from harness_transformers.artifacts import Parts
-from harness_transformers.models import load_model, merge_adapter, require_peft
+from harness_transformers.models import auto_class, load_model, merge_adapter, require_peft
+from harness_transformers.vision import language_layers
 
 from harness import MissingExtra, TuneJob, UsageError
 from harness_trl.base import device_of, dtype_of, parts_of_job
@@ -60,8 +62,9 @@ def _frozen(parts: Parts, recipe: Recipe, *, task_type: str) -> Any:
         more["device_map"] = {"": device}  # it is quantised where it will stay
     if task_type == "SEQ_CLS":
         more["num_labels"] = 1
-    kinds = {"CAUSAL_LM": "AutoModelForCausalLM", "SEQ_CLS": "AutoModelForSequenceClassification"}
-    model = getattr(transformers, kinds[task_type]).from_pretrained(
+    is_scorer = task_type == "SEQ_CLS"
+    kind = transformers.AutoModelForSequenceClassification if is_scorer else auto_class(parts.model)
+    model = kind.from_pretrained(
         str(parts.model),
         dtype=getattr(torch, dtype),
         local_files_only=True,
@@ -90,6 +93,7 @@ def four_bits(dtype: str) -> Any:
 def _adapted(base: Any, job: TuneJob, recipe: Recipe, *, task_type: str) -> Any:
     from peft import LoraConfig, get_peft_model
 
+    language = language_layers(base)
     config = LoraConfig(
         r=recipe.rank,
         lora_alpha=recipe.alpha,
@@ -97,6 +101,8 @@ def _adapted(base: Any, job: TuneJob, recipe: Recipe, *, task_type: str) -> Any:
         target_modules=recipe.targets,
         use_dora=recipe.method == "dora",
         task_type=task_type,
+        # Servers take adapters of the language model; the tower and its bridge stay as they are.
+        exclude_modules=None if language is None else rf"(?!{re.escape(language)}\.).*",
     )
     try:
         return get_peft_model(base, config)

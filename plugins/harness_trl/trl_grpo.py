@@ -25,12 +25,14 @@ from harness import (
     reward,
 )
 from harness_trl.base import device_of, tokenizer_of
+from harness_trl.estimating import Held, estimate, memory_of, middling
+from harness_trl.pictures import refuse_images
 from harness_trl.preference_recipes import GrpoRecipe
-from harness_trl.preference_tuner import with_reference
+from harness_trl.preference_tuner import keeps_start, with_reference
 from harness_trl.recipe import read_recipe
 from harness_trl.saving import save_artifact, scratch
 from harness_trl.trainable import trainable_model
-from harness_trl.trl_runs import Training, shared_settings, well_behaved
+from harness_trl.trl_runs import Training, seconds_a_step, shared_settings, well_behaved
 
 NUMBERS = {
     "reward": "reward",
@@ -57,6 +59,7 @@ class TrlGrpo:
     def prepare(self, job: TuneJob) -> Sequence[PreparedRow]:
         """Return the prompts as token ids, nothing supervised."""
         recipe = read_recipe(job, GrpoRecipe)
+        refuse_images(job.rows, what="trl-grpo")
         if any(row.tools for row in job.rows):
             raise UsageError(
                 "trl-grpo scores replies that are text, and the prompt offers tools: train another "
@@ -72,16 +75,36 @@ class TrlGrpo:
         return _steps(read_recipe(job, GrpoRecipe), len(rows))
 
     def estimate(self, job: TuneJob, rows: Sequence[PreparedRow]) -> TuneEstimate:
-        """Return the steps; what they cost depends on how long the replies become."""
+        """Return steps, memory and time, the last from two steps on one prompt."""
         recipe = read_recipe(job, GrpoRecipe)
-        drawn = f"{_prompts_a_step(recipe, len(rows))} prompts a step, {recipe.group} replies each"
-        return TuneEstimate(
-            steps=_steps(recipe, len(rows)),
-            facts=(
-                f"{drawn} of up to {recipe.max_new_tokens} tokens",
-                f"learning_rate {recipe.learning_rate:g}",
-                "seconds and memory are not reckoned: they depend on how long the replies become",
-            ),
+        prompts, steps = _prompts_a_step(recipe, len(rows)), _steps(recipe, len(rows))
+        some = middling(rows, 1)
+        alone = recipe.model_copy(update={"batch_size": 1, "gradient_accumulation": 1})
+
+        def two_steps() -> float:
+            if job.task_folder is None:
+                raise UsageError("there is no task, whose evals are the reward")
+            with reward(job.task_folder) as worth:
+                seconds = seconds_a_step(
+                    job,
+                    alone,
+                    some,
+                    build=lambda short, home: self.make_trainer(
+                        job, recipe=short, rows=some, folder=home, worth=worth
+                    ),
+                )
+            return seconds * prompts
+
+        return estimate(
+            job,
+            recipe,
+            steps=steps,
+            data=f"{steps} steps of {prompts} prompts, {recipe.group} replies each of up to "
+            f"{recipe.max_new_tokens} tokens",
+            memory=memory_of(job, recipe, _held(job, recipe, rows)),
+            two_steps=two_steps,
+            how=f"time from the second of two steps on one prompt, so many times {prompts}: "
+            "several at once take less, and longer replies than now take more",
         )
 
     def train(
@@ -223,13 +246,26 @@ def _check_prompts(rows: Sequence[PreparedRow], *, recipe: GrpoRecipe) -> None:
     if longer:
         longest = max(longer, key=lambda r: len(r.input_ids))
         named = ", ".join(r.case_id for r in longer[:5])
-        raise UsageError(
+        no_room = UsageError(
             f"{len(longer)} of {len(rows)} prompts leave no room for max_new_tokens = "
             f"{recipe.max_new_tokens} within max_length = {most} tokens; the longest is "
             f"{longest.case_id} with {len(longest.input_ids)}. Prompts are not cut. Set max_length "
             f"= {len(longest.input_ids) + recipe.max_new_tokens} in the recipe, lower "
             f"max_new_tokens, or take out: {named}."
         )
+        no_room.case_ids = tuple(r.case_id for r in longer)
+        raise no_room
+
+
+def _held(job: TuneJob, recipe: GrpoRecipe, rows: Sequence[PreparedRow]) -> Held:
+    replies = _batch(recipe, len(rows)) * recipe.group
+    return Held(
+        rows=replies,
+        length=max(len(r.input_ids) for r in rows) + recipe.max_new_tokens,
+        learnt=replies * recipe.max_new_tokens,
+        head="tiles",
+        copies=int(keeps_start(job, recipe)),
+    )
 
 
 def _batch(recipe: GrpoRecipe, rows: int) -> int:

@@ -26,6 +26,7 @@ class TrlOrpo(PreferenceTuner):
 
     name = "trl-orpo"
     recipe = OrpoRecipe
+    head = "whole"
     numbers: ClassVar[Mapping[str, str]] = {
         **MARGINS,
         "logps/chosen": "chosen_logp",

@@ -12,13 +12,12 @@ from typing import Any, ClassVar
 
 from harness import PreparedRow, TrainProgress, TrainResult, TuneJob, UsageError
 from harness_trl.base import tokenizer_of
-from harness_trl.pairs import check_pairs, whole_columns
+from harness_trl.pairs import whole_columns
 from harness_trl.preference_recipes import RewardRecipe
 from harness_trl.preference_tuner import PreferenceTuner, settings_of
 from harness_trl.recipe import read_recipe
-from harness_trl.saving import save_artifact, scratch
 from harness_trl.trainable import trainable_model
-from harness_trl.trl_runs import Training, well_behaved
+from harness_trl.trl_runs import well_behaved
 
 
 class TrlReward(PreferenceTuner):
@@ -31,11 +30,17 @@ class TrlReward(PreferenceTuner):
     name = "trl-reward"
     makes = "scorer"
     recipe = RewardRecipe
+    head = "none"
+    shows = False
     numbers: ClassVar[Mapping[str, str]] = {
         "accuracy": "accuracy",
         "margin": "margin",
         "mean_reward": "reward",
     }
+
+    def read(self, job: TuneJob) -> RewardRecipe:
+        """Return the recipe, in float32: the head is trained whole."""
+        return read_recipe(job, RewardRecipe).model_copy(update={"dtype": "float32"})
 
     def train(
         self,
@@ -53,30 +58,7 @@ class TrlReward(PreferenceTuner):
                 "trl-reward starts from the base alone: the adapter of an artifact makes replies, "
                 "and a scorer needs another head. Leave out --start."
             )
-        recipe = read_recipe(job, RewardRecipe).model_copy(update={"dtype": "float32"})
-        check_pairs(rows, max_length=recipe.max_length)
-        training = Training(
-            job,
-            recipe,
-            rows,
-            tuner=self.name,
-            numbers=self.numbers,
-            report=report,
-            shows=False,
-        )
-        with scratch(job.out_dir) as folder:
-            model = training.run(
-                lambda home: self.make_trainer(job, recipe=recipe, rows=rows, folder=home),
-                folder=folder,
-            )
-        return save_artifact(
-            model,
-            job,
-            recipe=recipe,
-            rows=rows,
-            metrics=training.metrics(),
-            losses=training.journal.losses,
-        )
+        return super().train(job, rows, report=report)
 
     def make_trainer(
         self, job: TuneJob, *, recipe: RewardRecipe, rows: Sequence[PreparedRow], folder: Path

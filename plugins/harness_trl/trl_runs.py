@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from harness import BackendError, Checkpoint, PreparedRow, TrainProgress, TuneJob, UsageError
+from harness_trl.estimating import note_time
 from harness_trl.failures import explained
 from harness_trl.guests import guest_manners, kept_randomness, trl_warnings
 from harness_trl.journal import Journal
-from harness_trl.saving import write_artifact
+from harness_trl.saving import scratch, write_artifact
 from harness_trl.states import (
     State,
     identity_of,
@@ -177,6 +178,23 @@ class Training:
                 )
             },
         )
+
+
+def seconds_a_step(
+    job: TuneJob, recipe: Any, rows: Sequence[PreparedRow], *, build: Callable[[Any, Path], Any]
+) -> float:
+    """Train two steps on `rows`, keep nothing, and return the seconds of the second. `build` makes
+    the trainer of a recipe that keeps its files in a folder.
+    """
+    ends: list[float] = []
+    alone = replace(job, state_dir=None, check=None, check_every=None)
+    short = recipe.model_copy(update={"epochs": 2, "max_steps": 2})
+    training = Training(
+        alone, short, rows, tuner="", numbers={}, report=lambda _: note_time(ends) and None
+    )
+    with scratch(job.out_dir) as folder:
+        training.run(lambda home: build(short, home), folder=folder)
+    return ends[1] - ends[0]
 
 
 def well_behaved(trainer_class: Any) -> Any:

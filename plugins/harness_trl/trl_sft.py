@@ -23,6 +23,7 @@ from harness_trl.failures import explained
 from harness_trl.guests import guest_manners, kept_randomness, trl_warnings
 from harness_trl.journal import Journal
 from harness_trl.launch import is_worker, train_together
+from harness_trl.pictures import collator, pictures_of
 from harness_trl.ranks import check_world, is_first, told_by_first
 from harness_trl.recipe import Recipe, batching_of, read_recipe, warmup_of
 from harness_trl.rows import check_rows, prepare_rows
@@ -171,6 +172,7 @@ def make_trainer(job: TuneJob, *, recipe: Recipe, rows: Sequence[PreparedRow], f
     is_whole, on_cpu = recipe.method == "full", device_of(recipe) == "cpu"
     batching = batching_of(recipe, devices=job.devices)
     steps = batching.steps(len(rows), epochs=recipe.epochs)
+    pictures = pictures_of(job, recipe)
     config = SFTConfig(
         output_dir=str(folder / "trainer"),
         num_train_epochs=recipe.epochs,
@@ -199,15 +201,20 @@ def make_trainer(job: TuneJob, *, recipe: Recipe, rows: Sequence[PreparedRow], f
         logging_steps=1,
         logging_nan_inf_filter=False,  # it would log the mean of the steps before as the loss
         include_num_input_tokens_seen="non_padding",
+        remove_unused_columns=pictures is None,
+        # A batch of text alone leaves a tower that is trained without gradients.
+        ddp_find_unused_parameters=True if pictures and is_whole and job.devices > 1 else None,
         seed=recipe.seed or 0,
     )
     dataset = Dataset.from_list(
-        [{"input_ids": list(r.input_ids), "labels": list(r.labels)} for r in rows]
-    )
+        [{"input_ids": list(r.input_ids), "labels": list(r.labels), "row": n}
+         for n, r in enumerate(rows)]
+    )  # fmt: skip
     trainer = _our_trainer()(
         model=model,
         args=config,
         train_dataset=dataset,
+        data_collator=collator(rows, pictures, model=model) if pictures else None,
         processing_class=_padding_tokenizer(job, recipe),
     )
     trainer.remove_callback(PrinterCallback)  # it prints every step when the bars are off

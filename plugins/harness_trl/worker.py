@@ -97,7 +97,7 @@ def read_job(plain: Mapping[str, Any], *, folder: Path, say: Callable[[str, Any]
         base=plain["base"],
         rows=tuple(
             TrainingRow(**{**row, "messages": tuple(_message(m) for m in row["messages"]),
-                           "tools": tuple(row["tools"])})
+                           "tools": tuple(row["tools"]), "calls": tuple(row["calls"])})
             for row in plain["rows"]
         ),
         recipe=plain["recipe"],
@@ -126,7 +126,10 @@ def read_rows(path: Path) -> tuple[PreparedRow, ...]:
     with path.open(encoding="utf-8") as file:
         held = [json.loads(line) for line in file]
     return tuple(
-        PreparedRow(case_id=row["case_id"], **{key: tuple(row[key]) for key in ids}) for row in held
+        PreparedRow(
+            case_id=row["case_id"], pixels=row["pixels"], **{key: tuple(row[key]) for key in ids}
+        )
+        for row in held
     )
 
 

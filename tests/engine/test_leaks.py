@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from harness.engine import tune_plan as planning
-from harness.engine.leaks import find_leaks
+from harness.engine.ladder import read_ladder, wall_input
+from harness.engine.leaks import find_leaks, refuse_leaks
 from harness.errors import TaskError
 from tests.engine.small import Workshop, rows, write_settings
 
@@ -69,3 +70,15 @@ def test_how_near_is_a_copy_is_the_tasks_to_say(make: Make) -> None:
             licence=planning.Licence(override="x"),
             passing=lambda cases: {c.id for c in cases},
         )
+
+
+@pytest.mark.parametrize("copy", ["a b", "A  B."])
+def test_no_verdict_rests_on_a_case_that_another_split_asks_in_the_same_words(
+    make: Make, copy: str
+) -> None:
+    workshop = make(some=changed(asks("a b"), asks(copy)))
+    with pytest.raises(TaskError, match=r"cases\.jsonl:3: .* stand in train too, at .*jsonl:8"):
+        refuse_leaks(workshop.task, "dev")
+    with pytest.raises(TaskError, match="no verdict can rest on them"):
+        wall_input(workshop.task, read_ladder(workshop.task, workshop.store))
+    refuse_leaks(workshop.task, "test")

@@ -14,7 +14,9 @@ from harness import BackendConfig, hookimpl
 from harness.core.parity import IGNORED
 from harness.engine.gate import candidate_conditions
 from harness.engine.parity_check import check_artifact, parity_condition, parity_entry
+from harness.engine.parity_probes import TEXT
 from harness.engine.prepared import check_prepared
+from harness.engine.project import artifact_folder
 from harness.engine.tasks import resolve_candidate
 from harness.errors import BackendError, UsageError
 from harness.records import Candidate, Condition, ParityCheck, Reply, Request
@@ -145,6 +147,74 @@ def test_a_server_that_counts_otherwise_than_it_shows_is_not_believed(make: Make
     assert not found.holds
 
 
+def test_what_a_server_was_started_with_is_told_where_it_bends_replies(make: Make) -> None:
+    class Warm(Showing):
+        def sampling_defaults(self) -> Mapping[str, float]:
+            return {"repetition_penalty": 1.1}
+
+    found = check(tuned(make, Warm))
+    [one] = found.findings
+    assert (one.severity, one.name) == ("warn", "sampling-defaults")
+    assert '{"repetition_penalty": 1.1}' in one.detail
+    assert found.holds
+
+
+def test_another_end_than_the_rows_teach_is_told(make: Make) -> None:
+    class EndsElsewhere(Showing):
+        def stop_ids(self) -> frozenset[int]:
+            return frozenset({7})
+
+    [one] = check(tuned(make, EndsElsewhere)).findings
+    assert (one.severity, one.name) == ("warn", "stop-ids-differ")
+    assert "names [7] as the end of a text, and 8 of 8 rows never teach it" in one.detail
+
+    class EndsAlike(Showing):
+        def stop_ids(self) -> frozenset[int]:
+            return frozenset({0, 7})
+
+    assert check(tuned(make, EndsAlike)).findings == ()
+
+
+def letters(text: str, *, with_specials: bool = False) -> list[int]:
+    return [*map(ord, text)]
+
+
+def test_two_tokenizers_that_cut_a_text_otherwise_are_told(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though they agree on every prompt that was compared."""
+
+    class Cuts(Showing):
+        def encode(self, text: str, with_specials: bool = False) -> list[int]:
+            return [i for i in letters(text) if i < 256]
+
+    monkeypatch.setattr(Letters, "encode", staticmethod(letters), raising=False)
+    found = check(tuned(make, Cuts))
+    [one] = found.findings
+    assert (one.severity, one.name) == ("warn", "tokenizer-differs")
+    assert f"the first difference at {TEXT.index('☃')}" in one.detail
+    assert "the tokenizers on a text" in found.compared
+
+
+@pytest.mark.parametrize("of_now", ["as recorded", "of now"])
+def test_an_artifact_whose_tokenizer_changed_since_fails(
+    make: Make, monkeypatch: pytest.MonkeyPatch, of_now: str
+) -> None:
+    monkeypatch.setattr(Letters, "encode", staticmethod(letters), raising=False)
+    workshop = tuned(make, Showing)
+    folder = artifact_folder(workshop.project, str(candidate_of(workshop).artifact))
+    probe = {"text": "of now", "ids": letters(of_now)}
+    (folder / "fingerprint.json").write_text(json.dumps({"probe": probe}))
+    found = check(workshop)
+    if of_now == "of now":
+        assert found.findings == ()
+        return
+    [one] = found.findings
+    assert (one.severity, one.name) == ("fail", "tokenizer-changed")
+    assert "has 11 ids for its probe, and its tokenizer makes 6 others now" in one.detail
+    assert not found.holds
+
+
 def test_where_only_lengths_are_told_it_is_said_and_they_are_compared(make: Make) -> None:
     workshop = tuned(make, Counting)
     condition = parity(workshop)
@@ -205,7 +275,7 @@ def test_a_tuner_without_tokens_has_nothing_to_compare_and_it_is_said(make: Make
     workshop.plugin.tuner.has_tokens = False  # type: ignore[attr-defined]
     condition = parity(workshop)
     assert condition.holds is True
-    assert condition.text == "by-heart trains no token ids: there is nothing to compare"
+    assert condition.text == "nothing to compare of by-heart: it trains no token ids"
 
 
 def test_an_artifact_whose_base_shows_no_ids_leaves_the_condition_open(make: Make) -> None:

@@ -157,7 +157,7 @@ def raw(folder: Path, *lines: str | bytes) -> None:
         ),
         (
             '{"id": "b", "split": "dev", "inputs": {"n": 1' + "0" * 5000 + "}}",
-            "Exceeds the limit (4300 digits)",
+            "a number of more than 4300 digits",
         ),
         (
             '{"id": "b", "split": "dev", "inputs": {"n": ' + "[" * 300 + "]" * 300 + "}}",

@@ -11,6 +11,7 @@ import pytest
 from harness.engine import tune as engine, tune_plan as planning
 from harness.engine.dev_looks import look_plan, look_score
 from harness.engine.project import artifact_folder
+from harness.engine.tasks import resolve_candidate
 from harness.errors import BackendError, Refused, UsageError
 from harness.ports.protocols import Checkpoint, TrainProgress, TrainResult, TuneJob
 from harness.records import Artifact, Case, CurvePoint, PreparedRow
@@ -170,6 +171,26 @@ def test_what_a_look_asked_is_not_asked_again_of_the_artifact(make: Make) -> Non
     [run] = workshop.run("plain@letters:small+tuned")
     assert sum(len(b.asked) for b in workshop.plugin.made) == asked
     assert sum(t.scores[0].value or 0 for t in run.trials) == 3
+
+
+def test_a_scorer_has_no_looks_at_dev_and_is_no_candidate(make: Make) -> None:
+    class Scorer(Scholar):
+        makes = "scorer"
+
+    workshop = shop(make, Scorer(), tune={**TUNE, "check_every": 2})
+    said: list[str] = []
+    artifact = tune(workshop, note=said.append)
+    assert said == ["by-heart makes a scorer, which gives no replies: dev is not looked at"]
+    assert artifact.makes == "scorer"
+    assert all(p.score is None for p in artifact.curve)
+    with pytest.raises(UsageError, match=r"'tuned' is a reward model, made by by-heart"):
+        resolve_candidate(
+            workshop.task,
+            "tuned",
+            artifact_digest=lambda name: workshop.store.artifact(name, task="double"),
+        )
+    with pytest.raises(UsageError, match="no training of replies goes on from it"):
+        engine.find_start(workshop.task, "tuned", store=workshop.store, project=workshop.project)
 
 
 def test_a_large_dev_is_sampled_and_it_is_said(make: Make) -> None:

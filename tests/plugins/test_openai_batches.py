@@ -195,7 +195,7 @@ def test_azures_older_addresses_keep_their_version_and_lose_the_deployment(
     server: Loopback, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And a file is waited for: a batch of one that is still read is refused there."""
-    monkeypatch.setattr("harness_openai.batches.LOOK_AGAIN_S", 0.01)
+    monkeypatch.setattr("harness_openai.asking.LOOK_AGAIN_S", 0.01)
     api = BatchApi(server=server, path="/openai", file_states=["pending", "running", "processed"])
     url = server.base_url.removesuffix("/v1") + "/openai/deployments/d?api-version=2024-10-21#azure"
     asked = make_backend(BackendConfig(model="d", base_url=url))

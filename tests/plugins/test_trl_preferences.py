@@ -294,15 +294,19 @@ def test_pairs_that_teach_nothing_are_refused_by_name(
         ({"rejected": " "}, "1 of 16 rows have an empty reply: c2"),
     ):
         rows = [*job.rows[:2], replace(job.rows[2], **change), *job.rows[3:]]  # type: ignore[arg-type]
-        with pytest.raises(UsageError, match=said):
+        with pytest.raises(UsageError, match=said) as unpaired:
             tuner_class().prepare(replace(job, rows=tuple(rows)))
+        assert unpaired.value.case_ids == ("c2",)  # so `max_cut` may leave it out
     long = replace(job.rows[4], rejected="no " * 300)
-    with pytest.raises(UsageError, match=r"longer than max_length = 512.*longest is c4"):
+    with pytest.raises(UsageError, match=r"longer than max_length = 512.*longest is c4") as cut:
         tuner_class().prepare(replace(job, rows=(*job.rows[:4], long)))
+    assert cut.value.case_ids == ("c4",)
     rows = list(tuner_class().prepare(job))
     rows[1] = replace(rows[1], rejected_ids=(9, *rows[1].rejected_ids[1:]))
-    with pytest.raises(BackendError, match="row c1: its two replies follow different prompts"):
+    apart = r"in 1 of 16 rows the two replies follow different prompts: c1\. .*look ahead"
+    with pytest.raises(BackendError, match=apart) as refused:
         tuner_class().train(job, rows, report=ignore)
+    assert refused.value.case_ids == ("c1",)
     with pytest.raises(UsageError, match="trains in one process, not in 2"):
         tuner_class().train(replace(job, devices=2), tuner_class().prepare(job), report=ignore)
 

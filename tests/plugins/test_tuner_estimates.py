@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from harness_trl import preference_tuner, trl_grpo
 from harness_trl.base import count_parameters, stored_dtype
-from harness_trl.estimating import activation_bytes, memory_of
+from harness_trl.estimating import activation_bytes, held_by_sft, memory_of
 from harness_trl.recipe import Recipe, chosen_by_size, read_recipe
 from harness_trl.torch_lora import TorchLora, supervised_loss
 from harness_trl.trainable import trainable_model
 from pydantic import Field
 
 from harness import TuneJob, UsageError
+from tests.plugins.preferring import pair_job
+from tests.plugins.rewarded import grpo_job, rewarding_task
 from tests.plugins.tuning import single_thread, small_job, tuner_of
 
 
@@ -128,7 +133,8 @@ def test_the_memory_of_the_layers_is_reckoned_within_a_factor(
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         loss = supervised_loss(model, rows)
     assert loss.requires_grad
-    reckoned = memory_of(job, recipe, rows, lean=True)
+    held_at_once = held_by_sft(job, recipe, rows, lean=True)
+    reckoned = memory_of(job, recipe, held_at_once, lean=True)
     assert 1 / 1.5 < (reckoned.activations + reckoned.logits) / sum(kept.values()) < 1.5
     shape = {"hidden_size": 8, "num_attention_heads": 1, "num_hidden_layers": 4}
     twice = recipe.model_copy(update={"gradient_checkpointing": True})
@@ -137,8 +143,76 @@ def test_the_memory_of_the_layers_is_reckoned_within_a_factor(
     )
 
 
-def _wide_model(folder: Path) -> Path:
-    """Proportions of a real one: four layers of 256, with the tiny one's tokenizer."""
+@pytest.mark.parametrize("name", ["trl-sft", "trl-dpo", "trl-kto", "trl-orpo", "trl-reward"])
+def test_the_memory_of_a_step_is_reckoned_within_a_factor(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against the peak of torch's allocator in the two steps of the probe, and they give a time."""
+    base = _wide_model(tmp_path / "wide", layers=2, vocabulary=4096)
+    made = tuner_of(name)
+    job = pair_job(base, tmp_path / "out", count=4)
+    _compare_with_peak(made, job, monkeypatch)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_memory_of_a_step_of_grpo_is_reckoned_within_a_factor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = _wide_model(tmp_path / "wide", layers=2, vocabulary=4096)
+    job = grpo_job(
+        base, tmp_path / "out", rewarding_task(tmp_path), batch_size=1, group=8, max_new_tokens=8
+    )
+    _compare_with_peak(tuner_of("trl-grpo"), job, monkeypatch)
+    away = replace(job, task_folder=None)
+    unknown = tuner_of("trl-grpo").estimate(away, tuner_of("trl-grpo").prepare(away))
+    assert unknown.seconds is None
+    assert "there is no task, whose evals are the reward" in unknown.facts[-1]
+
+
+def _compare_with_peak(made: Any, job: TuneJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    import gc
+
+    from harness_trl import estimating
+    from transformers import Trainer
+
+    plain, seen = Trainer.train, []
+    reckoned: list[Any] = []
+
+    def train(trainer: Any, **how: Any) -> Any:
+        gc.collect()
+        with _peak_bytes(seen):
+            return plain(trainer, **how)
+
+    def kept(*args: Any, **kwargs: Any) -> Any:
+        reckoned.append(memory_of(*args, **kwargs))
+        return reckoned[-1]
+
+    monkeypatch.setattr(Trainer, "train", train)
+    for module in (estimating, preference_tuner, trl_grpo):
+        monkeypatch.setattr(module, "memory_of", kept)
+    found = made.estimate(job, made.prepare(job))
+    assert found.steps == made.steps(job, made.prepare(job))
+    assert found.seconds is not None, found.facts
+    [memory] = reckoned
+    # the weights and the adapter were there before the first step
+    assert 1 / 1.5 < (memory.total - memory.weights) / seen[0] < 1.5
+
+
+@contextlib.contextmanager
+def _peak_bytes(seen: list[int]) -> Iterator[None]:
+    """Note how much torch's allocator held at most, beyond what it held before."""
+    import torch
+
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    with torch.profiler.profile(activities=activities, profile_memory=True) as profile:
+        yield
+    events = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]
+    changes = (e.nbytes() for e in sorted(events, key=lambda e: e.start_ns()))
+    seen.append(max(itertools.accumulate(changes)))
+
+
+def _wide_model(folder: Path, *, layers: int = 4, vocabulary: int = 384) -> Path:
+    """Proportions of a real one: layers of 256, with the tiny one's tokenizer."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -146,10 +220,10 @@ def _wide_model(folder: Path) -> Path:
 
     build_tiny_model(folder)
     config = LlamaConfig(
-        vocab_size=384,
+        vocab_size=vocabulary,
         hidden_size=256,
         intermediate_size=704,
-        num_hidden_layers=4,
+        num_hidden_layers=layers,
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=512,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
+import gc
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -29,6 +32,21 @@ def small_rows() -> tuple[TrainingRow, ...]:
     )
 
 
+@functools.cache
+def settle_imports() -> None:
+    """Import what trains, and have the garbage collector pass it by from now on.
+
+    transformers' trainer collects all garbage in every training: over the million objects of these
+    libraries that takes a second, more than a training on a tiny model.
+    """
+    import trl
+
+    assert trl.SFTTrainer and trl.DPOTrainer and trl.GRPOTrainer  # they are imported when named
+    gc.collect()
+    gc.freeze()
+    atexit.register(gc.unfreeze)  # or those libraries complain of leaks at the end
+
+
 def build_trainable_model(source: Path, folder: Path) -> Path:
     """The tiny model, able to end its replies.
 
@@ -38,6 +56,7 @@ def build_trainable_model(source: Path, folder: Path) -> Path:
     import torch
     from safetensors.torch import load_file, save_file
 
+    settle_imports()
     shutil.copytree(source, folder)
     weights = load_file(folder / "model.safetensors")
     table = weights["model.embed_tokens.weight"]

@@ -837,7 +837,7 @@ def test_rows_that_fail_the_evals_are_left_out_and_counted(stuck: Cli) -> None:
     path.write_text(path.read_text() + "    assert reply.text.isdigit()\n")
     stuck.toy.write_cases(some)
     said = stuck("tune", "toy", "--override", "a test")
-    assert "1 rows fail the task's own evals and are left out: ['c41']" in said.out
+    assert "1 row(s) left out, for they fail the task's own evals: c41" in said.out
     assert "  59 rows, prompt p0" in said.out
 
 
@@ -848,7 +848,7 @@ def test_a_recipe_that_is_broken_is_told_with_its_line(stuck: Cli) -> None:
     assert said.code == 2
     assert "r.toml:2: not TOML" in said.err
     assert (
-        "no tuner 'magic'. Known: learns"
+        "no tuner 'magic'. Known: command, learns"
         in stuck("tune", "toy", "--override", "a test", "--tuner", "magic").err
     )
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.plugins.loopback import Answer, Seen, loopback
 from tests.surface.inprocess import Cli
 from tests.surface.test_cli import stuck
 
@@ -69,6 +70,38 @@ def test_a_server_is_compared_recorded_and_shown_in_the_report(tuned: Cli) -> No
     text = page.read_text()
     assert "Parity fails." not in text  # the last check of a runtime stands
     assert "Parity holds." in text
+
+
+@pytest.mark.parametrize(
+    ("listed", "asked", "says"),
+    [
+        (["whatever"], "whatever", ""),  # one alone is it
+        (["base", "tuned"], "tuned", ""),  # of several, the one that is called as the artifact
+        (["base", "other"], "", "lists 2 models (base, other): say which one serves it, --model"),
+        ([], "", "lists 0 models (none)"),
+    ],
+)
+def test_a_server_is_asked_under_the_name_that_it_lists(
+    tuned: Cli, listed: list[str], asked: str, says: str
+) -> None:
+    def answer(seen: Seen) -> Answer:
+        if seen.path == "/v1/models":
+            return Answer(body={"data": [{"id": name} for name in listed]})
+        usage = {"prompt_tokens": 1, "completion_tokens": 1}
+        choice = {"message": {"content": "7"}, "finish_reason": "stop"}
+        return Answer(body={"model": asked, "choices": [choice], "usage": usage})
+
+    with loopback() as server:
+        server.answer = answer
+        said = tuned("model", "parity", "toy", "--against", server.base_url, "--no-logits")
+        models = {r.body["model"] for r in server.seen if isinstance(r.body, dict)}
+    if says:
+        assert said.code == 2
+        assert says in said.err
+        assert models == set()
+    else:
+        assert f"against openai:{asked} at " in said.out
+        assert models == {asked}
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import sys
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 from harness.engine.scores.source import Source, Tasked, fraction, number_of
@@ -32,6 +33,18 @@ Log = Mapping[str, Any]
 
 def read_zip(source: Source) -> Iterator[Tasked]:
     """Yield the rows of an `.eval` log, a sample at a time. Raises UsageError."""
+    with _zipped(source) as (log, samples):
+        yield from _rows(log, samples, source)
+
+
+def zipped_samples(source: Source) -> Iterator[Any]:
+    """Yield the samples of an `.eval` log as they stand in it. Raises UsageError."""
+    with _zipped(source) as (_, samples):
+        yield from samples
+
+
+@contextmanager
+def _zipped(source: Source) -> Iterator[tuple[Log, Iterator[Any]]]:
     with opened(source.path) as file:
         try:
             archive = zipfile.ZipFile(file)
@@ -49,7 +62,7 @@ def read_zip(source: Source) -> Iterator[Tasked]:
             for name in archive.namelist()
             if name.startswith("samples/")
         )
-        yield from _rows(log, samples, source)
+        yield log, samples
 
 
 def read_json(source: Source) -> Iterator[Tasked]:

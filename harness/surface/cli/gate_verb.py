@@ -36,6 +36,11 @@ CODES = {"SHIP": 0, "BLOCK": 1, "INSUFFICIENT_EVIDENCE": 3}
 @click.option("--candidate", metavar="NAME", help="Default: the newest artifact of the task.")
 @click.option("--baseline", metavar="NAME", help="Default: the best recorded prompt on dev.")
 @click.option(
+    "--margin",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="For a form of a tuned model (int8, GGUF, ...) against that model: what it may lose.",
+)
+@click.option(
     "--override-boundary", metavar="REASON", help="Send internal cases outside; recorded for ever."
 )
 @options(candidates=True)
@@ -52,6 +57,7 @@ def command(
     must_hold: tuple[str, ...],
     candidate: str | None,
     baseline: str | None,
+    margin: float | None,
     override_boundary: str | None,
     base_url: str | None,
     as_json: bool,
@@ -83,6 +89,8 @@ def command(
     from harness.engine.certificates import judges_condition
     from harness.engine.gate import candidate_conditions, not_a_pilot
     from harness.engine.ladder import read_ladder
+    from harness.engine.leaks import refuse_leaks
+    from harness.engine.off_task import off_task, waiver_entry
     from harness.engine.policy import pin_policy, policy_notes
     from harness.engine.release import (
         arms_of,
@@ -97,6 +105,7 @@ def command(
         release_verdict,
         terms_not_set,
     )
+    from harness.engine.variants import match_of
     from harness.errors import UsageError
     from harness.records import LedgerEntry
     from harness.surface.run_evals import completed, run_evals
@@ -111,12 +120,18 @@ def command(
         new = app.candidate(loaded, name, base_url=base_url)
         old = app.candidate(loaded, old_name, base_url=base_url)
         not_the_same(old, new)  # before a look is spent
+        made = [
+            (c, app.store.artifact(c.artifact, task=loaded.name) if c.artifact else None)
+            for c in (new, old)
+        ]
+        match = match_of(*made, task=loaded, project=app.project, margin=margin)
         conditions, overrides = candidate_conditions(
             loaded, new, store=app.store, pool=app.pool, plugins=app.plugins, project=app.project
         )
         key = pair_key(old, new)
         if not loaded.split("test"):
             raise UsageError(f"task {task!r} has no test split: a release needs sealed cases")
+        refuse_leaks(loaded, "test")
         if old.artifact is not None:
             not_a_pilot(old, app.store.artifact(old.artifact, task=loaded.name))
         entries = app.store.ledger(task=loaded.name, kind="look")
@@ -154,6 +169,12 @@ def command(
         overridden = app.store.ledger(task=loaded.name, kind="override")
         inside = boundary_condition(loaded, new, pool=app.pool, entries=overridden)
         control = control_condition(loaded, sealed, split="test")
+        beside = None
+        if new.artifact is not None:
+            tuned = app.store.artifact(new.artifact, task=loaded.name)
+            beside = off_task(loaded, new, artifact=tuned, store=app.store, pool=app.pool)
+            if (waiver := waiver_entry(loaded, at=now())) is not None:
+                app.store.record(waiver)
         verdict = release_verdict(
             arms,
             store=app.store,
@@ -161,9 +182,13 @@ def command(
             look=look,
             conditions=[control, inside, *certificate, *conditions],
             overrides=list(dict.fromkeys([*overrides, *crossings(overridden)])),
+            watched=[beside.guard] if beside is not None and beside.guard is not None else [],
+            match=None if match is None else (match.margin, match.fact),
         )
         policies = app.store.ledger(task=loaded.name, kind="policy")
-        verdict = replace(verdict, notes=(*verdict.notes, *policy_notes(policies)))
+        told = [beside.text] if beside is not None else []
+        told += [match.note] if match is not None else []
+        verdict = replace(verdict, notes=(*verdict.notes, *told, *policy_notes(policies)))
         text = f"{verdict.answer}: {verdict.reason}"
         app.store.record(
             LedgerEntry(kind="release", task=loaded.name, at=now(), payload=verdict, text=text)

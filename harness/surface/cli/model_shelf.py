@@ -114,6 +114,7 @@ def _show_lines(told: Lineage, store: Store) -> list[str]:
         licence = "none needed: a pilot is never released"
     facts: list[tuple[str, Any]] = [
         ("task", a.task),
+        ("makes", "numbers for replies (a reward model): it is no candidate" if a.makes else None),
         ("made by", a.tuner + (f", adopted from {a.origin}" if a.origin else "")),
         ("made at", told.shelved.made_at),
         ("base", f"{a.base}  {a.base_digest[:16] or 'digest unknown'}"),

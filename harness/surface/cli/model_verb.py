@@ -14,6 +14,7 @@ from harness.surface.cli.anatomy import variants_of
 from harness.surface.cli.app import App, options
 from harness.surface.cli.model_forms import adopt_command, export_command, merge_command
 from harness.surface.cli.model_parity import parity_command
+from harness.surface.cli.model_serve import serve_command
 from harness.surface.cli.model_shelf import (
     diff_command,
     gc_command,
@@ -21,6 +22,7 @@ from harness.surface.cli.model_shelf import (
     show_command,
     verify_command,
 )
+from harness.surface.cli.model_variants import variants_command
 
 
 @click.group("model")
@@ -31,6 +33,7 @@ def command() -> None:
 for _one in (
     list_command, show_command, diff_command, verify_command, gc_command,
     merge_command, export_command, adopt_command, parity_command,
+    variants_command, serve_command,
 ):  # fmt: skip
     command.add_command(_one)
 

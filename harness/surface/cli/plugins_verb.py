@@ -13,6 +13,7 @@ HOOKS = {
     "checks": "harness_checks",
     "optimisers": "harness_optimizers",
     "variants": "harness_variants",
+    "servers": "harness_servers",
 }
 
 

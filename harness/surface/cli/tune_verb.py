@@ -42,6 +42,11 @@ if TYPE_CHECKING:
     show_default=True,
     help="How many processes train together, each on a device of its own.",
 )
+@click.option(
+    "--override-boundary",
+    metavar="REASON",
+    help="Send internal rows to a tuner outside; recorded for ever.",
+)
 @click.option("--fresh", is_flag=True, help="Begin anew, though a training was cut short.")
 @click.option(
     "--pilot",
@@ -71,6 +76,7 @@ def command(
     start: str | None,
     seed: int,
     devices: int,
+    override_boundary: str | None,
     fresh: bool,
     pilot: bool,
     rows: int | None,
@@ -119,7 +125,9 @@ def command(
         if begins and not pilot:
             found = engine.find_start(loaded, begins, store=app.store, project=app.project)
             plans[0] = replace(plans[0], start=found)
-        plans = [replace(one, devices=devices) for one in plans]
+        plans = [
+            replace(one, devices=devices, override_boundary=override_boundary) for one in plans
+        ]
         if is_plan:
             return show_plan(app, plans, why_unlicensed=unlicensed)
         if pilot:

@@ -96,7 +96,21 @@ def render_report(data: ReportData) -> str:
 
 def write_report(data: ReportData, path: Path) -> None:
     """Write the page to `path`: whole or not at all. Raises StoreError where it cannot be."""
-    blob = render_report(data).encode("utf-8")
+    write_page(render_report(data), path)
+
+
+def still_page(template: str, *, style_sheets: tuple[str, ...], **values: Any) -> str:
+    """Return a page without a script, in the report's own style and under as strict a policy."""
+    styles = "\n".join(_source(name) for name in style_sheets)
+    policy = f"default-src 'none'; style-src '{_hash(styles)}'; img-src data:; base-uri 'none'; "
+    policy += "form-action 'none'"
+    page = _environment().get_template(template)
+    return page.render(policy=policy, styles=styles, words=words, **values)
+
+
+def write_page(text: str, path: Path) -> None:
+    """Write a page to `path`: whole or not at all. Raises StoreError where it cannot be."""
+    blob = text.encode("utf-8")
     draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -110,7 +124,7 @@ def write_report(data: ReportData, path: Path) -> None:
         with contextlib.suppress(OSError):
             draft.unlink()
         raise StoreError(
-            f"{path}: the report cannot be written: {exc.strerror or exc}. "
+            f"{path}: the page cannot be written: {exc.strerror or exc}. "
             "Free some space, or choose another place with --out."
         ) from exc
 

@@ -1,0 +1,123 @@
+"""Rows that are far longer or shorter than the others, or too long for the model."""
+
+from __future__ import annotations
+
+import heapq
+import math
+from array import array
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from harness.core.examples import Example
+from harness.core.lints.base import Finding, Hits, Lint, Place, Row, Rule
+from harness.core.words import count
+
+LEAST_ROWS = 30
+FAR = 6.0
+"""An outlier is so many spreads from the middle, on the scale of logarithms: of a million lengths
+that are log-normal, none by chance. The spread is the half of the rows around the middle, scaled.
+"""
+HELD = 300
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measure:
+    """How a model counts a row. `tokens` gives the tokens of the prompt that is sent, and of the
+    answer, None where it cannot tell; `context` is how many it holds, where that is known.
+    """
+
+    model: str
+    tokens: Callable[[Example], tuple[int, int] | None]
+    context: int | None = None
+
+
+class LengthLint(Lint):
+    """Finds lengths that are off. With a `measure`, of tokens; else of characters."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            name="too-long",
+            severity="error",
+            about="Prompt (with its template) and answer have more tokens than the model's context "
+            "holds. Trainers cut such rows in silence; asked, the model faults.",
+            fix="Shorten the row, or take a model with a longer context.",
+        ),
+        Rule(
+            name="length-outlier",
+            severity="note",
+            about="A question or an answer is far longer or shorter than the others: six "
+            "spreads from the median, on a logarithmic scale. Often two rows in one, a file in a "
+            "cell, or a cut.",
+            fix="Read these rows.",
+        ),
+    )
+
+    def __init__(self, *, measure: Measure | None = None) -> None:
+        self._measure = measure
+        self._unit = "tokens" if measure else "characters"
+        self._logs = {"question": array("f"), "answer": array("f")}
+        self._ends: dict[str, list[tuple[int, int, Place]]] = {}
+        self._long = Hits()
+        self._most = 0
+
+    def see(self, row: Row) -> None:
+        """Take the lengths of a row."""
+        sizes = (len(row.asked), len(row.answer or ""))
+        if self._measure is not None:
+            counted = self._measure.tokens(row.example)
+            if counted is None:
+                return
+            sizes = counted
+            self._most = max(self._most, sum(sizes))
+            if self._measure.context is not None and sum(sizes) > self._measure.context:
+                self._long.add(row, f"{sum(sizes)} tokens")
+        for what, size in zip(self._logs, sizes, strict=True):
+            if size:
+                self._logs[what].append(math.log(size))
+                _keep(self._ends.setdefault(f"{what} long", []), size, row)
+                _keep(self._ends.setdefault(f"{what} short", []), -size, row)
+
+    def findings(self) -> Iterable[Finding]:
+        """Return what is too long, and what is far from the others."""
+        if self._long.count and self._measure is not None:
+            text = (
+                f"{count(self._long.count, 'row')} with more tokens than {self._measure.model} "
+                f"holds ({self._measure.context}); the longest has {self._most}"
+            )
+            yield self.found("too-long", text, count=self._long.count, rows=self._long.rows)
+        for what, logs in self._logs.items():
+            if len(logs) < LEAST_ROWS:
+                continue
+            low, middle, high = np.quantile(
+                np.frombuffer(logs, dtype=np.float32), [0.25, 0.5, 0.75]
+            )
+            # half a word's worth at the least, so that a set of equal lengths has no outliers
+            spread = max(float(high - low) / 1.349, 0.15)
+            for end, sign in (("long", 1), ("short", -1)):
+                limit = math.exp(middle + sign * FAR * spread)
+                far = sorted(
+                    (
+                        (s, n, p)
+                        for s, n, p in self._ends.get(f"{what} {end}", [])
+                        if s > sign * limit
+                    ),
+                    key=lambda x: (-x[0], x[1]),
+                )
+                if far:
+                    more = " or more" if len(far) == HELD else ""
+                    yield self.found(
+                        "length-outlier",
+                        f"{len(far)}{more} {what}{'s' * (len(far) != 1)} far {end}er than the "
+                        f"others (median {math.exp(middle):.0f} {self._unit})",
+                        rows=[p.told(f"{abs(s)} {self._unit}") for s, _, p in far],
+                    )
+
+
+def _keep(heap: list[tuple[int, int, Place]], size: int, row: Row) -> None:
+    if len(heap) < HELD:
+        heapq.heappush(heap, (size, -row.number, row.place))
+    elif size > heap[0][0]:
+        heapq.heapreplace(heap, (size, -row.number, row.place))

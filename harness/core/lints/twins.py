@@ -1,0 +1,290 @@
+"""Rows that stand twice: duplicates, leaks between splits, two answers to one question."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.core.examples import Example
+from harness.core.groups import Groups
+from harness.core.lints.base import KEPT, Finding, Lint, Place, Row, Rule, Severity
+from harness.core.twins import NEAR, Codes, Pair, Twins, code, repeated, value_code
+from harness.core.wording import compact
+from harness.core.words import count
+
+MANY = 200_000
+"""Rows that are named at most: beyond, they are counted only."""
+
+Bytes = npt.NDArray[np.uint8]
+Group = npt.NDArray[np.int64]
+
+
+class TwinLint(Lint):
+    """Finds rows that stand twice. `near` is the similarity from which they nearly do."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            name="leak",
+            severity="error",
+            about="What is asked stands in two splits, in the same words but for case, spacing "
+            "and closing punctuation. A score on the held-out copy measures memory.",
+            fix="Remove one of each group, or split anew by group: harness data split --all.",
+        ),
+        Rule(
+            name="near-leak",
+            severity="error",
+            about="Two rows of different splits are nearly the same: at least 80 % of their "
+            "three-word sequences are (true Jaccard similarity; inputs that recur from row to row, "
+            "as a table's columns, must be equal and do not count).",
+            fix="Remove one of each pair, or split anew by group: harness data split --all.",
+        ),
+        Rule(
+            name="source-leak",
+            severity="error",
+            about="Rows of one source (the same `cluster`) stand in two splits.",
+            fix="Keep a source in one split: harness data split --all.",
+        ),
+        Rule(
+            name="label-conflict",
+            severity="error",
+            about="One question has two answers, or one pair of answers is preferred both ways. No "
+            "model can learn both. Where most answers are numbers or free text, both may be right: "
+            "then it is a warning.",
+            fix="Decide which answer is right, or give what tells the two apart as an input.",
+        ),
+        Rule(
+            name="duplicate",
+            severity="warn",
+            about="A row repeats another, question and answer, within a split. It counts twice in "
+            "training, and is no second piece of evidence in a test.",
+            fix="Keep the first of each group.",
+        ),
+        Rule(
+            name="near-duplicate",
+            severity="note",
+            about="Rows of one split ask nearly the same (true Jaccard similarity of their "
+            "three-word sequences of at least 80 %). Paraphrases made on purpose are such rows.",
+            fix="Give them one `cluster`, so that intervals and splits count them as one source.",
+        ),
+        Rule(
+            name="duplicate-id",
+            severity="error",
+            about="Two rows have one id: whatever is recorded about one is taken for the other.",
+            fix="Number the rows anew, or leave the ids out.",
+        ),
+    )
+
+    def __init__(self, *, near: float = NEAR) -> None:
+        self._twins = Twins(near=near)
+        self._splits: dict[str, int] = {"": 0}
+        self._split = array("B")
+        self._question, self._answer = array("Q"), array("Q")
+        self._whole, self._source, self._id = array("Q"), array("Q"), array("Q")
+        self._kinds = [0, 0]  # answers that are labels; texts and numbers
+        self._has_pairs = False
+        self._groups: dict[str, list[list[int]]] = {}
+        self._counts: dict[str, int] = {}
+        self._pairs: list[Pair] = []
+        self._names: dict[int, Place] = {}
+        self._wanted: set[int] = set()
+        self._named: set[int] = set()
+
+    def see(self, row: Row) -> None:
+        """Keep some bytes of a row."""
+        example = row.example
+        asked = self._twins.add(example, content=row.content, context=row.context)
+        number = self._splits.setdefault(example.split, len(self._splits))
+        self._split.append(min(number, 255))
+        question, answer = _judged(asked, example)
+        self._question.append(question)
+        self._answer.append(answer)
+        self._whole.append(code(str(asked), _all_answers(example)))
+        self._source.append(code(example.cluster) if example.cluster else 0)
+        self._id.append(code(example.id) if example.id else 0)
+        if row.answer is not None:
+            is_number = isinstance(example.reference, int | float)
+            self._kinds[is_number or len(row.answer) > 60 or row.answer.count(" ") > 5] += 1
+        self._has_pairs |= example.rejected is not None
+
+    def wanted(self) -> Iterable[int]:
+        """Return the rows that must be named or compared."""
+        compared = self._twins.settle()
+        splits = np.frombuffer(self._split, dtype=np.uint8)
+        asked = repeated(self._twins.asked)
+        across = [g for g in asked if len(set(splits[g])) > 1]
+        self._keep("leak", across)
+        sources = repeated(_codes(self._source))
+        self._keep("source-leak", [_one_a_split(g, splits) for g in sources if _several(g, splits)])
+        answers = _codes(self._answer)
+        conflicts = []
+        for group in repeated(_codes(self._question)):
+            answered = group[answers[group] != 0]
+            if len(np.unique(answers[answered])) > 1:
+                firsts = np.unique(answers[answered], return_index=True)[1]
+                conflicts.append(answered[np.sort(firsts)])
+        self._keep("label-conflict", conflicts)
+        whole = _codes(self._whole)
+        if self._has_pairs:  # a pair that nobody decided has no answer to be told apart by
+            whole = np.where(answers == 0, np.uint64(0), whole)
+        doubles = [
+            same
+            for group in repeated(whole)
+            for split in set(splits[group].tolist())
+            if len(same := group[splits[group] == split]) > 1
+        ]
+        self._keep("duplicate", doubles)
+        self._keep("duplicate-id", repeated(_codes(self._id)))
+        self._wanted = compared | self._named
+        return self._wanted
+
+    def again(self, row: Row) -> None:
+        """Compare the row's words, and remember its name."""
+        self._twins.again(row.number, row.content)
+        if row.number in self._named or len(self._names) < MANY:
+            self._names[row.number] = row.place
+
+    def findings(self) -> Iterable[Finding]:
+        """Return what stands twice."""
+        self._pairs = self._twins.pairs()
+        yield from self._grouped("leak", "{rows} of different splits that ask the same")
+        yield from self._near_leaks()
+        yield from self._grouped(
+            "source-leak", "{groups} with rows in different splits", one="source"
+        )
+        labels, others = self._kinds
+        yield from self._grouped(
+            "label-conflict",
+            "{groups} with more than one answer",
+            one="question",
+            severity="warn" if others > labels else "error",
+        )
+        yield from self._grouped("duplicate", "{spare} too many: equal to another of the split")
+        yield from self._near_duplicates()
+        yield from self._grouped("duplicate-id", "{groups} at more than one row", one="id")
+
+    def _keep(self, name: str, groups: Iterable[Group]) -> None:
+        found = [[int(n) for n in group] for group in groups]
+        self._groups[name] = sorted(found)[:KEPT]
+        self._counts[name] = len(found)
+        self._counts[f"{name} rows"] = sum(len(g) for g in found)
+        for group in self._groups[name]:
+            self._named.update(group[:KEPT])
+
+    def _grouped(
+        self, name: str, text: str, *, one: str = "group", severity: Severity | None = None
+    ) -> Iterable[Finding]:
+        groups = self._counts[name]
+        if not groups:
+            return
+        rows = self._counts[f"{name} rows"]
+        said = text.format(
+            rows=count(rows, "row"), groups=count(groups, one), spare=count(rows - groups, "row")
+        )
+        said += "" if "{groups}" in text else f", in {count(groups, 'group')}"
+        shown = [[self._name(n) for n in group[:KEPT]] for group in self._groups[name]]
+        yield self.found(
+            name,
+            said,
+            count=rows,
+            rows=[p for g in shown for p in g],
+            groups=shown,
+            severity=severity,
+        )
+
+    def _near_leaks(self) -> Iterable[Finding]:
+        found = [p for p in self._pairs if self._split[p.one] != self._split[p.other]]
+        if not found:
+            return
+        with_train = "train" in self._splits and any(
+            self._splits["train"] in (self._split[p.one], self._split[p.other]) for p in found
+        )
+        groups = [self._pair(p) for p in found[:KEPT]]
+        rows = len({n for p in found for n in (p.one, p.other)})
+        yield self.found(
+            "near-leak",
+            f"{count(rows, 'row')} nearly the same as one of another split, in "
+            f"{count(len(found), 'pair')}" + self._uncompared(),
+            count=rows,
+            rows=[p for g in groups for p in g],
+            groups=groups,
+            severity="error" if with_train or "train" not in self._splits else "warn",
+        )
+
+    def _near_duplicates(self) -> Iterable[Finding]:
+        joined = Groups()
+        least: dict[int, float] = {}
+        for pair in self._pairs:
+            if self._split[pair.one] == self._split[pair.other]:
+                joined.join(pair.one, pair.other)
+                least[pair.other] = min(pair.similarity, least.get(pair.other, 1.0))
+        groups = joined.several()
+        if not groups:
+            return
+        shown = [
+            [
+                self._name(n).told(f"{least[n]:.0%} the same" if n in least else "")
+                for n in group[:KEPT]
+            ]
+            for group in sorted(groups, key=lambda g: (-len(g), g))[:KEPT]
+        ]
+        rows = sum(len(g) for g in groups)
+        yield self.found(
+            "near-duplicate",
+            f"{count(rows, 'row')} nearly the same as others, in {count(len(groups), 'group')}"
+            + self._uncompared(),
+            count=rows,
+            rows=[p for g in shown for p in g],
+            groups=shown,
+        )
+
+    def _uncompared(self) -> str:
+        left = self._twins.uncompared
+        return f" ({left} further candidate pairs were not compared)" if left else ""
+
+    def _pair(self, pair: Pair) -> list[Place]:
+        detail = f"{pair.similarity:.0%} the same"
+        names = {number: name for name, number in self._splits.items()}
+        return [
+            self._name(n).told(f"{names.get(self._split[n], '')}, {detail}")
+            for n in (pair.one, pair.other)
+        ]
+
+    def _name(self, number: int) -> Place:
+        return self._names.get(number) or Place("", f"row {number + 1}")
+
+
+def _judged(asked: int, example: Example) -> tuple[int, int]:
+    """Return what is decided about, and how: an answer, a thumb, or the better of two answers."""
+    answer = value_code(example.reference) if example.reference is not None else 0
+    if example.calls:
+        answer = code(str(answer), compact(list(example.calls)))
+    if example.is_good is not None:
+        return code(str(asked), str(answer)), 2 + example.is_good
+    if example.rejected is not None and answer:
+        worse = value_code(example.rejected)
+        low, high = sorted((answer, worse))
+        return code(str(asked), str(low), str(high)), answer if low != high else 0
+    return asked, answer
+
+
+def _all_answers(example: Example) -> str:
+    parts = [example.reference, list(example.calls), example.rejected, example.is_good]
+    return " ".join(str(value_code(part)) for part in parts)
+
+
+def _codes(values: array[int]) -> Codes:
+    return np.frombuffer(values, dtype=np.uint64)
+
+
+def _several(group: Group, splits: Bytes) -> bool:
+    return len(set(splits[group])) > 1
+
+
+def _one_a_split(group: Group, splits: Bytes) -> Group:
+    """Return the first row of each split: a source may have thousands."""
+    firsts = np.unique(splits[group], return_index=True)[1]
+    return group[np.sort(firsts)]

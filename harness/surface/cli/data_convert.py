@@ -1,0 +1,175 @@
+"""`harness data convert`: from one form of data to another."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from harness.errors import UsageError
+from harness.surface.cli.app import App, options
+from harness.surface.progress import TextProgress
+from harness.surface.words import clean, one_line, percent
+
+if TYPE_CHECKING:
+    from harness.engine.data.converting import Converted
+    from harness.engine.data.reading import BadRow, Reading
+
+SHOWN = 5
+
+
+@click.command("convert")
+@click.argument("source", metavar="IN", type=click.Path(path_type=Path))
+@click.argument("target", metavar="OUT", type=click.Path(path_type=Path))
+@click.option("--from", "form", metavar="FORM", help="The form of IN (default: it is told).")
+@click.option("--to", "to", metavar="FORM", required=True, help="The form of OUT.")
+@click.option(
+    "--map",
+    "mapping",
+    multiple=True,
+    metavar="COLUMN=NAME",
+    help="What a column is: id, reference, rejected, split, cluster, tags, is_good, messages, "
+    "tools, or else the name of an input. `a.b` is the key b of the object a.",
+)
+@click.option("--skip-bad", is_flag=True, help="Leave out rows that cannot be read or written.")
+@click.option("--force", is_flag=True, help="Replace OUT.")
+@options()
+@click.pass_obj
+def convert(
+    store: str | None,
+    source: Path,
+    target: Path,
+    form: str | None,
+    to: str,
+    mapping: tuple[str, ...],
+    skip_bad: bool,
+    force: bool,
+    as_json: bool,
+) -> int:
+    """Write the rows of IN to OUT in another form.
+
+    Forms: cases, columns (a table), openai-chat, openai-preference, alpaca, sharegpt,
+    trl-prompt-completion, trl-preference, trl-kto, openai-evals, promptfoo; read only: inspect,
+    otlp, langfuse, phoenix. OUT's suffix says as what file: .jsonl, .json, .csv, .tsv, .xlsx,
+    .parquet, .yaml; .gz or .zst after it packs it. Every row is read back before it counts, and
+    what OUT cannot carry is listed. OUT appears whole or not at all.
+    """
+    from harness.engine.data.converting import BadRows, convert as run
+
+    columns = columns_of(mapping)
+    with App(store, as_json=as_json) as app:
+        since = time.monotonic()
+        with TextProgress(label="KB") as shown:
+            bar = ByteProgress(shown)
+            try:
+                done = run(
+                    source,
+                    target,
+                    to=to,
+                    form=form,
+                    columns=columns,
+                    overwrite=force,
+                    skip_bad=skip_bad,
+                    opened=lambda reading: app.say(*guess_lines(reading)),
+                    progress=bar,
+                )
+            except BadRows as exc:
+                app.say(*bad_lines(exc.bad, len(exc.bad)))
+                raise
+            bar(done.reading)
+        seconds = time.monotonic() - since
+        app.answer(_plain(done))
+        app.say(*_lines(done, seconds))
+    return 0
+
+
+def columns_of(mapping: tuple[str, ...]) -> dict[str, str]:
+    """Return what --map says of each column. Raises UsageError."""
+    found: dict[str, str] = {}
+    for text in mapping:
+        column, sign, name = text.rpartition("=")
+        if not sign or not column or not name:
+            raise UsageError(f"--map {text!r} is not COLUMN=NAME, as in question=input")
+        if column in found:
+            raise UsageError(f"--map names the column {column!r} twice")
+        found[column] = name
+    return found
+
+
+class ByteProgress:
+    """Shows how much of a file was read, from its second second on."""
+
+    def __init__(self, shown: TextProgress) -> None:
+        self._shown, self._read, self._since = shown, 0, time.monotonic()
+        self._is_begun = False
+
+    def __call__(self, reading: Reading) -> None:
+        """Tell how far `reading` is."""
+        if not self._is_begun:
+            if time.monotonic() - self._since < 1.0:
+                return
+            self._shown.begin("", max(reading.bytes_total // 1024, 1))
+            self._is_begun = True
+        read = min(reading.bytes_read, reading.bytes_total) // 1024
+        for _ in range(read - self._read):
+            self._shown.advance("")
+        self._read = max(read, self._read)
+
+
+def guess_lines(reading: Reading) -> list[str]:
+    """Return which form was told, how sure that is, and why."""
+    sure = percent(reading.confidence)
+    lines = [f"read as {reading.form} ({sure} sure: {one_line(reading.why, width=200)})"]
+    return lines + [f"  {one_line(note, width=300)}" for note in reading.notes]
+
+
+def bad_lines(bad: list[BadRow], count: int) -> list[str]:
+    """Return the first rejected rows, with their lines."""
+    lines = [f"  {clean(row.place)}: {one_line(row.reason, width=200)}" for row in bad[:SHOWN]]
+    more = count - len(lines)
+    return [*lines, f"  and {more} more"] if more > 0 else lines
+
+
+def _lines(done: Converted, seconds: float) -> list[str]:
+    reading, written = done.reading, done.written
+    lines = [f"{written.rows} rows as {written.form} in {clean(str(written.path))}"]
+    if seconds > 1:
+        lines[0] += f" ({written.rows / seconds:,.0f} rows a second)"
+    if reading.skipped:
+        lines.append(f"{reading.skipped} hold no data (spans without a model, repeats of a sample)")
+    if reading.bad_count:
+        lines.append(f"{reading.bad_count} could not be read and were left out:")
+        lines += bad_lines(reading.bad, reading.bad_count)
+    if written.refused_count:
+        lines.append(f"{written.refused_count} could not be written and were left out:")
+        lines += bad_lines(list(written.refused), written.refused_count)
+    for what, count in written.added.items():
+        lines.append(f"given to {count} rows: {one_line(what)}")
+    if written.lost:
+        lines.append(f"{written.form} cannot carry, and it was lost:")
+        lines += [f"  {one_line(what)}: {count} rows" for what, count in written.lost.items()]
+    else:
+        lines.append("nothing was lost: each row was read back and compared")
+    return lines
+
+
+def _plain(done: Converted) -> dict[str, object]:
+    reading, written = done.reading, done.written
+    return {
+        "form": reading.form,
+        "confidence": round(reading.confidence, 3),
+        "why": reading.why,
+        "notes": list(reading.notes),
+        "to": written.form,
+        "out": str(written.path),
+        "rows": written.rows,
+        "skipped": reading.skipped,
+        "bad": reading.bad_count,
+        "first_bad": [row._asdict() for row in reading.bad[:20]],
+        "refused": written.refused_count,
+        "first_refused": [row._asdict() for row in written.refused[:20]],
+        "lost": dict(written.lost),
+        "added": dict(written.added),
+    }

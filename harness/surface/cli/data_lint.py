@@ -1,0 +1,197 @@
+"""`harness data lint`: what is wrong with the rows."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from harness.surface.cli.app import App, options
+from harness.surface.progress import TextProgress
+
+if TYPE_CHECKING:
+    from harness.core.lints import Measure
+    from harness.engine.data.reading import Reading
+    from harness.engine.tasks import Task
+
+
+@click.command("lint")
+@click.argument("sources", metavar="FILE|TASK...", nargs=-1, required=True)
+@click.option(
+    "--rows", type=click.IntRange(0), default=5, show_default=True, help="Rows shown a finding."
+)
+@click.option("--strict", is_flag=True, help="Warnings are findings too: exit code 1.")
+@click.option("--only", multiple=True, metavar="RULE", help="This rule alone; may be given again.")
+@click.option("--skip", multiple=True, metavar="RULE", help="All but this rule.")
+@click.option(
+    "--near",
+    type=click.FloatRange(0.5, 1.0),
+    default=0.8,
+    show_default=True,
+    help="Share of word sequences from which two rows are nearly the same.",
+)
+@click.option(
+    "--threshold",
+    "thresholds",
+    type=float,
+    multiple=True,
+    metavar="NUMBER",
+    help="A limit below which numbers may be kept on purpose; may be given again.",
+)
+@click.option(
+    "--words",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A list of known words, one a line: others that are frequent are told.",
+)
+@click.option(
+    "--candidate",
+    metavar="NAME",
+    help="TASK: count tokens as this candidate's model does, with its template and context.",
+)
+@click.option("--from", "form", metavar="FORM", help="FILE: its form (default: it is told).")
+@click.option(
+    "--map", "mapping", multiple=True, metavar="COLUMN=ROLE", help="FILE: what a column is."
+)
+@click.option(
+    "--sarif",
+    "sarif_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Also write SARIF 2.1.0 to this file.",
+)
+@options()
+@click.pass_obj
+def lint_command(
+    store: str | None,
+    sources: tuple[str, ...],
+    rows: int,
+    strict: bool,
+    only: tuple[str, ...],
+    skip: tuple[str, ...],
+    near: float,
+    thresholds: tuple[float, ...],
+    words: Path | None,
+    candidate: str | None,
+    form: str | None,
+    mapping: tuple[str, ...],
+    sarif_file: Path | None,
+    as_json: bool,
+) -> int:
+    """Find what is wrong with the rows of a task or of files: docs/lints.md lists the rules.
+
+    Several files are taken together, each as a split: so leaks between train.jsonl and test.jsonl
+    are found. Exit code 0: no error found (with --strict, no warning
+    either); 1: findings; 2: a file that cannot be read.
+    """
+    from harness.engine.data.linting import (
+        ALL_RULES,
+        Rows,
+        Settings,
+        file_rows,
+        lint,
+        split_of,
+        task_rows,
+    )
+    from harness.errors import UsageError
+    from harness.surface.cli.data_source import columns_of, is_file
+    from harness.surface.lint_lines import report_lines
+    from harness.surface.sarif import sarif
+
+    columns = columns_of(mapping)
+    task: Task | None = None
+    read: list[Rows] = []
+    with App(store, as_json=as_json) as app:
+        for source in sources:
+            if is_file(app, source):
+                path = Path(source)
+                split = split_of(path) if len(sources) > 1 else ""
+                read.append(file_rows(path, form=form, columns=columns, split=split))
+            elif len(sources) > 1:
+                raise UsageError(f"{source} is a task: it is linted alone")
+            else:
+                task = app.task(source)
+                read.append(task_rows(task))
+        if task is None and candidate:
+            raise UsageError("--candidate counts the tokens of a task's cases: name a task")
+        if task is not None and (form or columns):
+            raise UsageError("--from and --map are for files: a task's rows are cases")
+        measure, pieces = _measures(app, task, candidate)
+        with TextProgress(label="KB") as shown:
+            report = lint(
+                read,
+                settings=Settings(
+                    near=near,
+                    thresholds=thresholds,
+                    words=frozenset(_words(words)),
+                    only=only,
+                    skip=skip,
+                ),
+                task=task,
+                measure=measure,
+                pieces=pieces,
+                progress=Bar(shown),
+            )
+        if sarif_file is not None:
+            log = sarif(report.findings, rules=ALL_RULES)
+            sarif_file.write_text(
+                json.dumps(log, ensure_ascii=True, indent=1) + "\n", encoding="utf-8"
+            )
+        app.answer(
+            {
+                "name": report.name,
+                "rows": report.rows,
+                "bad": report.bad,
+                "errors": report.count("error"),
+                "warnings": report.count("warn"),
+                "findings": list(report.findings),
+                "notes": list(report.notes),
+            }
+        )
+        app.say(*report_lines(report, most=rows))
+    return int(bool(report.count("error") or (strict and report.count("warn"))))
+
+
+class Bar:
+    """Shows how much of the files was read, from the third second on."""
+
+    def __init__(self, shown: TextProgress) -> None:
+        self._shown, self._since = shown, time.monotonic()
+        self._reading: Reading | None = None
+        self._total = self._read = self._told = self._before = 0
+
+    def __call__(self, reading: Reading) -> None:
+        """Tell how far `reading` is."""
+        if reading is not self._reading:
+            self._before = self._total
+            self._reading, size = reading, max(reading.bytes_total // 1024, 1)
+            self._total += size
+            if self._told:
+                self._shown.begin("", size)
+        self._read = self._before + min(reading.bytes_read // 1024, self._total - self._before)
+        if time.monotonic() - self._since < 3.0:
+            return
+        if not self._told:
+            self._shown.begin("", self._total)
+        for _ in range(self._read - self._told):
+            self._shown.advance("")
+        self._told = max(self._read, self._told, 1)
+
+
+def _measures(
+    app: App, task: Task | None, candidate: str | None
+) -> tuple[Measure | None, Callable[[str], int] | None]:
+    if task is None or candidate is None:
+        return None, None
+    from harness.engine.data.linting import pieces_of, task_measure
+
+    chosen = app.candidate(task, candidate)
+    return task_measure(task, chosen, pool=app.pool), pieces_of(app.pool.get(chosen))
+
+
+def _words(path: Path | None) -> list[str]:
+    from harness.engine.text_files import read_text
+
+    return read_text(path).split() if path is not None else []

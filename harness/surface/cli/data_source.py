@@ -1,0 +1,88 @@
+"""What `FILE|TASK` names, for every verb that works on data: a file of rows, or a task."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.core.examples import Example
+from harness.engine.data.reading import Reading, open_examples, task_examples
+from harness.engine.project import find_task_folder, task_names
+from harness.engine.tasks import Task
+from harness.errors import TaskError, UsageError
+from harness.surface.cli.app import App
+
+_NONE: Mapping[str, str] = {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A task, or a file as it was opened."""
+
+    name: str
+    folder: Path
+    task: Task | None = None
+    path: Path | None = None
+    reading: Reading | None = None
+
+    def __iter__(self) -> Iterator[Example]:
+        if self.task is not None:
+            return task_examples(self.task)
+        assert self.reading is not None
+        return iter(self.reading)
+
+
+def is_file(app: App, text: str) -> bool:
+    """Whether `text` names a file: one that exists, or what looks like one and is no task."""
+    path = Path(text)
+    if path.is_dir():
+        return not (path / "task.toml").is_file() and text not in task_names(app.project)
+    if path.exists():
+        return True
+    try:
+        find_task_folder(app.project, text, cwd=Path.cwd())
+    except UsageError:
+        return "/" in text or "\\" in text or bool(path.suffix)
+    return False
+
+
+def open_source(
+    app: App, text: str, *, form: str | None = None, columns: Mapping[str, str] = _NONE
+) -> Source:
+    """Open what `text` names. Raises TaskError or UsageError."""
+    if is_file(app, text):
+        path = Path(text)
+        reading = open_examples(path, form=form, columns=columns)
+        return Source(name=path.name, folder=path.parent, path=path, reading=reading)
+    if form or columns:
+        raise UsageError(
+            f"{text} is a task: its rows are cases, and --from and --map are for files"
+        )
+    task = app.task(text)
+    return Source(name=task.name, folder=task.folder, task=task)
+
+
+def columns_of(given: tuple[str, ...]) -> dict[str, str]:
+    """Return the pairs of `--map COLUMN=ROLE`. Raises UsageError."""
+    found: dict[str, str] = {}
+    for pair in given:
+        column, mark, role = pair.rpartition("=")
+        if not mark or not column.strip() or not role.strip():
+            raise UsageError(
+                f"--map {pair!r} is not COLUMN=ROLE, as in --map 'Ticket text=message'"
+            )
+        if column.strip() in found:
+            raise UsageError(f"--map names the column {column.strip()!r} twice")
+        found[column.strip()] = role.strip()
+    return found
+
+
+def refuse_if_nothing(source: Source) -> None:
+    """Raise TaskError where a file that was read to its end gave no row at all."""
+    reading = source.reading
+    if reading is not None and not reading.read:
+        first = (
+            f" The first: {reading.bad[0].place}: {reading.bad[0].reason}" if reading.bad else ""
+        )
+        raise TaskError(f"{source.path}: no usable row ({reading.bad_count} rejected).{first}")

@@ -1,0 +1,287 @@
+"""`harness init TASK --from FILE`: a spreadsheet becomes a task, and a number with its interval."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.core.first_checks import FirstCheck, first_check
+from harness.core.first_prompts import bare_prompt, task_prompt
+from harness.engine.data.bringing import Brought, bring
+from harness.engine.data.new_task import prompt_name, task_toml, write_task
+from harness.engine.data.reading import Reading
+from harness.engine.tasks import CONSTANT, REFERENCE, REPLAY, Task
+from harness.engine.text_files import read_text
+from harness.errors import HarnessError, TaskError, UsageError
+from harness.records import Run
+from harness.surface.cli.app import App
+from harness.surface.cli.init_columns import open_mapped
+from harness.surface.words import clean, from_here, interval, one_line
+
+SAMPLE = 10
+TARGET = 0.9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What the command line asked for."""
+
+    name: str
+    file: Path
+    form: str | None
+    mapped: Mapping[str, str]
+    prompt: Path | None
+    model: str
+    candidate: str | None
+    target: float | None
+    base_url: str | None
+    is_asking: bool
+    is_sure: bool
+
+
+def init_from(app: App, wish: Wish) -> int:
+    """Make the task, run ten cases, and say what was and what was not carried over."""
+    folder = app.project.tasks / wish.name
+    if folder.exists():
+        raise UsageError(f"{folder} exists already; choose another name, or remove it")
+    _check_candidate(app, wish)
+    text = None if wish.prompt is None else read_text(wish.prompt)
+    reading, columns, ignored, left = open_mapped(
+        wish.file,
+        form=wish.form,
+        mapped=wish.mapped,
+        prompt=text or "",
+        is_asking=wish.is_asking,
+        is_sure=wish.is_sure,
+    )
+    brought = bring(
+        reading, origin=str(wish.file), folder=wish.file.parent, home=folder, ignored=ignored
+    )
+    check = first_check(brought.answers, has_case_checks=brought.has_case_checks)
+    prompt, prompt_notes = _prompt(wish.prompt, text, brought)
+    name = prompt_name(wish.prompt)
+    is_own = (wish.candidate or "").startswith((CONSTANT, REPLAY)) or wish.candidate == REFERENCE
+    candidate = wish.candidate if is_own and wish.candidate else name
+    settings = task_toml(
+        brought,
+        check,
+        origin=_safe(wish.file.name),
+        model=wish.model,
+        candidate=candidate,
+        target=TARGET if wish.target is None else wish.target,
+        is_own_target=wish.target is not None,
+    )
+    task = write_task(
+        folder,
+        brought,
+        check,
+        settings=settings,
+        prompts={name: prompt},
+        origin=_safe(wish.file.name),
+    )
+    files = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+    told_of = " ".join(brought.dropped)
+    lost = [
+        f"the column {c!r} (--map {c}=NAME carries it)" for c in left if f"`{c}`" not in told_of
+    ]
+    lost += _lost(reading, brought)
+    told: dict[str, Any] = {
+        "folder": str(folder),
+        "files": files,
+        "cases": brought.counts,
+        "joined": brought.joined,
+        "check": {"kind": check.kind, "why": check.why, "primary": check.primary},
+        "not_carried_over": lost,
+        "columns": columns,
+        "notes": [*brought.notes, *prompt_notes],
+    }
+    app.say(
+        *_made_lines(folder, reading, brought, check, columns=columns),
+        *_bullets("notes", told["notes"]),
+    )
+    app.say(*_bullets("not carried over", lost), "")
+    try:
+        told["number"] = _first_number(
+            app, task, candidate, base_url=wish.base_url, with_answers=check.can_run_answers
+        )
+    except HarnessError as exc:
+        told |= {"number": None, "error": from_here(str(exc)), "exit_code": exc.exit_code}
+        app.answer(told)
+        app.say(f"The task is made; its first run did not go through: {clean(told['error'])}", "")
+        app.say("When that is mended:", f"  harness eval {wish.name} --sample {SAMPLE}")
+        return exc.exit_code
+    app.answer(told)
+    again = "" if candidate == name else f" --candidate {name}"
+    dev = brought.counts["dev"]
+    app.say(
+        "",
+        "Next:",
+        f"  harness eval {wish.name}{again}  # {wish.model} on all {dev} dev cases",
+        f"  harness data look {wish.name}  # read the rows",
+        f"  harness ladder {wish.name}  # more prompts, each with its interval",
+    )
+    return 0
+
+
+def _check_candidate(app: App, wish: Wish) -> None:
+    """Raise UsageError for a model or a file of replies that is not there."""
+    own = wish.candidate or ""
+    if own.startswith(REPLAY) and not Path(own.removeprefix(REPLAY)).is_file():
+        raise UsageError(f"--candidate {own}: no such file {own.removeprefix(REPLAY)}")
+    known = sorted(app.plugins.table("harness_backends"))
+    scheme = wish.model.partition(":")[0]
+    if scheme not in known:
+        near = difflib.get_close_matches(scheme, known, n=1)
+        hint = f" Did you mean {near[0]}:?" if near else ""
+        raise UsageError(f"no backend {scheme!r}. Known: {', '.join(known)}.{hint}")
+
+
+def _safe(text: str) -> str:
+    """Return a file's name as a comment can hold it."""
+    return one_line(text.replace('"', "'").replace("\\", "/"), width=80)
+
+
+def _prompt(path: Path | None, text: str | None, brought: Brought) -> tuple[str, list[str]]:
+    shown = [name for name in brought.inputs if name not in brought.images]
+    first: Any = brought.rows[0]["inputs"]
+    as_json = [name for name in shown if not isinstance(first[name], str)]
+    if path is None or text is None:
+        bare = bare_prompt(shown or brought.inputs, system=brought.system, as_json=as_json)
+        return bare, ["no --prompt: the prompt is the inputs alone"]
+    return task_prompt(
+        text,
+        path=str(path),
+        inputs=brought.inputs,
+        renamed=brought.renamed,
+        images=brought.images,
+        as_json=as_json,
+    )
+
+
+# ---------------------------------------------------------------- what was made
+
+
+def _made_lines(
+    folder: Path,
+    reading: Reading,
+    brought: Brought,
+    check: FirstCheck,
+    *,
+    columns: Sequence[str],
+) -> list[str]:
+    counts = ", ".join(f"{split} {n}" for split, n in brought.counts.items())
+    sure = "" if reading.confidence >= 0.9 else f", {100 * reading.confidence:.0f} % sure"
+    many = f"{len(brought.rows)} cases of {clean(reading.path.name)}"
+    lines = [
+        f"{from_here(str(folder))}: {many} ({counts})",
+        f"  read as      {reading.form}{sure}",
+        *(
+            [f"  columns      {clean(', '.join(columns))} (--map says otherwise)"]
+            if columns
+            else []
+        ),
+        *([] if columns else [f"  columns      {clean(note)}" for note in reading.notes]),
+        f"  asked        {', '.join(clean(name) for name in brought.inputs)}",
+        f"  answered     {check.why}",
+        f"  first check  {check.kind}: eval_{folder.name}.py, `test_{check.primary}`"
+        if check.primary != "checks"
+        else f"  first check  {check.kind}",
+    ]
+    if check.caution:
+        lines.append(f"               {check.caution}")
+    if brought.joined:
+        many = "1 row that repeats" if brought.joined == 1 else f"{brought.joined} rows that repeat"
+        lines.append(f"  joined       {many} another, question and answer")
+    answers = Counter(str(row["inputs"]) for row in brought.rows)
+    several = sum(n for n in answers.values() if n > 1)
+    if several:
+        lines.append(
+            f"  {several} rows ask what another asks, and answer differently: they count as one "
+            f"source (harness data lint {folder.name} names them)"
+        )
+    return lines
+
+
+def _lost(reading: Reading, brought: Brought) -> list[str]:
+    lost = [f"{what}: {n}" for what, n in brought.dropped.items()]
+    if reading.bad_count:
+        lost.append(f"rows that cannot be read: {reading.bad_count}")
+        lost += [f"  {bad.place}: {one_line(bad.reason, width=160)}" for bad in reading.bad[:3]]
+    return lost
+
+
+def _bullets(title: str, lines: Sequence[str]) -> list[str]:
+    return [f"  {title}", *(f"    - {clean(line)}" for line in lines)] if lines else []
+
+
+def _first_number(
+    app: App, task: Task, candidate: str, *, base_url: str | None, with_answers: bool
+) -> dict[str, Any]:
+    """Run ten dev cases, the right answers and the candidate; return what was measured."""
+    from harness.surface.run_evals import completed, run_evals
+    from harness.surface.tables import estimate_of
+
+    primary = task.settings.primary
+    has_answers = with_answers and any(c.reference is not None for c in task.split("dev"))
+    names = [REFERENCE, candidate] if has_answers and candidate != REFERENCE else [candidate]
+    if not task.split("dev"):
+        raise TaskError(f"{task.folder}: no dev cases to run")
+    outcome = completed(
+        run_evals(
+            task,
+            names,
+            store=app.project.store,
+            base_url=base_url,
+            extra=[f"--sample={SAMPLE}"],
+        )
+    )
+    clusters = {case.id: case.cluster for case in task.split("dev")}
+    runs = {run.candidate.name: run for run in outcome.runs}
+    run = runs[candidate]
+    estimate = estimate_of(run, primary, clusters=clusters)
+    if estimate is None:
+        raise TaskError(f"{task.folder}: no case was scored by `{primary}`")
+    asked = len({trial.case_id for trial in run.trials})
+    app.say(
+        f"{clean(candidate)}{_backend(run)} on {asked} dev cases: "
+        f"{primary} {interval(estimate)}, each bound 95 % sure"
+    )
+    app.say(*_miss_lines(run, primary))
+    right = runs.get(REFERENCE)
+    passed = None if right is None else estimate_of(right, primary, clusters=clusters)
+    if passed is not None and candidate != REFERENCE:
+        if passed.mean >= 0.9999:
+            app.say(f"The right answers themselves pass the check ({asked} of {asked}).")
+        else:
+            app.say(
+                f"The right answers themselves score {100 * passed.mean:.0f} %: mend the check "
+                f"first (harness eval {task.name} --candidate reference)."
+            )
+    return {"candidate": candidate, "score": primary, "cases": asked, "estimate": estimate}
+
+
+def _backend(run: Run) -> str:
+    backend = run.candidate.backend
+    return "" if run.candidate.name == backend else f"@{clean(backend)}"
+
+
+def _miss_lines(run: Run, primary: str) -> list[str]:
+    """Return the first misses, with what was expected."""
+    missed = [
+        (trial.case_id, score.reason)
+        for trial in run.trials
+        for score in trial.scores
+        if score.name == primary and score.value is not None and score.value < 1 and score.reason
+    ]
+    lines = [f"  m {clean(case)}: {one_line(reason, width=100)}" for case, reason in missed[:3]]
+    return [*lines, f"  … and {len(missed) - 3} more"] if len(missed) > 3 else lines
+
+
+def is_terminal() -> bool:
+    """Whether a person can be asked."""
+    return sys.stdin.isatty() and sys.stderr.isatty()

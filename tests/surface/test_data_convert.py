@@ -1,0 +1,90 @@
+"""`harness data convert`, from a folder that is no project."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.surface.inprocess import Said
+
+Harness = Callable[..., Said]
+
+
+@pytest.fixture
+def harness(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Harness:
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> Said:
+        capsys.readouterr()
+        code = importlib.import_module("harness.surface.cli").run(list(arguments))
+        said = capsys.readouterr()
+        assert "Traceback" not in said.out + said.err
+        return Said(code, said.out, said.err)
+
+    return run
+
+
+def test_a_spreadsheet_becomes_cases_and_what_was_guessed_given_and_lost_is_said(
+    harness: Harness,
+) -> None:
+    Path("tickets.csv").write_text(
+        "ticket,intent,notes\nWhere is it?,track,ask Ann\nBroken,refund,\n"
+    )
+    said = harness("data", "convert", "tickets.csv", "cases.jsonl", "--to", "cases")
+    assert said.code == 0
+    assert "read as columns (60 % sure" in said.out
+    assert "reference from 'intent'; inputs from 'ticket'" in said.out
+    assert "given to 2 rows: the split `train`" in said.out
+    assert "notes: 2 rows" in said.out
+    rows = [json.loads(line) for line in Path("cases.jsonl").read_text().splitlines()]
+    assert rows[0] == {
+        "id": "row-1", "split": "train", "inputs": {"ticket": "Where is it?"}, "reference": "track",
+    }  # fmt: skip
+
+
+def test_a_lossless_conversion_says_so_and_an_existing_file_needs_force(harness: Harness) -> None:
+    Path("a.json").write_text('[{"instruction": "Add 1 and 1.", "input": "", "output": "2"}]')
+    first = harness("data", "convert", "a.json", "b.parquet", "--to", "alpaca")
+    assert "nothing was lost" in first.out
+    again = harness("data", "convert", "a.json", "b.parquet", "--to", "alpaca")
+    assert (again.code, again.err) == (2, "error: b.parquet exists already: --force replaces it\n")
+    assert harness("data", "convert", "a.json", "b.parquet", "--to", "alpaca", "--force").code == 0
+    back = harness("data", "convert", "b.parquet", "c.jsonl", "--to", "openai-chat", "--json")
+    assert back.json["form"] == "alpaca"
+    assert back.json["lost"] == {"names of inputs": 1}
+
+
+def test_bad_rows_are_shown_with_their_lines_and_stop_everything(harness: Harness) -> None:
+    Path("a.jsonl").write_text(
+        '{"prompt": "a", "completion": "b"}\n{"prompt": "a"}\n{"prompt": \x1b]0;x\x07\n'
+    )
+    said = harness("data", "convert", "a.jsonl", "b.jsonl", "--to", "openai-chat")
+    assert said.code == 2
+    assert "a.jsonl:2: there is no `completion`" in said.out
+    assert "a.jsonl:3: not JSON" in said.out
+    assert "2 rows could not be read as trl-prompt-completion, so nothing was written" in said.err
+    assert not Path("b.jsonl").exists()
+    assert "\x1b" not in said.out + said.err
+    left = harness("data", "convert", "a.jsonl", "b.jsonl", "--to", "openai-chat", "--skip-bad")
+    assert left.code == 0
+    assert "2 could not be read and were left out" in left.out
+    assert Path("b.jsonl").read_text().count("\n") == 1
+
+
+def test_map_says_what_a_column_is_and_is_checked(harness: Harness) -> None:
+    Path("a.csv").write_text("frage;antwort;quelle\nWo?;Dort.;Brief 7\n")
+    maps = ["--map", "frage=question", "--map", "antwort=reference", "--map", "quelle=cluster"]
+    assert harness("data", "convert", "a.csv", "b.jsonl", "--to", "columns", *maps).code == 0
+    assert json.loads(Path("b.jsonl").read_text()) == {
+        "question": "Wo?", "reference": "Dort.", "cluster": "Brief 7",
+    }  # fmt: skip
+    wrong = harness("data", "convert", "a.csv", "c.jsonl", "--to", "columns", "--map", "frage")
+    assert (wrong.code, "is not COLUMN=NAME" in wrong.err) == (2, True)
+    typo = harness("data", "convert", "a.csv", "c.jsonl", "--to", "columns", "--map", "frge=input")
+    assert (typo.code, "'frge'" in typo.err, "frage" in typo.err) == (2, True, True)

@@ -1,0 +1,150 @@
+"""`harness init --from`: a table becomes a task that runs, and a number; or nothing at all."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+import pytest
+
+from harness.engine.data.reading import open_examples
+from harness.surface.cli.init_columns import ask_columns, guessed_roles, open_mapped
+from tests.surface.inprocess import Cli
+from tests.surface.toy import Toy
+
+SUMS = "".join(f"{n},{2 * n},{3 * n},k{n},\n" for n in range(40))
+
+
+@pytest.fixture
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
+    found = Cli(Toy(tmp_path / "toy"), monkeypatch, capsys)
+    (tmp_path / "toy/sums.csv").write_text("a,b,result,customer,remark\n" + SUMS)
+    (tmp_path / "toy/p.txt").write_text("{{ a }} + {{ b }} =")
+    return found
+
+
+def folder(cli: Cli) -> Path:
+    return cli.toy.root / "evals/mine"
+
+
+FROM = ("init", "mine", "--from", "sums.csv", "--prompt", "p.txt")
+
+
+def test_a_table_becomes_a_task_and_a_number_with_its_interval(cli: Cli) -> None:
+    said = cli(*FROM, "--candidate", "adder:small", "--target", "0.8")
+    assert said.code == 0, said.err
+    assert "input 'a', input 'b', answer 'result', cluster 'customer'" in said.out
+    assert "p@adder:small on 10 dev cases: answer " in said.out
+    assert "The right answers themselves pass the check (10 of 10)." in said.out
+    assert "the column 'remark'" in said.out
+    settings = (folder(cli) / "task.toml").read_text()
+    assert 'model = "adder:small"' in settings
+    assert "target = 0.8" in settings
+    again = cli("eval", "mine")
+    assert again.code == 0
+    assert "16 passed" in again.out or "missed" in again.out
+    assert cli("doctor").code == 0
+
+
+def test_its_json_holds_the_number_and_what_was_lost(cli: Cli) -> None:
+    said = cli(*FROM, "--candidate", "constant:6", "--json")
+    found = said.json
+    assert said.code == 0
+    assert sum(found["cases"].values()) == 40
+    assert found["check"]["kind"] == "the same number"
+    assert found["number"]["cases"] == 10
+    assert 0 <= found["number"]["estimate"]["mean"] <= 0.1
+    assert found["not_carried_over"] == ["the column 'remark' (--map remark=NAME carries it)"]
+
+
+def test_a_backend_that_is_down_leaves_the_task_and_says_how_to_go_on(cli: Cli) -> None:
+    said = cli(*FROM, "--candidate", "adder:small", MODE="down")
+    assert said.code == 4
+    assert "its first run did not go through" in said.out
+    assert "harness eval mine --sample 10" in said.out
+    assert cli("eval", "mine", "--sample", "10").code == 0
+
+
+@pytest.mark.parametrize(
+    ("rows", "more", "says"),
+    [
+        ("text,label\n", (), "no rows"),
+        ("", (), "empty"),
+        ("text,label\nx,y\n", (), "1 usable rows of 1"),
+        ("text,text\na,b\nc,d\n", (), "'text' stands twice"),
+        ("foo,bar\n1,2\n3,4\n", (), "which column holds the right answer?"),
+        ("text,label\n,a\n,b\n", (), "rows that ask nothing: 2"),
+        ("text,label\na,b\nc,d\n", ("--prompt", "bad.txt"), "Did you mean {{ text }}?"),
+        ("text,label\na,b\nc,d\n", ("--prompt", "gone.txt"), "gone.txt: no such file"),
+        ("text,label\na,b\nc,d\n", ("--map", "tekst=answer"), "Did you mean 'text'?"),
+        ("text,label\na,b\nc,d\n", ("--map", "text"), "is not COLUMN=ROLE"),
+        ("text,label\na,b\nc,d\n", ("--candidate", "gpt"), "is not SCHEME:MODEL"),
+        ("text,label\na,b\nc,d\n", ("--candidate", "zz:gpt"), "no backend 'zz'"),
+        ("text,label\na,b\nc,d\n", ("--candidate", "replay:gone.jsonl"), "gone.jsonl"),
+    ],
+)
+def test_bad_input_is_told_and_leaves_nothing(
+    cli: Cli, rows: str, more: tuple[str, ...], says: str
+) -> None:
+    (cli.toy.root / "bad.csv").write_text(rows)
+    (cli.toy.root / "bad.txt").write_text("Sort {{ txt }}")
+    before = sorted(p.name for p in (cli.toy.root / "evals").iterdir())
+    said = cli("init", "mine", "--from", "bad.csv", *more)
+    assert said.code == 2, said.out
+    assert says in said.err
+    assert sorted(p.name for p in (cli.toy.root / "evals").iterdir()) == before
+
+
+def test_what_needs_from_is_refused_without_it_and_a_task_is_not_overwritten(cli: Cli) -> None:
+    said = cli("init", "mine", "--candidate", "constant:x")
+    assert said.code == 2
+    assert "--candidate goes with --from FILE" in said.err
+    assert "exists already" in cli("init", "toy", "--from", "sums.csv").err
+
+
+def test_answers_that_are_no_replies_are_not_run_as_such(cli: Cli) -> None:
+    rows = [
+        {"input": f"say {n}", "expected": {"references": [f"word {n}", f"words {n}"]}}
+        for n in range(30)
+    ]
+    path = cli.toy.root / "r.jsonl"
+    path.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    said = cli("init", "mine", "--from", "r.jsonl", "--candidate", "constant:word 3")
+    assert said.code == 0
+    assert "The right answers" not in said.out
+    assert "constant:word 3 on 10 dev cases" in said.out
+
+
+# ---------------------------------------------------------------- which column is what
+
+
+def test_the_guess_is_what_the_reader_does(cli: Cli) -> None:
+    (cli.toy.root / "g.csv").write_text("id,text,label,tags\n1,a,b,x;y\n2,c,d,\n")
+    reading = open_examples(Path("g.csv"))
+    assert guessed_roles(reading) == {
+        "id": "id", "text": "input", "label": "reference", "tags": "tags"
+    }  # fmt: skip
+
+
+def test_on_a_terminal_the_columns_are_asked_for(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (cli.toy.root / "g.csv").write_text("Eins,Zwei,Drei\nwhat,right,src\nwhy,wrong,src2\n")
+    said = iter(["Viel", "Zwei", "Eins", "Drei"])
+    monkeypatch.setattr(click, "prompt", lambda *a, **k: next(said))
+    found = ask_columns(open_examples(Path("g.csv")), {"Eins": "Eins"})
+    assert found == {"Eins": "Eins", "Zwei": "reference", "Drei": "cluster"}
+    told = capsys.readouterr().err
+    assert "no column 'Viel'" in told
+    assert "--map Eins=Eins --map Zwei=answer --map Drei=cluster" in told
+
+
+def test_what_the_prompt_does_not_name_may_be_the_answer(cli: Cli) -> None:
+    (cli.toy.root / "g.csv").write_text("Frage,Antwort\nwhat,right\nwhy,wrong\n")
+    reading, words, _, left = open_mapped(
+        Path("g.csv"), form=None, mapped={}, prompt="{Frage}", is_asking=False, is_sure=False
+    )
+    assert [e.reference for e in reading] == ["right", "wrong"]
+    assert words == ["input 'Frage'", "answer 'Antwort'"]
+    assert left == []
