@@ -25,7 +25,8 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "harness.store": ({"records", "errors", "store"}, {"sqlite_utils", "filelock"}),
     "harness.engine": (
         {"records", "errors", "core", "checks", "ports", "store", "engine"},
-        {"pydantic", "numpy", "zstandard", "datasets", "openpyxl", "pyarrow", "yaml"},
+        {"pydantic", "numpy", "zstandard", "datasets", "openpyxl", "pyarrow", "yaml"}
+        | {"cleanlab", "sklearn", "threadpoolctl"},
     ),
     "harness.surface": (
         {"records", "errors", "core", "store", "ports", "engine", "surface", "checks"},

@@ -15,7 +15,13 @@ from collections.abc import Iterator, Mapping, Sequence, Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from harness.core.parity_causes import Decode, around, common_length, prefix_difference
+from harness.core.parity_causes import (
+    Decode,
+    around,
+    common_length,
+    prefix_difference,
+    text_of,
+)
 from harness.core.parity_texts import has_thinking, tells_the_date
 from harness.records import ParityFinding, PreparedRow, TrainingRow
 
@@ -277,7 +283,7 @@ def _reply(
     ids, decode = one.input_ids, serving.decode
     learnt = [i for i in range(start, end) if one.labels[i] != IGNORED]
     stop = next((i for i in learnt if ids[i] in serving.stop_ids), None)
-    text = _text_of(ids, span=(start, end if stop is None else stop), decode=decode)
+    text = text_of(ids, span=(start, end if stop is None else stop), decode=decode)
     head = text[0].rstrip("\ufffd")  # a cut within a letter leaves half of it
     if stop is None and row.completion not in text and row.completion.startswith(head):
         yield _finding(
@@ -359,13 +365,6 @@ def _other_text(row: TrainingRow, text: Sequence[str]) -> Iterator[ParityFinding
         f"{text[0][max(0, at - 20) : at + 20]!r}, wanted "
         f"{row.completion[max(0, at - 20) : at + 20]!r}",
     )
-
-
-def _text_of(ids: Sequence[int], *, span: tuple[int, int], decode: Decode) -> tuple[str, ...]:
-    """The text of a span, read alone and in its context (some decoders eat a leading space)."""
-    start, end = span
-    alone, before, whole = decode(ids[start:end]), decode(ids[:start]), decode(ids[:end])
-    return (alone, whole[len(before) :]) if whole.startswith(before) else (alone,)
 
 
 def _specials(

@@ -241,3 +241,10 @@ def _tool_names(row: TrainingRow) -> list[str]:
         name = function.get("name") if isinstance(function, dict) else None
         found += [name] if isinstance(name, str) else []
     return found
+
+
+def text_of(ids: Sequence[int], *, span: tuple[int, int], decode: Decode) -> tuple[str, ...]:
+    """Return the text of a span, read alone and in its context: some eat a leading space."""
+    start, end = span
+    alone, before, whole = decode(ids[start:end]), decode(ids[:start]), decode(ids[:end])
+    return (alone, whole[len(before) :]) if whole.startswith(before) else (alone,)

@@ -17,18 +17,27 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from harness import BackendConfig, BackendError, Decoding, Reply, Request, UsageError
+from harness import BackendConfig, BackendError, Reply, Request, UsageError
 from harness_transformers import attention, bases, encoding, models, tool_calls, vision
 from harness_transformers.artifacts import parts_of
 from harness_transformers.batcher import Batcher, Pending
 from harness_transformers.generate import Row, generate
 from harness_transformers.grammar import Grammars
-from harness_transformers.plan import Ask, Batch, plan
+from harness_transformers.plan import (
+    Ask,
+    Batch,
+    digest_of,
+    has_images,
+    kind_of,
+    plan,
+    room_tokens,
+)
 from harness_transformers.prepared import read_rows
 from harness_transformers.probing import greedy_steps
 from harness_transformers.quantised import check_quantisation
 from harness_transformers.sampling import random_source
 from harness_transformers.sessions import GenericSession, PicturedSession, Session, SharedSession
+from harness_transformers.troubles import explained
 
 _OPTIONS = {
     "batch_rows": 64,
@@ -93,23 +102,13 @@ class LocalBackend:
     def honours(self) -> frozenset[str]:
         """What it obeys; tools depend on the model's chat template."""
         tools = {"tools"} if tool_calls.shows_tools(self._tokenizer) else set()
-        images = {"images"} if self._sees and vision.has_pillow() else set()
+        images = set() if vision.why_blind(self._parts.model) else {"images"}
         return frozenset({"schema", "seed", "stop"} | tools | images)
 
     @property
     def honours_hint(self) -> str:
         """Why images are not taken, said with the refusal."""
-        if "images" in self.honours:
-            return ""
-        return (
-            "images need Pillow: pip install 'tuning-harness[vision]'"
-            if self._sees
-            else "images need a vision-language model with its processor beside the weights"
-        )
-
-    @cached_property
-    def _sees(self) -> bool:
-        return vision.sees(self._parts.model)
+        return vision.why_blind(self._parts.model)
 
     @cached_property
     def identity(self) -> Mapping[str, str]:
@@ -188,7 +187,7 @@ class LocalBackend:
         import torch
 
         ids = tuple(self.token_ids(request))
-        ask = Ask(index=0, ids=ids, new_tokens=tokens, digest=_digest(ids, request))
+        ask = Ask(index=0, ids=ids, new_tokens=tokens, digest=digest_of(ids, request))
         base, adapter = self._base
         with base.wearing(adapter), torch.inference_mode():
             return greedy_steps(
@@ -262,7 +261,7 @@ class LocalBackend:
                 )
         if request.schema is not None:
             self._grammars.compile(request.schema)  # what is wrong with it is said to its asker
-        ask = Ask(index=0, ids=ids, new_tokens=room, digest=_digest(ids, request))
+        ask = Ask(index=0, ids=ids, new_tokens=room, digest=digest_of(ids, request))
         try:
             return await asyncio.wrap_future(self._batcher.submit((request, ask)))
         except RuntimeError as exc:
@@ -279,17 +278,20 @@ class LocalBackend:
         """Answer all that was gathered, batch by batch."""
         alike: dict[str, list[int]] = {}
         for index, pending in enumerate(round_):
-            alike.setdefault(_kind(pending.ask[0]), []).append(index)
+            alike.setdefault(kind_of(pending.ask[0]), []).append(index)
+        memory_gb = float(self._options["memory_gb"])
+        room = room_tokens(self._model.config, dtype=self._dtype, memory_gb=memory_gb)
         for kind in sorted(alike):
             asks = [
                 Ask(index=i, ids=a.ids, new_tokens=a.new_tokens, digest=a.digest)
                 for i, a in ((i, round_[i].ask[1]) for i in alike[kind])
             ]
-            rows, is_pictured = int(self._options["batch_rows"]), _has_images(round_[asks[0].index])
+            rows = int(self._options["batch_rows"])
+            is_pictured = has_images(round_[asks[0].index].ask[0])
             for batch in plan(
                 asks,
                 rows=min(rows, _PICTURED_ROWS) if is_pictured else rows,
-                tokens=self._room_tokens(),
+                tokens=room,
                 shares_prefix=self._is_shared and not is_pictured,
             ):
                 going = [round_[ask.index] for ask in batch.asks]
@@ -328,7 +330,7 @@ class LocalBackend:
                     is_cancelled=lambda: self._is_abandoned(going),
                 )
         except (MemoryError, torch.OutOfMemoryError, RuntimeError) as exc:
-            error = self._explained(exc, rows=len(rows))
+            error = explained(exc, name=self._name, rows=len(rows), options=self._options)
             for pending in going:
                 if not pending.future.done():
                     pending.future.set_exception(error)
@@ -361,7 +363,7 @@ class LocalBackend:
     def _session(self, batch: Batch, requests: Sequence[Request]) -> Session:
         prompts = [ask.ids for ask in batch.asks]
         pad_id = 0 if self._tokenizer.pad_token_id is None else self._tokenizer.pad_token_id
-        if any(m.images for request in requests for m in request.messages):
+        if any(map(has_images, requests)):
             # made anew here, so that a queue of a thousand holds no pixels
             seen = [self._seen(request) for request in requests]
             return PicturedSession(self._model, seen, pad_id=pad_id)
@@ -390,51 +392,3 @@ class LocalBackend:
 
     def _is_abandoned(self, going: Sequence[Pending[tuple[Request, Ask], Reply]]) -> bool:
         return self._batcher.is_closed or all(pending.future.cancelled() for pending in going)
-
-    def _room_tokens(self) -> int:
-        """How many positions of all rows together fit into the memory that a batch may take."""
-        config = self._model.config.get_text_config()
-        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        width = 4 if self._dtype == "float32" else 2
-        kept = 2 * config.num_hidden_layers * heads * dim * width
-        # While a prompt is read, each position also carries a dozen vectors through a layer.
-        passing = 12 * max(config.hidden_size, config.intermediate_size) * width
-        return max(1, int(float(self._options["memory_gb"]) * 1e9 / (kept + passing)))
-
-    def _explained(self, exc: Exception, *, rows: int) -> Exception:
-        import torch
-
-        text = str(exc)
-        short = isinstance(exc, MemoryError | torch.OutOfMemoryError)
-        if short or "allocate memory" in text or "out of memory" in text.lower():
-            return BackendError(
-                f"local:{self._name} ran out of memory with {rows} rows in a batch. Lower its "
-                f"options batch_rows (now {self._options['batch_rows']}) or memory_gb (now "
-                f"{self._options['memory_gb']}), or shorten the prompts."
-            )
-        error = BackendError(f"local:{self._name} failed on a batch of {rows} rows: {text}")
-        error.__cause__ = exc
-        return error
-
-
-def _kind(request: Request) -> str:
-    """Requests of one kind may share a batch: all but the seed, which each row has for itself."""
-    decoding: Decoding = request.decoding
-    is_pictured = any(m.images for m in request.messages)
-    return json.dumps(
-        [decoding.temperature, decoding.top_p, decoding.stop, request.schema, is_pictured],
-        sort_keys=True,
-    )
-
-
-def _has_images(pending: Pending[tuple[Request, Ask], Reply]) -> bool:
-    return any(m.images for m in pending.ask[0].messages)
-
-
-def _digest(ids: Sequence[int], request: Request) -> str:
-    """Tells rows of equal length apart, the same way in every run."""
-    plain: list[Any] = [list(ids), request.decoding.seed, request.decoding.max_tokens]
-    images = [image for m in request.messages for image in m.images]
-    text = json.dumps([*plain, images] if images else plain)  # images alike are ids alike
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -17,8 +17,13 @@ from harness_transformers.vision import Eyes, Seen, eyes_of, pixel_digest
 IGNORED = -100
 """The label that a loss skips."""
 
-PLAIN = "{% for message in messages %}{{ message['content'] + '\n\n' }}{% endfor %}"
-"""The chat template `plain`: texts and nothing else, as a base model has read them."""
+PLAIN = (
+    "{% for message in messages %}{{ message['content'] }}"
+    "{% if loop.last and message['role'] == 'assistant' and not add_generation_prompt %}"
+    "{{ eos_token }}{% else %}{{ '\n\n' }}{% endif %}{% endfor %}"
+)
+"""The chat template `plain`: texts and nothing else, as a base model has read them. A reply that is
+learnt ends with the end of a text, or the model would never learn to stop."""
 
 
 def use_template(tokenizer: Any, name: object) -> None:

@@ -6,11 +6,15 @@ requests make the same batches: in bfloat16 the company of a row can tip a near 
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from harness import Request
 from harness_transformers.encoding import common_prefix_length
 
 _WORTH = 48
@@ -56,6 +60,46 @@ def plan(asks: Sequence[Ask], *, rows: int, tokens: int, shares_prefix: bool) ->
             for i in range(0, len(by_length), size)
         ]
     return batches
+
+
+def kind_of(request: Request) -> str:
+    """Requests of one kind may share a batch: all but the seed, which each row has for itself."""
+    decoding = request.decoding
+    return json.dumps(
+        [
+            decoding.temperature,
+            decoding.top_p,
+            decoding.stop,
+            request.schema,
+            has_images(request),
+        ],
+        sort_keys=True,
+    )
+
+
+def has_images(request: Request) -> bool:
+    """Tell whether any turn shows an image."""
+    return any(m.images for m in request.messages)
+
+
+def digest_of(ids: Sequence[int], request: Request) -> str:
+    """Return what tells rows of equal length apart, the same way in every run."""
+    plain: list[Any] = [list(ids), request.decoding.seed, request.decoding.max_tokens]
+    images = [image for m in request.messages for image in m.images]
+    text = json.dumps([*plain, images] if images else plain)  # images alike are ids alike
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def room_tokens(config: Any, *, dtype: str, memory_gb: float) -> int:
+    """Return how many positions of all rows together fit into the memory of a batch."""
+    config = config.get_text_config()
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    width = 4 if dtype == "float32" else 2
+    kept = 2 * config.num_hidden_layers * heads * dim * width
+    # While a prompt is read, each position also carries a dozen vectors through a layer.
+    passing = 12 * max(config.hidden_size, config.intermediate_size) * width
+    return max(1, int(memory_gb * 1e9 / (kept + passing)))
 
 
 def _groups(ordered: list[Ask]) -> list[list[Ask]]:

@@ -66,6 +66,13 @@ def has_pillow() -> bool:
     return importlib.util.find_spec("PIL") is not None
 
 
+def why_blind(folder: Path) -> str:
+    """Return why images are not taken here by the model in `folder`; "" where they are."""
+    if not sees(folder):
+        return "images need a vision-language model with its processor beside the weights"
+    return "" if has_pillow() else "images need Pillow: pip install 'tuning-harness[vision]'"
+
+
 def use_eyes(tokenizer: Any, folder: Path) -> None:
     """Let everything that is rendered with `tokenizer` show pictures, where the model sees.
 

@@ -24,7 +24,12 @@ def guest_manners() -> Iterator[None]:
 
 @contextlib.contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """Silence transformers, and its notes to peft and TRL of names that version 6 will drop."""
+    """Silence transformers, and its notes to peft and TRL of names that version 6 will drop.
+
+    peft imports bitsandbytes where it is installed, which looks for a faster kernel on a hub and
+    says on standard error that there is none.
+    """
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     with quiet_transformers(), warnings.catch_warnings():
         warnings.filterwarnings(
             "ignore", message=".*gradient_checkpointing", category=FutureWarning

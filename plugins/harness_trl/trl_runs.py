@@ -189,9 +189,11 @@ def seconds_a_step(
     ends: list[float] = []
     alone = replace(job, state_dir=None, check=None, check_every=None)
     short = recipe.model_copy(update={"epochs": 2, "max_steps": 2})
-    training = Training(
-        alone, short, rows, tuner="", numbers={}, report=lambda _: note_time(ends) and None
-    )
+
+    def note(_: TrainProgress) -> None:
+        note_time(ends)
+
+    training = Training(alone, short, rows, tuner="", numbers={}, report=note)
     with scratch(job.out_dir) as folder:
         training.run(lambda home: build(short, home), folder=folder)
     return ends[1] - ends[0]

@@ -267,3 +267,21 @@ def test_a_server_without_stop_ids_never_ends_a_reply() -> None:
         [ROW], [prepared_of(ROW)], serving=replace(serving_of(ROW), stop_ids=frozenset())
     )
     assert "no-stop-ids" in names(findings)
+
+
+def test_equal_ids_with_other_pixels_are_found() -> None:
+    row = row_of("which?", "red")
+    one = replace(prepared_of(row), pixels="a" * 64)
+    serving = serving_of(row)
+    [told] = check_parity([row], [one], serving=replace(serving, pixels={"c1": "b" * 64}))
+    assert (told.severity, told.name) == ("fail", "pixels-differ")
+    assert "trained aaaaaaaaaaaa, served bbbbbbbbbbbb" in told.detail
+    assert check_parity([row], [one], serving=replace(serving, pixels={"c1": "a" * 64})) == ()
+    assert check_parity([row], [one], serving=serving) == ()  # a runtime that tells no pixels
+
+
+def test_a_call_must_stand_in_what_is_learnt_however_it_is_written() -> None:
+    row = replace(row_of("find it", ""), calls=({"function": {"name": "search"}},))
+    for reply, expected in (("[search]", []), ("[look]", ["call-differs"])):
+        one = prepared_of(replace(row, completion=reply))
+        assert names(found(row, one)) == expected

@@ -11,7 +11,14 @@ from harness_trl.command import Command
 from harness_trl.torch_lora import TorchLora
 
 from harness import BackendError, TuneJob, UsageError
-from tests.plugins.tuning import build_trainable_model, ignore, reply_of, small_job, small_rows
+from tests.plugins.tuning import (
+    build_trainable_model,
+    ignore,
+    reply_of,
+    single_thread,
+    small_job,
+    small_rows,
+)
 
 TRAINER = """
 import json, os, pathlib, shutil, sys
@@ -37,7 +44,8 @@ def base(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 def elsewhere(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An adapter that another trainer is to have made."""
     job = small_job(base, tmp_path_factory.mktemp("line") / "made", epochs=30)
-    TorchLora().train(job, TorchLora().prepare(job), report=ignore)
+    with single_thread():  # two on a tiny model only wait for each other
+        TorchLora().train(job, TorchLora().prepare(job), report=ignore)
     return job.out_dir / "adapter"
 
 

@@ -249,7 +249,7 @@ def test_too_little_memory_says_what_to_lower() -> None:
     whole = Recipe(method="full", batch_size=1, gradient_checkpointing=True)
     with pytest.raises(BackendError) as caught, explained(whole):
         raise torch.OutOfMemoryError("CUDA out of memory")
-    assert "method = \"lora\"" in str(caught.value)
+    assert 'method = "lora"' in str(caught.value)
     assert "batch_size = 0" not in str(caught.value)
     assert "gradient_checkpointing" not in str(caught.value)
     said = r"the training failed, nothing was written: .*shape"

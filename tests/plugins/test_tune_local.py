@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,14 @@ import harness_trl
 import pytest
 
 from harness.engine import tune as engine
+from harness.engine.gate import candidate_conditions
+from harness.engine.tasks import resolve_candidate
 from harness.engine.tune_plan import Licence, Plan
 from harness.errors import UsageError
 from harness.ports.protocols import TrainProgress
 from harness.records import Artifact
 from tests.engine.small import Workshop, rows, write_settings, write_task
-from tests.plugins.tuning import build_trainable_model
+from tests.plugins.tuning import build_trainable_model, single_thread
 
 RECIPE = {"batch_size": 4, "epochs": 6, "learning_rate": 0.01, "dtype": "float32", "rank": 8}
 
@@ -25,6 +28,13 @@ RECIPE = {"batch_size": 4, "epochs": 6, "learning_rate": 0.01, "dtype": "float32
 @pytest.fixture(scope="module")
 def base(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_trainable_model(tiny_model_dir, tmp_path_factory.mktemp("tuned") / "base")
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Two threads on a tiny model only wait for each other."""
+    with single_thread():
+        yield
 
 
 @pytest.fixture
@@ -91,3 +101,33 @@ def test_rows_that_are_too_long_are_named_and_may_be_left_out(shop: Workshop) ->
         text.replace("check_every = 4", "check_every = 0\nmax_cut = 1")
     )
     assert train(shop, plans(shop)).rows == 7
+
+
+def test_a_base_model_with_a_plain_template_and_two_stages_passes_the_gates_parity(
+    shop: Workshop, base: Path, tmp_path: Path
+) -> None:
+    """What is prepared anew for the gate is prepared as it was for the training."""
+    bare = tmp_path / "bare"
+    shutil.copytree(base, bare)
+    (bare / "chat_template.jinja").unlink()
+    table = {f'backends."local:{bare}"': {"chat_template": "plain", "dtype": "float32"}}
+    tune = {"prompt": "plain", "check_every": 0}
+    write_settings(
+        shop.folder, model=f"local:{bare}", decoding={"max_tokens": 4}, tune=tune, **table
+    )
+    with (shop.folder / "task.toml").open("a") as file:
+        file.write('[[tune.stages]]\ntuner = "torch-lora"\nrecipe = "r.toml"\n' * 2)
+    made = train(shop, plans(shop))
+    assert made.start is not None
+    finder = lambda name: shop.store.artifact(name, task="double")  # noqa: E731
+    candidate = resolve_candidate(shop.task, "tuned", artifact_digest=finder)
+    [run] = shop.run("tuned")
+    assert len(run.trials) == 3
+    assert not any(t.fault for t in run.trials)
+    conditions, _ = candidate_conditions(
+        shop.task, candidate, store=shop.store, pool=shop.pool, plugins=shop.plugins,
+        project=shop.project,
+    )  # fmt: skip
+    [parity] = [c for c in conditions if c.name == "parity"]
+    assert parity.holds is True, parity.text
+    assert "8 rows compared id by id between training and serving" in parity.text

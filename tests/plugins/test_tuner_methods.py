@@ -179,7 +179,7 @@ def test_accumulated_batches_are_one_step(base: Path, tmp_path: Path, tuner: str
         ("again", {"batch_size": 4, "gradient_checkpointing": True}),
     ):
         seen: list[Any] = []
-        result = train(tuner, small_job(base, tmp_path / name, epochs=5, **recipe), seen.append)
+        result = train(tuner, small_job(base, tmp_path / name, epochs=3, **recipe), seen.append)
         assert result.metrics["rows_a_step"] == 4
         curves.append(losses_of(seen))
     assert curves[1] == pytest.approx(curves[0], rel=2e-4)

@@ -64,7 +64,6 @@ def killed_at(step: int, tuner: str, job: TuneJob) -> None:
         ("torch-lora", 4, {"method": "full"}),
         ("trl-sft", 2, {}),
         ("trl-sft", 3, {"batch_size": 1, "gradient_accumulation": 2}),
-        ("trl-sft", 4, {"learning_rate": 1e-3}),
         ("trl-sft", 4, {"method": "full"}),
     ],
 )

@@ -41,7 +41,8 @@ def settle_imports() -> None:
     """
     import trl
 
-    assert trl.SFTTrainer and trl.DPOTrainer and trl.GRPOTrainer  # they are imported when named
+    for name in ("SFTTrainer", "DPOTrainer", "GRPOTrainer"):
+        assert getattr(trl, name)  # imported when named
     gc.collect()
     gc.freeze()
     atexit.register(gc.unfreeze)  # or those libraries complain of leaks at the end

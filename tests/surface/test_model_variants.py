@@ -28,8 +28,11 @@ has_llama_cpp = pytest.mark.skipif(
 )
 QUESTION = "{{ a }} and {{ b }}"
 EVALS = """
+def plain(text):  # half a letter at the end is cut by one engine and marked by another
+    return "".join(c for c in text if c.isascii()).strip()
+
 def test_right(case, reply):
-    assert reply.text == case.reference
+    assert plain(reply.text) == plain(case.reference)
 """
 # A form that really breaks the model (two bits a weight), and one with another chat template.
 FORMS = """
@@ -56,7 +59,7 @@ def harness_variants():
             copy = Path(shutil.copytree(job.artifact, Path(place) / "artifact"))
             template = copy / "adapter" / "chat_template.jinja"
             template.write_text(template.read_text().replace("assistant", "assistant:"))
-            return make_gguf(dataclasses.replace(job, artifact=copy), form="gguf-f16")
+            return make_gguf(dataclasses.replace(job, artifact=copy), form="gguf-f32")
 
     return {"harsh": harsh, "gguf-otherwise": otherwise}
 """
@@ -64,7 +67,9 @@ def harness_variants():
 
 def replies(base: Path, artifact: Path, texts: list[str]) -> list[str]:
     """What the tuned model really says."""
-    backend = LocalBackend(BackendConfig(model=str(base), artifact=artifact))
+    backend = LocalBackend(
+        BackendConfig(model=str(base), artifact=artifact, options={"dtype": "float32"})
+    )
 
     async def every() -> list[Any]:
         asked = [
@@ -93,8 +98,8 @@ def project(cli: Cli, models: tuple[Path, Path]) -> Cli:
     path = toy.task / "task.toml"
     text = path.read_text().replace("adder:small", f"local:{base}")
     path.write_text(
-        f"{text}\n[decoding]\nmax_tokens = 3\n[tune]\ntuner = 'torch-lora'\nprompt = 'plain'\n"
-        "name = 'sums'\n"
+        f"{text}\n[decoding]\nmax_tokens = 3\n[backends.local]\ndtype = 'float32'\n"
+        "[tune]\ntuner = 'torch-lora'\nprompt = 'plain'\nname = 'sums'\n"
     )
     (toy.task / "eval_toy.py").write_text(EVALS)
     (toy.task / "prompts/plain.md").write_text(f"+++\nfamily='zero-shot'\n+++\n@user\n{QUESTION}\n")
@@ -153,7 +158,7 @@ def test_a_broken_form_is_blocked_a_whole_one_is_as_good_and_is_released(project
 @has_llama_cpp
 def test_a_gguf_file_is_served_asked_and_gated_and_a_changed_template_is_not(project: Cli) -> None:
     said = project(
-        "model", "variants", "sums", "--only", "f16,gguf-otherwise", "--margin", ".3", "--json"
+        "model", "variants", "sums", "--only", "gguf-f32,gguf-otherwise", "--margin", ".3", "--json"
     )
     assert said.code == 1, said.out + said.err
     fine, other = said.json["variants"]
@@ -161,7 +166,7 @@ def test_a_gguf_file_is_served_asked_and_gated_and_a_changed_template_is_not(pro
     for told in (said.json["baseline"]["footprint"], fine["footprint"]):
         assert told["tokens_per_s"] > 0
         assert told["peak_bytes"] is None or told["peak_bytes"] > 5e6
-    assert fine["parity"]["findings"] == []
+    assert "findings" not in fine["parity"]  # none
     assert other["answer"] == "BLOCK"
     assert "parity: " in other["reason"]
     assert not other["reason"].startswith("over-quantised")

@@ -61,7 +61,7 @@ class ClassLint(Lint):
         """Count the row's labels."""
         if row.example.rejected is not None:
             return
-        for name, label in _labels("reference", row.example.reference):
+        for name, label in labels_in("reference", row.example.reference):
             if name in self._over:
                 continue
             self._rows[name] += 1
@@ -129,7 +129,7 @@ class ClassLint(Lint):
             )
 
 
-def _labels(name: str, value: Json) -> Iterator[tuple[str, str]]:
+def labels_in(name: str, value: Json) -> Iterator[tuple[str, str]]:
     """Yield what may be labels in an answer, with the column they stand in."""
     if isinstance(value, str):
         if value.strip():
@@ -143,4 +143,4 @@ def _labels(name: str, value: Json) -> Iterator[tuple[str, str]]:
     elif isinstance(value, Mapping):
         for key, inner in value.items():
             if isinstance(inner, str | bool):
-                yield from _labels(f"{name}.{key}", inner)
+                yield from labels_in(f"{name}.{key}", inner)

@@ -6,7 +6,6 @@ Whatever a case has no place for is counted by name in `dropped`: nothing goes i
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import keyword
 import os
@@ -19,18 +18,12 @@ from typing import Any
 
 from harness.core.examples import Example
 from harness.core.first_checks import plain_answers
-from harness.core.groups import Groups
-from harness.core.near import normalised
-from harness.core.twins import Pair, Twins, asked_code
-from harness.core.wording import wording_of
-from harness.engine.data.forms.cases import NEAREST
+from harness.engine.data.first_splits import first_splits
 from harness.engine.data.forms.turns import EXTRAS
-from harness.errors import TaskError, UsageError
+from harness.errors import TaskError
 from harness.records import SPLITS, Json, canonical_json
 
 FEWEST = 2
-ALL_DEV = 20
-"""Rows below which all are dev: a share of so few would be no evidence at all."""
 _IMAGE = re.compile(r"\.(png|jpe?g|gif|webp)$", re.IGNORECASE)
 _CARRIED = frozenset({"checks", "documents", EXTRAS})
 
@@ -99,7 +92,7 @@ def bring(
     told = iter(answers)
     given = [e if e.reference is None else replace(e, reference=next(told)) for e in given]
     given = _filled(given, notes)
-    splits = _splits(given, seed=seed, notes=notes, origin=origin)
+    splits = first_splits(given, seed=seed, notes=notes)
     _count_rest(given, dropped)
     names = tuple(dict.fromkeys(name for e in given for name in e.inputs))
     return Brought(
@@ -327,83 +320,3 @@ def _rows(given: Sequence[Example], splits: Sequence[str]) -> Iterable[dict[str,
         if example.tags:
             row["tags"] = list(example.tags)
         yield row | ({"checks": example.other["checks"]} if example.other.get("checks") else {})
-
-
-# ---------------------------------------------------------------- splits
-
-
-def shares(rows: int) -> tuple[float, float]:
-    """Return the shares of dev and test: evidence first, 500 cases each at most.
-
-    Below 500 rows two in five are dev and two in five test, since intervals come from cases; what
-    is left is enough for examples in a prompt. Of many rows, most are left to train on.
-    """
-    size = min(500, max(200, rows // 10))
-    share = min(0.4, size / rows)
-    return share, share
-
-
-def _splits(given: Sequence[Example], *, seed: int, notes: list[str], origin: str) -> list[str]:
-    """Return the split of each row: its own where the file tells, else by its source's hash."""
-    own = [NEAREST.get(e.split.strip().lower(), e.split.strip().lower()) for e in given]
-    strange = next((e for e, s in zip(given, own, strict=True) if s not in {*SPLITS, ""}), None)
-    if strange is not None:
-        raise UsageError(
-            f"{strange.place}: the split is {strange.split!r}; known are train, dev and test. "
-            "If the column says something else, map it: --map split=tags, or split=ignore"
-        )
-    groups = _groups(given)
-    if any(own):
-        if "dev" in own:
-            return [s or "train" for s in own]
-        notes.append("the file has no dev split: two in five of its train sources became dev")
-        return [
-            s if s == "test" else "dev" if _draw(group, seed) < 0.4 else "train"
-            for s, group in zip(own, groups, strict=True)
-        ]
-    if len(set(groups)) < ALL_DEV:
-        notes.append(
-            f"{len(set(groups))} sources are too few to hold some back: all are dev, and a release "
-            "needs test cases"
-        )
-        return ["dev"] * len(given)
-    dev, test = shares(len(given))
-    return [_split_of(_draw(group, seed), dev=dev, test=test) for group in groups]
-
-
-def _split_of(draw: float, *, dev: float, test: float) -> str:
-    return "dev" if draw < dev else "test" if draw < dev + test else "train"
-
-
-def _groups(given: Sequence[Example]) -> list[str]:
-    """Return the source of each row: rows of one cluster, and rows that ask the same or nearly so,
-    are one, and stand in one split.
-    """
-    asked = [canonical_json(dict(e.inputs)) for e in given]
-    keys: dict[str, int] = {}
-    groups = Groups()
-    for number, example in enumerate(given):
-        same = f"asked {asked_code(example)}"  # but for case, spacing and closing punctuation
-        for key in (same, *([f"of {example.cluster}"] if example.cluster else [])):
-            groups.join(keys.setdefault(key, number), number)
-    for pair in _near(given):
-        groups.join(pair.one, pair.other)
-    # the first row's own words name a group, so that its split stays when rows are added behind it
-    roots = [groups.root(number) for number in range(len(given))]
-    return [given[root].cluster or asked[root] for root in roots]
-
-
-def _near(given: Sequence[Example]) -> list[Pair]:
-    wording, twins = wording_of(given[:2000]), Twins()
-    for example in given:
-        content, context = wording.parts(example)
-        twins.add(example, content=normalised(content), context=context)
-    for number in sorted(twins.settle()):
-        twins.again(number, normalised(wording.parts(given[number])[0]))
-    return twins.pairs()
-
-
-def _draw(group: str, seed: int) -> float:
-    """Return a number in [0, 1) that depends on the source and the seed alone."""
-    code = hashlib.sha256(f"{seed} {group}".encode("utf-8", "surrogatepass")).digest()
-    return int.from_bytes(code[:8]) / 2**64

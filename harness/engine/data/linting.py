@@ -21,6 +21,7 @@ from harness.core.twins import NEAR
 from harness.core.wording import Wording, wording_of
 from harness.engine.backends import BackendPool, LiveBackend
 from harness.engine.data.checked_lints import CallLint, LanguageLint, TextLint
+from harness.engine.data.label_errors import LabelErrorLint
 from harness.engine.data.reading import Reading, open_examples, task_examples
 from harness.engine.plain_evals import PlainEvals
 from harness.engine.requests import Requests
@@ -45,7 +46,7 @@ OWN_EVALS = Rule(
     "`harness tune` leaves such rows out.",
     fix="Repair the reference, or the eval.",
 )
-_KINDS: tuple[type[Lint], ...] = (*KINDS, TextLint, LanguageLint, CallLint)
+_KINDS: tuple[type[Lint], ...] = (*KINDS, TextLint, LanguageLint, CallLint, LabelErrorLint)
 ALL_RULES: tuple[Rule, ...] = (*(rule for kind in _KINDS for rule in kind.rules), OWN_EVALS)
 
 
@@ -136,7 +137,7 @@ def lint(
     unknown = sorted({*settings.only, *settings.skip} - known)
     if unknown:
         raise UsageError(f"no rule {', '.join(unknown)}. Known: {', '.join(sorted(known))}.")
-    language = LanguageLint()
+    language, labels = LanguageLint(), LabelErrorLint()
     tools = [t for p in task.prompts.values() for t in p.tools] if task else []
     all_lints: list[Lint] = [
         *lints(
@@ -150,11 +151,13 @@ def lint(
         TextLint(),
         language,
         CallLint(tools=tools),
+        labels,
     ]
     used = [one for one in all_lints if any(settings.wants(r) for r in one.rules)]
     rows, bad = _look(sources, used, progress=progress)
     found = [f for one in used for f in one.findings()]
     notes = [f"wrong-language was not looked for: {language.missing}"] if language.missing else []
+    notes += labels.left_out
     if task is not None and settings.wants(OWN_EVALS):
         more, said = _own_evals(task)
         found, notes = [*found, *more], [*notes, *said]

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from harness.core.examples import Example
-from harness.engine.data.bringing import Brought, bring, shares
+from harness.engine.data.bringing import Brought, bring
+from harness.engine.data.first_splits import shares
 from harness.errors import TaskError, UsageError
 from harness.records import Message
 
