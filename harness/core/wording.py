@@ -20,6 +20,8 @@ from harness.records import Json, canonical_json
 
 _ONE_WORD = re.compile(r"\S*[/\\._@#=\d]\S*")
 LEAST_ROWS = 20
+FIRST = 2000
+"""Rows from which is told which inputs are context."""
 RECURS = 0.5
 """An input is context where fewer than so many of its values (a share) are different ones."""
 

@@ -78,7 +78,10 @@ def adopt_folder(
     try:
         folder = collect(found, workshop)
         options = backend_options(task, backend)
-        identity = _identity(backend, workshop, plugins=plugins, options=options)
+        try:
+            identity = _identity(backend, workshop, plugins=plugins, options=options)
+        except UsageError as exc:  # it names the copy, which is gone when this is read
+            raise UsageError(str(exc).replace(str(folder), str(found.folder))) from exc
         if found.kind == "adapter" and "weights" in identity:
             known = {"base": backend.partition(":")[2], "base_digest": identity["weights"]}
             _write(folder / BASE_FILE, known)
@@ -176,8 +179,12 @@ def _notes(
             "what it was trained on is not known: leaks into dev and test cannot be ruled out; "
             "name the rows: --trained-on FILE"
         )
-    elif prepared.rows is None:
-        notes.append("how many rows it was trained on cannot be told from those files")
+    else:
+        notes.append(
+            "its rows were counted, not compared with dev and test: leaks cannot be ruled out"
+        )
+        if prepared.rows is None:
+            notes.append("how many rows it was trained on cannot be told from those files")
     if not identity:
         notes.append(
             f"{artifact.base} is not of this machine: whether it is the adapter's base "

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal
 
 from harness.core.near import near_pairs, normalised, plain_text
+from harness.core.wording import FIRST, wording_of
+from harness.engine.data.forms.cases import of_case
 from harness.engine.tasks import Task
 from harness.errors import TaskError
 from harness.records import Case, Split
@@ -54,7 +57,9 @@ def find_leaks(task: Task, *, near: float | None = NEAR) -> list[Leak]:
     """Return one leak at most for each training case, the plainest kind of it first.
 
     `near` is the Jaccard similarity of word shingles from which two inputs are nearly the same;
-    None looks for no such pairs. Images are told apart by their bytes alone.
+    None looks for no such pairs. As in `harness data lint`, inputs that recur from case to case
+    (a table's columns, a passage) must be equal and do not count. Images are told apart by their
+    bytes alone.
     """
     train = task.split("train")
     held_out = [c for c in task.cases if c.split != "train"]
@@ -75,9 +80,13 @@ def find_leaks(task: Task, *, near: float | None = NEAR) -> list[Leak]:
             leak = Leak(case=case, other=clusters[case.cluster], kind="the same source")
             found.setdefault(case.id, leak)
     if near is not None:
-        for pair in near_pairs(_texts(train), texts, least=near):
+        of_task = wording_of(map(of_case, islice(task.cases, FIRST)))
+        ours, theirs = ([of_task.parts(of_case(c)) for c in cases] for cases in (train, held_out))
+        words = [[normalised(own) for own, _ in parts] for parts in (ours, theirs)]
+        for pair in near_pairs(*words, least=near):
             case, other = train[pair.index], held_out[pair.other]
-            if case.images == other.images:
+            is_beside_the_same = ours[pair.index][1] == theirs[pair.other][1]
+            if is_beside_the_same and case.images == other.images:
                 leak = Leak(case=case, other=other, kind="near", similarity=pair.similarity)
                 found.setdefault(case.id, leak)
     return [found[c.id] for c in train if c.id in found]

@@ -91,7 +91,15 @@ def find_start(task: Task, text: str, *, store: Store, project: Project) -> Arti
 
     Raises UsageError or StoreError; Refused for a pilot.
     """
-    found = store.artifact(text, task=task.name)
+    try:
+        found = store.artifact(text, task=task.name)
+    except UsageError as exc:
+        if not Path(text).is_dir():
+            raise
+        raise UsageError(
+            f"{text} is a folder, and an artifact goes by its name or digest. Adopt it first: "
+            f"harness model adopt {text} --base {task.settings.model} --task {task.name}"
+        ) from exc
     if found.is_pilot:
         raise Refused(
             f"{text!r} is a pilot, trained without a wall on a part of the rows: nothing goes on "

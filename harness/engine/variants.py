@@ -143,7 +143,8 @@ def judge_variant(
     else:
         told = judged[:1]
     reason = "; ".join(one.check.text for one in told)
-    if any(one.check.kind != "condition" for one in told) and answer == "BLOCK" and coarse(form):
+    # where parity is broken, what was lost may be lost by the template
+    if answer == "BLOCK" and coarse(form) and all(one.check.kind != "condition" for one in told):
         reason = f"{OVER}: {reason}"
     needs = [one.need_cases for one in told if one.need_cases is not None]
     checks = tuple(one.check for one in judged)

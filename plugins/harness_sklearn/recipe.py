@@ -51,6 +51,11 @@ def read_recipe(plain: Mapping[str, object]) -> Recipe:
     try:
         return Recipe.model_validate(dict(plain))
     except pydantic.ValidationError as exc:
-        problems = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in exc.errors()]
+        problems = [
+            f"unknown key {e['loc'][0]!r}"
+            if e["type"] == "extra_forbidden"
+            else f"{'.'.join(map(str, e['loc']))}: {e['msg']}"
+            for e in exc.errors()
+        ]
         known = ", ".join(Recipe.model_fields)
-        raise UsageError(f"the tuner sklearn: {'; '.join(problems)}. Known keys: {known}.") from exc
+        raise UsageError(f"recipe of sklearn: {'; '.join(problems)}. Known keys: {known}.") from exc

@@ -74,10 +74,10 @@ class Training:
         Raises BackendError where TRL warns while it is made, where the loss is no number, and
         where memory does not suffice.
         """
-        from transformers import PrinterCallback
-
         before = read_state(self.job.state_dir, identity=self.identity)
         with guest_manners(), explained(self.recipe):
+            from transformers import PrinterCallback
+
             with trl_warnings() as said:
                 try:
                     self.trainer = build(folder / "trainer")

@@ -36,7 +36,7 @@ def peers(root: Path, url: str, total: int, venvs: Path) -> Iterator[Subject]:
             for client in ("openai", "aiohttp"):
                 yield Subject(f"{name}, {client} client", [*script, client], own, QUIET)
         elif name == "deepeval":
-            shutil.copy(HERE / "peer_scripts" / "deepeval_test.py", own / "test_words.py")
+            shutil.copy(HERE / "peer_scripts" / "deepeval_items.py", own / "test_words.py")
             test = [str(python.parent / "deepeval"), "test", "run", "test_words.py"]
             quiet = {"DEEPEVAL_TELEMETRY_OPT_OUT": "YES", "DEEPEVAL_DISABLE_PROGRESS_BAR": "1"}
             env = QUIET | quiet | {"BENCH_N": n, "BENCH_URL": url}

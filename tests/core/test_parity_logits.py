@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -70,7 +71,13 @@ def test_a_reply_that_does_not_stop_where_ours_does_is_a_failure() -> None:
     going = (*SURE, step("The", -0.1))
     [found] = check_logits(probes(going, has_ended=True, their_finish="length"))
     assert (found.severity, found.name) == ("fail", "does-not-stop")
-    assert check_logits(probes(SURE, has_ended=True, their_finish="stop")) == ()
+    ends = probes(SURE, has_ended=True, their_finish="stop")
+    assert check_logits(ends) == ()
+    near_tie_at_the_end = probes(going, has_ended=True, their_finish="length")[:1]
+    assert told(check_logits([*ends, *near_tie_at_the_end])) == [("warn", "does-not-stop")]
+    # a piece of a letter is no text, so that nothing says that theirs was the same until then
+    piece = LogitProbe(case_id="c1", ours=(step("\ufffd", -0.1),), their_text="RW", has_ended=True)
+    assert check_logits([replace(piece, their_finish="length")]) == ()
 
 
 # ---------------------------------------------------------------- lengths

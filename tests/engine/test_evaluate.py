@@ -230,7 +230,7 @@ def test_a_file_of_replies_is_found_from_where_one_stands_too(
         ({"id": "c1"}, r"people\.jsonl:2: a line is"),
         ({"id": "c1", "reply": None}, r"people\.jsonl:2: a line is"),
         ({"id": "c0", "reply": "again"}, r"people\.jsonl:2: a second reply to 'c0'"),
-        ('{"id": "c1", "reply": 1' + "0" * 5000 + "}", r"people\.jsonl:2: Exceeds the limit"),
+        ('{"id": "c1", "reply": 1' + "0" * 5000 + "}", r"people\.jsonl:2: a number of more than"),
     ],
 )
 def test_a_broken_line_of_replies_is_told_with_its_line(make: Make, line: Any, says: str) -> None:

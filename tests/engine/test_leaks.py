@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from harness.engine import tune_plan as planning
+from harness.engine.data.linting import Settings, lint, task_rows
 from harness.engine.ladder import read_ladder, wall_input
 from harness.engine.leaks import find_leaks, refuse_leaks
 from harness.errors import TaskError
@@ -60,8 +61,8 @@ def test_one_case_is_told_once_by_its_plainest_leak(make: Make) -> None:
 def test_how_near_is_a_copy_is_the_tasks_to_say(make: Make) -> None:
     workshop = make(some=changed(asks(LONG), asks(LONG.replace("last", "this"))))
     [leak] = find_leaks(workshop.task, near=0.5)
-    assert leak.similarity == pytest.approx(14 / 18)
-    assert "78% of their word sequences" in leak.text
+    assert leak.similarity == pytest.approx(12 / 16)
+    assert "75% of their word sequences" in leak.text
     assert find_leaks(workshop.task) == []
     write_settings(workshop.folder, tune={"tuner": "by-heart", "prompt": "plain", "near": 0.5})
     with pytest.raises(TaskError, match=r"`near` in \[tune\] .* \(now 0\.5\)"):
@@ -82,3 +83,34 @@ def test_no_verdict_rests_on_a_case_that_another_split_asks_in_the_same_words(
     with pytest.raises(TaskError, match="no verdict can rest on them"):
         wall_input(workshop.task, read_ladder(workshop.task, workshop.store))
     refuse_leaks(workshop.task, "test")
+
+
+TABLE = "the table of orders has an id, a customer, a date, a sum, a country and a state of sending"
+
+
+def beside_tables(train: str, dev: str, *, same_table: bool = True) -> list[dict[str, Any]]:
+    """Many questions about two tables; c7 (train) and c2 (dev) ask what is given."""
+    other = TABLE.replace("orders", "people")
+    some = rows(dev=20, train=20)
+    for number, row in enumerate(some):
+        ask = f"question {number * 7} on item {number} of shelf {number * 3} in hall {number * 5}"
+        row["inputs"] = {"n": ask, "schema": (TABLE, other)[number % 2]}
+    some[27]["inputs"] = {"n": train, "schema": TABLE}
+    some[2]["inputs"] = {"n": dev, "schema": TABLE if same_table else other}
+    return some
+
+
+def test_what_many_cases_stand_beside_makes_no_two_of_them_near(make: Make) -> None:
+    assert find_leaks(make(some=beside_tables("how many in May?", "which customers?")).task) == []
+
+
+@pytest.mark.parametrize("same_table", [True, False])
+def test_a_near_question_is_a_leak_beside_the_same_table_as_lint_says_too(
+    make: Make, same_table: bool
+) -> None:
+    task = make(some=beside_tables(LONG, f"{LONG} please", same_table=same_table)).task
+    leaks = [(leak.case.id, leak.other.id, leak.kind) for leak in find_leaks(task)]
+    assert leaks == ([("c27", "c2", "near")] if same_table else [])
+    report = lint([task_rows(task)], settings=Settings(only=("near-leak",)))
+    named = [{p.id for p in group} for f in report.findings for group in f.groups]
+    assert named == [{case, other} for case, other, _ in leaks]

@@ -124,6 +124,17 @@ def test_a_watch_slice_can_only_block(cli: Cli) -> None:
     assert "slice low lost 100 points" in ruined.out
 
 
+def test_made_cases_are_told_where_they_are_most_of_those_that_decide(cli: Cli) -> None:
+    def told(share: int) -> list[str]:
+        cli.toy.write_cases(sums(tags=lambda n: ["synthetic"] if n % 10 < share else []))
+        notes: list[str] = cli(*GATE, "--json").json["verdict"].get("notes", [])
+        return [note for note in notes if "synthetic" in note]
+
+    assert told(5) == []
+    [note] = told(6)
+    assert note.startswith("72 of the 120 test cases are made (tag `synthetic`)")
+
+
 # ---------------------------------------------------------------- the boundary
 
 

@@ -234,7 +234,7 @@ def with_many_cases(cli: Cli) -> None:
     ]  # fmt: skip
     train = [
         {"id": f"t{n}", "split": "train", "inputs": {"a": n, "b": 1}, "reference": str(n + 1)}
-        for n in range(4)
+        for n in range(1000, 1004)
     ]
     cli.toy.write_cases([*rows, *train])
 

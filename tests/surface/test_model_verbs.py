@@ -151,7 +151,13 @@ def test_adopting_twice_is_one_artifact_and_an_unknown_prompt_is_said(
     two = adopt(cli, copy, base, "--name", "a")
     assert one["digest"] == two["digest"]
     assert shelf(cli.toy) == [one["folder"]]
-    notes = cli("model", "adopt", str(copy), "--base", f"local:{base}").out
+    for note in ("axolotl_config.yml", "README.md"):
+        (copy / note).unlink()
+    notes = cli("model", "adopt", str(copy), "--base", f"local:{base}", "--name", "b").out
+    shown = cli("model", "show", "b").out
+    assert re.search(r"made by +another program, which is not named; adopted", shown), shown
+    assert re.search(r"seed +unknown", shown)
+    assert re.search(r"parity +not compared when it was adopted; ask: harness model par", shown)
     assert "with which prompt it was trained is not known" in notes
     assert "leaks into dev and test cannot be ruled out" in notes
 
@@ -242,6 +248,7 @@ def test_what_cannot_be_trusted_is_refused_and_nothing_is_left(
     said = cli("model", "adopt", str(spoil(copy)), "--base", f"local:{base}")
     assert said.code == code, said.err
     assert re.search(says, said.err), said.err
+    assert ".making-" not in said.err  # a copy, which is gone when it is read
     assert shelf(cli.toy) == []
     with store_of(cli.toy) as store:
         assert store.artifacts() == []

@@ -59,6 +59,8 @@ class Slow:
                 time.sleep(60)
             if os.environ.get("BREAK_AT") == str(step):
                 raise KeyboardInterrupt
+            if os.environ.get("FAIL_AT") == str(step):
+                raise harness.UsageError("nothing to learn")
             report(harness.TrainProgress(
                 step=step, steps=10, loss=1 / step, tokens=10 * step, seconds=step, memory_gb=1.5,
                 numbers={"reward": 0.5}))
@@ -142,6 +144,8 @@ def test_a_stopped_training_says_how_to_go_on_and_goes_on(toy: Cli) -> None:
     assert said.code == 130
     assert "cut short after step 4 of 10; its state is kept: the same command goes on" in said.err
     assert len(kept(toy)) == 1
+    other = toy("tune", "toy", *OVERRIDE, "--seed", "7", FAIL_AT="2")
+    assert (other.code, "nothing of it is kept" in other.err) == (2, True), other.err
     again = toy("tune", "toy", *OVERRIDE)
     assert "going on with a training that was cut short" in again.err
     assert "step 5 of 10" in again.err
@@ -199,6 +203,7 @@ def test_stages_and_a_start_are_one_command_each(toy: Cli) -> None:
         (("--devices", "2"), 2, "slow trains on one device; --devices 2 needs a tuner that knows"),
         (("--pilot", "--plan"), 2, "it knows no --plan, --start, --fresh and --devices"),
         (("--tuner", "magic"), 2, "no tuner 'magic'"),
+        (("--start", "."), 2, "Adopt it first: harness model adopt . --base adder:small"),
     ],
 )
 def test_what_cannot_be_is_told_before_anything_starts(

@@ -99,10 +99,12 @@ class TwinLint(Lint):
         asked = self._twins.add(example, content=row.content, context=row.context)
         number = self._splits.setdefault(example.split, len(self._splits))
         self._split.append(min(number, 255))
-        question, answer = _judged(asked, example)
+        # a leak is in the words; what is right depends on the tools that are offered too
+        offered = code(str(asked), compact(list(example.tools))) if example.tools else asked
+        question, answer = _judged(offered, example)
         self._question.append(question)
         self._answer.append(answer)
-        self._whole.append(code(str(asked), _all_answers(example)))
+        self._whole.append(code(str(offered), _all_answers(example)))
         self._source.append(code(example.cluster) if example.cluster else 0)
         self._id.append(code(example.id) if example.id else 0)
         if row.answer is not None:

@@ -52,13 +52,13 @@ def _parquet_files(container: Container, files: Sequence[tuple[Path, str]]) -> I
 
 def _arrow_row(row: Mapping[str, Any], split: str) -> Json | Refusal:
     try:
-        plain = {k: _arrow_value(v) for k, v in row.items() if v is not None}
+        plain = {k: plain_value(v) for k, v in row.items() if v is not None}
     except ValueError as exc:
         return Refusal(str(exc))
     return plain if not split or "split" in plain else plain | {"split": split}
 
 
-def _arrow_value(value: Any) -> Json:
+def plain_value(value: Any) -> Json:
     """Return what Arrow gave as JSON: a struct's fields that are null are left out, because Arrow
     gives each struct the fields of all.
     """
@@ -71,9 +71,9 @@ def _arrow_value(value: Any) -> Json:
     if isinstance(value, Mapping):
         if value.keys() == {"bytes", "path"}:  # an image of `datasets`
             return _image(value)
-        return {str(k): _arrow_value(v) for k, v in value.items() if v is not None}
+        return {str(k): plain_value(v) for k, v in value.items() if v is not None}
     if isinstance(value, list | tuple):
-        return [_arrow_value(v) for v in value]
+        return [plain_value(v) for v in value]
     if value is None:
         return None
     if isinstance(value, dt.datetime | dt.date | dt.time):

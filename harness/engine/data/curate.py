@@ -15,7 +15,8 @@ from typing import Literal
 from harness.core.answers import answer_of
 from harness.core.near import normalised
 from harness.core.synth_origin import DISTILLED, HEALED, PAIRED
-from harness.engine.backends import BackendPool
+from harness.core.words import count
+from harness.engine.backends import BackendPool, LiveBackend
 from harness.engine.boundary import internal_ids
 from harness.engine.data.answers import Answer, Asked, answered, reference_of
 from harness.engine.data.filters import Filters, Verdict
@@ -88,6 +89,17 @@ class Cure:
         if backend == REFERENCE or backend.startswith((REPLAY, CONSTANT)):
             raise UsageError(f"--heal {self.candidate.name}: it cannot be asked, it is recorded")
 
+    def stay_inside(self, cases: Iterable[Case], *, live: LiveBackend) -> None:
+        """Raise UsageError where one of `cases` is internal, and `live` is not on this machine."""
+        internal = internal_ids(cases) if live.is_external else ()
+        if internal:
+            raise UsageError(
+                f"--heal {self.candidate.name}: case {internal[0]!r} is tagged internal "
+                f"({count(len(internal), 'such case')}), and {live.name} is an external backend: "
+                "nothing was sent. Heal with a backend on this machine, curate without --heal, or "
+                "remove the tag where a case may leave it"
+            )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Scored:
@@ -120,7 +132,13 @@ class Curator:
     _broke: bool = False
 
     def rows(self, rows: Iterable[Asked]) -> Iterator[Case]:
-        """Yield the rows that stay, in order."""
+        """Yield the rows that stay, in order.
+
+        Raises UsageError, before anything is scored or sent, where a train case that may not
+        leave this machine would be healed outside.
+        """
+        if self.cure is not None:
+            self.cure.stay_inside(self.task.split("train"), live=self._live())
         rest = iter(rows)
         while piece := list(islice(rest, PIECE)):
             for case in self._piece(piece):
@@ -279,14 +297,19 @@ class Curator:
                 break
         return found
 
+    def _live(self) -> LiveBackend:
+        assert self.cure is not None
+        return self.cure.pool.get(self.cure.candidate, folder=self.task.folder)
+
     def _ask(self, case: Case, request: Request, requests: Requests) -> Ask:
         assert self.cure is not None
         cure = self.cure
-        live = cure.pool.get(cure.candidate, folder=self.task.folder)
+        live = self._live()
         refusal = live.refuse(request)
         if refusal:
             raise UsageError(f"--heal {cure.candidate.name}: {refusal}")
         shown = [case, *requests.examples(cure.candidate.prompt or "", case)]
+        cure.stay_inside(shown, live=live)  # a file's rows are known only now
         candidate = cure.candidate
         return Ask(
             key=live.key(request, base_url=candidate.base_url, repeat=0, epoch=candidate.epoch),

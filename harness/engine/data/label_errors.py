@@ -156,7 +156,7 @@ def _doubted(rows: Sequence[_Labelled]) -> list[tuple[Place, str, str]] | str:
     with threadpool_limits(1):  # matrices are small: threads would wait for one another
         chances = _out_of_fold(rows, given, len(labels))
     if chances is None:
-        return "no words in it"
+        return "its rows have no words, or hang together as one source"
     likeliest = chances.argmax(axis=1)
     wrong = float((likeliest != given).mean())
     constant = 1 - Counter(given.tolist()).most_common(1)[0][1] / len(rows)
@@ -184,7 +184,7 @@ def _out_of_fold(
 ) -> npt.NDArray[np.float64] | None:
     """Return each label's probability for each row, by a model of rows from other sources.
 
-    Shapes: (rows, labels). None where there is no word.
+    Shapes: (rows, labels). None where there is no word, or no other source.
     """
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
@@ -195,7 +195,10 @@ def _out_of_fold(
     except ValueError:
         return None
     chances = np.full((len(rows), labels), 1e-9)
-    for train, held in _folds(rows, given):
+    folds = list(_folds(rows, given))
+    if len(folds) < FOLDS:
+        return None
+    for train, held in folds:
         model = LogisticRegression(C=10.0, max_iter=200, tol=1e-3).fit(
             features[train], given[train]
         )
@@ -213,9 +216,9 @@ def _folds(rows: Sequence[_Labelled], given: npt.NDArray[np.int64]) -> Iterator[
             if source != "":
                 groups.join(first.setdefault(source, number), number)
     roots = np.array([groups.root(n) for n in range(len(rows))])
-    # a model that saw one label alone cannot be: then sources are few, and folds fewer
-    folds = min(FOLDS, len(set(roots.tolist())))
-    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=0)
+    if len(set(roots.tolist())) < FOLDS:
+        return
+    splitter = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0)
     for train, held in splitter.split(np.zeros(len(rows)), given, roots):
-        if len(set(given[train].tolist())) > 1:
+        if len(set(given[train].tolist())) > 1:  # a model of one label is none
             yield train, held

@@ -18,7 +18,7 @@ from harness.core.lints import KINDS, Finding, Lint, Measure, Place, Rule, lints
 from harness.core.lints.base import SEVERITIES, Hits, row_of
 from harness.core.lints.chat import UNREADABLE, ChatLint
 from harness.core.twins import NEAR
-from harness.core.wording import Wording, wording_of
+from harness.core.wording import FIRST, Wording, wording_of
 from harness.engine.backends import BackendPool, LiveBackend
 from harness.engine.data.checked_lints import CallLint, LanguageLint, TextLint
 from harness.engine.data.label_errors import LabelErrorLint
@@ -29,8 +29,6 @@ from harness.engine.tasks import Task
 from harness.errors import BackendError, UsageError
 from harness.records import Candidate, Case, Reply
 
-FIRST = 2000
-"""Rows from which is told which inputs are context."""
 _SPLITS = {
     "train": {"train", "training"},
     "dev": {"dev", "val", "valid", "validation"},

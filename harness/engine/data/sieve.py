@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
-from harness.core.near import near_pairs, normalised, plain_text
+from harness.core.near import near_pairs, normalised
 from harness.core.prompts import query_text
+from harness.core.wording import FIRST, wording_of
 from harness.engine.data.forms.cases import of_case
 from harness.engine.data.linting import ALL_RULES, Rows, Settings, lint
 from harness.engine.leaks import NEAR
@@ -74,7 +76,8 @@ class Sieve:
         self._tally = tally
         self._is_variant = variants
         self._known = list(task.cases)
-        self._texts = [text_of(c) for c in self._known]
+        self._wording = wording_of(map(of_case, islice(self._known, FIRST)))
+        self._texts = [self._text_of(c) for c in self._known]
         self._digests = {c.inputs_digest: c for c in self._known}
         self._ids = {c.id for c in self._known}
         usual = _tripped(self._known[:LOOKED_AT], ROW_RULES)
@@ -127,7 +130,7 @@ class Sieve:
 
     def _apart(self, rows: Sequence[Case], *, most: int) -> list[Case]:
         """Return the rows that are no near copy of a known one, or of one before."""
-        texts = [text_of(c) for c in rows]
+        texts = [self._text_of(c) for c in rows]
         close: dict[int, Case] = {}
         for index, other in self._pairs(texts, self._texts):
             if not self._is_own(rows[index], self._known[other]):
@@ -154,16 +157,24 @@ class Sieve:
         self._texts += [texts[index] for index in kept]
         return list(kept.values())
 
-    def _pairs(self, texts: Sequence[str], others: Sequence[str]) -> Iterable[tuple[int, int]]:
+    def _text_of(self, case: Case) -> _Text:
+        """Return what is compared of a row: its own words, and what it shares with many."""
+        own, context = self._wording.parts(of_case(case))
+        return normalised(own), normalised(context)
+
+    def _pairs(self, texts: Sequence[_Text], others: Sequence[_Text]) -> Iterable[tuple[int, int]]:
         if not self._near:
             return _equal(texts, others)
-        return ((p.index, p.other) for p in near_pairs(texts, others, least=self._near))
+        words = [[own for own, _ in one] for one in (texts, others)]
+        found = near_pairs(*words, least=self._near)
+        return ((p.index, p.other) for p in found if texts[p.index][1] == others[p.other][1])
 
     def _is_own(self, row: Case, other: Case) -> bool:
         is_kin = (row.cluster, row.split) == (other.cluster, other.split)
         return self._is_variant and is_kin and row.inputs_digest != other.inputs_digest
 
 
+_Text = tuple[str, str]
 TWIN = "nearly the same as another made row"
 
 
@@ -172,16 +183,11 @@ def _same(other: Case) -> str:
     return "the same as another made row" if made else f"the same input as a {other.split} row"
 
 
-def _equal(texts: Sequence[str], others: Sequence[str]) -> Iterable[tuple[int, int]]:
-    places: dict[str, list[int]] = {}
+def _equal(texts: Sequence[_Text], others: Sequence[_Text]) -> Iterable[tuple[int, int]]:
+    places: dict[_Text, list[int]] = {}
     for number, text in enumerate(others):
         places.setdefault(text, []).append(number)
     return ((n, o) for n, text in enumerate(texts) for o in places.get(text, ()))
-
-
-def text_of(case: Case) -> str:
-    """Return what is compared of a row: the text of its inputs, letters' case and spacing aside."""
-    return normalised(plain_text(dict(case.inputs)))
 
 
 def _tripped(cases: Sequence[Case], rules: Sequence[str]) -> list[tuple[str, str]]:

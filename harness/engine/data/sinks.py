@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import gzip
 import io
-import json
 import os
 import uuid
 from collections import Counter
@@ -19,26 +18,24 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
+from harness.engine.data import dataset_folders
 from harness.engine.data.forms.base import text_of
-from harness.engine.data.forms.columns import FIELDS
 from harness.engine.data.opening import shown
+from harness.engine.data.waiting import as_line, waiting
 from harness.errors import MissingExtra, UsageError
 from harness.records import Json
 
 SUFFIXES = {
     ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "tsv",
     ".xlsx": "xlsx", ".parquet": "parquet", ".yaml": "yaml", ".yml": "yaml",
+    ".dataset": "dataset",
 }  # fmt: skip
 TABLES = {"csv", "tsv", "xlsx", "parquet"}
 PACKED = {".gz": "gzip", ".zst": "zstandard"}
 BATCH = 1000
 LONGEST_CELL = 32767
 """Characters that a cell of a spreadsheet may hold."""
-ABSENT = "inputs that are absent (they are empty text now)"
 ROWS_OF_A_SHEET = 1_048_576
-
-_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
-_escaped = json.JSONEncoder(allow_nan=False).encode
 
 
 def kind_of(path: Path, *, form: str, asked: str) -> str:
@@ -56,7 +53,7 @@ def kind_of(path: Path, *, form: str, asked: str) -> str:
     kind = wanted or kind or ("yaml" if form == "promptfoo" else "jsonl")
     if kind == "yaml" and form != "promptfoo":
         raise UsageError(f"{shown(path)}: {form} is not written as YAML. Write .jsonl or .json")
-    if kind in {"xlsx", "parquet"} and path.suffix.lower() in PACKED:
+    if kind in {"xlsx", "parquet", "dataset"} and path.suffix.lower() in PACKED:
         raise UsageError(f"{shown(path)}: {kind} is packed in itself: leave {path.suffix} out")
     if form == "promptfoo" and kind not in {"yaml", "csv", "json", "jsonl"}:
         raise UsageError(f"{shown(path)}: promptfoo reads .yaml, .csv, .json and .jsonl")
@@ -64,8 +61,12 @@ def kind_of(path: Path, *, form: str, asked: str) -> str:
 
 
 @contextmanager
-def replacing(path: Path, *, overwrite: bool) -> Iterator[Path]:
+def replacing(path: Path, *, kind: str, overwrite: bool) -> Iterator[Path]:
     """Give a file beside `path` to write to; it takes the name at the end, or is removed."""
+    if kind == "dataset":
+        with dataset_folders.replacing_folder(path) as folder:
+            yield folder
+        return
     part = path.with_name(f".{path.name[:100]}.{uuid.uuid4().hex[:8]}.part")
     try:
         yield part
@@ -93,6 +94,8 @@ def write(
         _xlsx(part, rows, lost)
     elif kind == "parquet":
         _parquet(part, rows, lost)
+    elif kind == "dataset":
+        dataset_folders.write_folder(part, rows, lost)
     else:
         with _packed(part, packing) as file:
             if kind in {"csv", "tsv"}:
@@ -106,14 +109,6 @@ def write(
                     file.write(as_line(row))
 
 
-def as_line(row: Mapping[str, Json]) -> bytes:
-    """Return a row as a line of JSON; half a surrogate pair, which UTF-8 cannot hold, escaped."""
-    try:
-        return f"{_encode(row)}\n".encode()
-    except UnicodeEncodeError:
-        return f"{_escaped(row)}\n".encode()
-
-
 def through(kind: str, *, is_filled: bool) -> Callable[[Mapping[str, Json]], Mapping[str, Json]]:
     """Return what a row is after it was written as a file of `kind` and read again; `is_filled`:
     an empty cell is read as empty text.
@@ -124,6 +119,8 @@ def through(kind: str, *, is_filled: bool) -> Callable[[Mapping[str, Json]], Map
         return lambda row: {k: _cell(v) for k, v in row.items()}
     if kind == "xlsx":
         return lambda row: {k: "" if v is None else _typed(v) for k, v in row.items()}
+    if kind == "dataset":
+        return dataset_folders.read_back
     if kind == "parquet":
         return lambda row: {k: _typed(v) for k, v in row.items() if v is not None}
     return lambda row: row
@@ -195,45 +192,6 @@ def _yaml(file: BinaryIO, rows: Iterable[Mapping[str, Json]]) -> None:
 # ---------------------------------------------------------------- tables
 
 
-@contextmanager
-def _waiting(
-    rows: Iterator[dict[str, Json]], part: Path, lost: Counter[str]
-) -> Iterator[tuple[list[str], Callable[[], Iterator[dict[str, Json]]]]]:
-    """Keep rows in a file until all columns are known; yield those and what reads the rows."""
-    beside = part.with_name(f"{part.name}.rows")
-    names: dict[str, int] = {}
-    count = 0
-    try:
-        with beside.open("xb") as file:
-            for row in rows:
-                count += 1
-                for name in row:
-                    names[name] = names.get(name, 0) + 1
-                file.write(as_line(row))
-        inputs = [n for name, n in names.items() if name not in FIELDS and name[:2] != "__"]
-        if short := count - min(inputs, default=count):
-            lost[ABSENT] += short
-
-        def again() -> Iterator[dict[str, Json]]:
-            with beside.open("rb") as file:
-                yield from map(json.loads, file)
-
-        yield _in_order(names), again
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def _in_order(names: Iterable[str]) -> list[str]:
-    """Return columns as people read them: id, inputs, answers, then what describes the row."""
-
-    def rank(name: str) -> tuple[int, int]:
-        if name in {"id", "reference", "rejected"}:
-            return ("id", "", "reference", "rejected").index(name), 0
-        return (4, FIELDS.index(name)) if name in FIELDS else (1, 0)
-
-    return sorted(names, key=rank)
-
-
 def _csv(
     file: BinaryIO,
     rows: Iterator[dict[str, Json]],
@@ -242,7 +200,7 @@ def _csv(
     *,
     delimiter: str,
 ) -> None:
-    with _waiting(rows, part, lost) as (names, again):
+    with waiting(rows, part.with_name(f"{part.name}.rows"), lost) as (names, again):
         text = io.TextIOWrapper(cast(IO[bytes], file), encoding="utf-8", newline="")
         table = csv.writer(text, delimiter=delimiter, lineterminator="\n")
         table.writerow(names)
@@ -261,7 +219,7 @@ def _xlsx(part: Path, rows: Iterator[dict[str, Json]], lost: Counter[str]) -> No
         from openpyxl.utils.exceptions import IllegalCharacterError
     except ImportError as exc:
         raise MissingExtra("writing XLSX", extra="xlsx") from exc
-    with _waiting(rows, part, lost) as (names, again):
+    with waiting(rows, part.with_name(f"{part.name}.rows"), lost) as (names, again):
         book = Workbook(write_only=True)
         sheet = book.create_sheet("rows")
         sheet.append(names)
@@ -296,13 +254,13 @@ def _parquet(part: Path, rows: Iterator[dict[str, Json]], lost: Counter[str]) ->
         from pyarrow import parquet
     except ImportError as exc:
         raise MissingExtra("writing Parquet", extra="parquet") from exc
-    with _waiting(rows, part, lost) as (names, again):
+    with waiting(rows, part.with_name(f"{part.name}.rows"), lost) as (names, again):
         kinds = {name: _column_kind(name, again()) for name in names}
         types = {"int": pa.int64(), "float": pa.float64(), "bool": pa.bool_(), "text": pa.string()}
         schema = pa.schema([(name, types[kinds[name]]) for name in names])
         with parquet.ParquetWriter(part, schema) as writer:
-            waiting = again()
-            while batch := list(islice(waiting, BATCH)):
+            left = again()
+            while batch := list(islice(left, BATCH)):
                 table = [
                     {
                         n: _cell(r[n]) if kinds[n] == "text" and r.get(n) is not None else r.get(n)

@@ -18,8 +18,8 @@ from harness.core.groups import Groups
 from harness.core.lints.base import Place, row_of
 from harness.core.splits import Group, deal
 from harness.core.twins import NEAR, Twins, code, repeated
-from harness.core.wording import Wording, answer_text, wording_of
-from harness.engine.data.linting import FIRST, Rows
+from harness.core.wording import FIRST, Wording, answer_text, wording_of
+from harness.engine.data.linting import Rows
 from harness.errors import UsageError
 from harness.records import SPLITS, Split
 

@@ -20,6 +20,7 @@ from harness.engine.data.forms.base import Form, Parse, text_of
 from harness.engine.data.forms.turns import asked
 from harness.engine.data.opening import shown
 from harness.engine.data.reading import KEPT, BadRow
+from harness.engine.data.waiting import ABSENT
 from harness.errors import UsageError
 from harness.records import SPLITS, Json
 
@@ -49,7 +50,8 @@ def write_examples(
     check: Callable[[], None] = lambda: None,
 ) -> Written:
     """Write `examples` in `form` to `path`. Its suffix says as what file: .jsonl, .json, .csv,
-    .tsv, .xlsx, .parquet or .yaml; .gz and .zst pack it.
+    .tsv, .xlsx, .parquet, .yaml or .dataset (a folder, as `datasets` saves it); .gz and .zst pack
+    it.
 
     `check` is called when all rows were written and before the file appears: it may raise.
     Raises UsageError for a form that is only read, a file that stands there already, and, without
@@ -64,10 +66,10 @@ def write_examples(
     kind = sinks.kind_of(path, form=chosen.name, asked=form)
     free(path, overwrite=overwrite)
     state = _State(chosen, kind)
-    with sinks.replacing(path, overwrite=overwrite) as part:
+    with sinks.replacing(path, kind=kind, overwrite=overwrite) as part:
         sinks.write(part, state.rows(examples), kind=kind, final=path, lost=state.lost)
         if chosen.name not in registry.FILLED:
-            state.lost.pop(sinks.ABSENT, None)
+            state.lost.pop(ABSENT, None)
         check()
         if state.refused_count and not allow_refused:
             first = state.refused[0]
@@ -89,6 +91,8 @@ def write_examples(
 
 def free(path: Path, *, overwrite: bool) -> None:
     """Raise UsageError where a file may not be written at `path`."""
+    if path.is_dir() and path.suffix == ".dataset":
+        raise UsageError(f"{shown(path)} exists already: a folder is never replaced")
     if path.is_dir():
         raise UsageError(f"{shown(path)}: a folder: name the file to write")
     if path.exists() and not path.is_file():

@@ -79,6 +79,7 @@ def command(
         raise click.UsageError("Missing option '--candidate'.")
     from harness.core.blessed import flaky_ids
     from harness.core.release import shown_loss
+    from harness.core.synth_origin import made_note
     from harness.engine.ladder import read_ladder
     from harness.engine.release import arms_of, best_prompt
 
@@ -108,6 +109,8 @@ def command(
         )
         app.say(*comparison_lines(found))
         missed = found.newly_missed
+        if note := made_note([c.tags for c in loaded.split("dev")], split="dev"):
+            app.say(f"note: {note}")
         for what, ids in [
             ("newly missed", [c for c in missed if c not in flaky]),
             ("newly missed, and measured flaky", [c for c in missed if c in flaky]),

@@ -85,6 +85,7 @@ def command(
     )
     task = one_task(task, files)
     from harness.core.looks import alpha_of_look
+    from harness.core.synth_origin import made_note
     from harness.engine.boundary import boundary_condition, crossings
     from harness.engine.certificates import judges_condition
     from harness.engine.gate import candidate_conditions, not_a_pilot
@@ -188,6 +189,7 @@ def command(
         policies = app.store.ledger(task=loaded.name, kind="policy")
         told = [beside.text] if beside is not None else []
         told += [match.note] if match is not None else []
+        told += filter(None, [made_note([c.tags for c in loaded.split("test")], split="test")])
         verdict = replace(verdict, notes=(*verdict.notes, *told, *policy_notes(policies)))
         text = f"{verdict.answer}: {verdict.reason}"
         app.store.record(

@@ -107,6 +107,20 @@ def show_command(store: str | None, artifact: str, task: str | None, as_json: bo
     return 0
 
 
+def _maker(a: Artifact) -> str:
+    if a.origin == "elsewhere":
+        return "another program, which is not named; adopted"
+    return a.tuner + (f", adopted from {a.origin}" if a.origin else "")
+
+
+def _parity(a: Artifact) -> str:
+    if a.parity:
+        return f"{len(a.parity)} difference(s) noted"
+    candidate = f"{a.prompt or 'PROMPT'}@{a.base}+{a.name}"
+    asked = f"ask: harness model parity {a.task} --candidate {candidate}"
+    return f"not compared when it was adopted; {asked}" if a.origin else "no difference noted"
+
+
 def _show_lines(told: Lineage, store: Store) -> list[str]:
     a = told.shelved.artifact
     licence = f"wall {a.wall_verdict}" if a.wall_verdict else a.override
@@ -115,20 +129,20 @@ def _show_lines(told: Lineage, store: Store) -> list[str]:
     facts: list[tuple[str, Any]] = [
         ("task", a.task),
         ("makes", "numbers for replies (a reward model): it is no candidate" if a.makes else None),
-        ("made by", a.tuner + (f", adopted from {a.origin}" if a.origin else "")),
+        ("made by", _maker(a)),
         ("made at", told.shelved.made_at),
         ("base", f"{a.base}  {a.base_digest[:16] or 'digest unknown'}"),
         ("prompt", f"{a.prompt}  {a.prompt_digest[:16]}" if a.prompt else "unknown"),
         ("template", a.template_digest[:16] or "unknown"),
         ("data", f"{a.rows or 'an unknown number of'} rows  {a.data_digest[:16] or 'unknown'}"),
         ("licence", licence or "no wall, and no reason recorded"),
-        ("seed", a.seed),
+        ("seed", a.recipe.get("seed", "unknown") if a.origin else a.seed),
         ("cost", None if a.cost_usd is None else f"{a.cost_usd:.2f} $"),
         ("answers by", a.backend),
         ("went on from", _name(told.start, a.start)),
         ("a form of", f"{_name(told.variant_of, a.variant_of)} ({a.variant})" if a.variant else ""),
         ("files", f"{a.folder}, {_size(told.shelved.bytes)}" if a.folder else "none: hosted"),
-        ("parity", f"{len(a.parity)} difference(s) noted" if a.parity else "no difference noted"),
+        ("parity", _parity(a)),
     ]
     lines = [f"{clean(a.name)}  {a.digest}"]
     lines += [f"  {n:<13} {one_line(str(v), width=300)}" for n, v in facts if v not in (None, "")]

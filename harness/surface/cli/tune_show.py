@@ -24,6 +24,7 @@ class Watched:
     """Prints a training as it goes, to the standard error."""
 
     def __init__(self) -> None:
+        self._began = time.time()
         self._shown = 0.0
         self._steps = 0
         self._last: TrainProgress | None = None
@@ -58,7 +59,11 @@ class Watched:
         """Say how to go on with a training that ended in its midst."""
         if self._last is None:
             return
-        kept = (home / "tuning").is_dir() and any((home / "tuning").glob("*/state/**/*"))
+        # job.json is written as a training begins: states of others are none of this one's
+        kept = any(
+            job.stat().st_mtime > self._began - 0.05 and any((job.parent / "state").glob("**/*"))
+            for job in (home / "tuning").glob("*/job.json")
+        )
         said = "the same command goes on from there (--fresh: begins anew)"
         click.echo(
             f"cut short after step {self._last.step} of {self._last.steps}; "
@@ -131,6 +136,13 @@ def artifact_lines(artifact: Artifact) -> list[str]:
     if artifact.cost_usd is not None:
         lines.append(f"  cost: ${artifact.cost_usd:.2f}")
     return lines
+
+
+def next_line(task: Task, artifact: Artifact) -> str:
+    """Return what to do with what was made."""
+    if artifact.makes == "scorer":
+        return "it ranks replies, and is no candidate: harness_trl.scorer.load_scorer"
+    return f"score it: harness eval {task.name} --candidate {candidate_of(task, artifact)}"
 
 
 def candidate_of(task: Task, artifact: Artifact) -> str:

@@ -16,7 +16,7 @@ from harness.surface.cli.app import App, now, options
 from harness.surface.cli.tune_show import (
     Watched,
     artifact_lines,
-    candidate_of,
+    next_line,
     preview_lines,
 )
 
@@ -132,7 +132,7 @@ def command(
             return show_plan(app, plans, why_unlicensed=unlicensed)
         if pilot:
             return run_pilot(app, plans, most_rows=rows, minutes=minutes)
-        return train(app, plans, task=task, is_fresh=fresh)
+        return train(app, plans, is_fresh=fresh)
 
 
 def passing_rows(task: Task, store: Path) -> Callable[[Sequence[Case]], set[str]]:
@@ -167,7 +167,7 @@ def show_plan(app: App, plans: Sequence[Plan], *, why_unlicensed: str | None) ->
     return 0 if can_start else 1
 
 
-def train(app: App, plans: Sequence[Plan], *, task: str, is_fresh: bool) -> int:
+def train(app: App, plans: Sequence[Plan], *, is_fresh: bool) -> int:
     """Train all stages, and show what came of it."""
     from harness.engine import tune as engine
     from harness.engine.tune_plan import checked
@@ -196,9 +196,7 @@ def train(app: App, plans: Sequence[Plan], *, task: str, is_fresh: bool) -> int:
     app.answer(made[-1] if len(made) == 1 else {"stages": made})
     for artifact in made:
         app.say(*artifact_lines(artifact))
-    app.say(
-        "", f"score it: harness eval {task} --candidate {candidate_of(plans[0].task, made[-1])}"
-    )
+    app.say("", next_line(plans[0].task, made[-1]))
     return 0
 
 

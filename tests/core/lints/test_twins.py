@@ -128,3 +128,22 @@ def test_thumbs_conflict_where_one_answer_has_both() -> None:
     up, down = replace(row, id="up", is_good=True), replace(row, id="down", is_good=False)
     other = replace(row, id="third", reference="another", is_good=False)
     assert named(run([up, down, other]), "label-conflict") == {"up", "down"}
+
+
+def test_one_question_with_other_tools_is_another_question_and_still_a_leak() -> None:
+    tools = [({"type": "function", "function": {"name": name}},) for name in ("add", "multiply")]
+    rows = [
+        replace(
+            row,
+            inputs={"text": f"Is {n} enough?"},
+            reference=f"{n} {k}",
+            tools=tools[k],
+            split=("train", "test")[k],
+            id=f"{row.id}-{k}",
+        )
+        for n, row in enumerate(clean_rows(30))
+        for k in (0, 1)
+    ]
+    assert "leak" in rules_of(run(rows))
+    assert not {"label-conflict", "duplicate"} & rules_of(run(rows))
+    assert "label-conflict" in rules_of(run([replace(row, tools=tools[0]) for row in rows]))

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness.core.examples import Example
-from harness.engine.data.answers import file_rows, recorded_answers, task_rows
+from harness.engine.data.answers import (
+    Asked,
+    file_rows,
+    recorded_answers,
+    reference_of,
+    task_rows,
+)
 from harness.engine.data.curate import Curator, Cure
 from harness.engine.data.filters import Filters
 from harness.engine.fetch import Silence
@@ -189,6 +196,36 @@ def test_a_missed_reply_is_healed_by_asking_again_with_the_reasons(shop: Worksho
     asked = len(shop.plugin.made[0].asked)
     curated(curator(shop, heal="plain"), shop, "plain")
     assert len(shop.plugin.made[0].asked) == asked  # recorded: nothing is asked twice
+
+
+def outside(shop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = shop.pool.get
+    monkeypatch.setattr(
+        shop.pool, "get", lambda *args, **more: replace(real(*args, **more), is_external=True)
+    )
+
+
+def test_an_internal_case_is_not_healed_outside_and_nothing_is_begun(
+    shop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.run("plain", split="train")
+    asked = len(shop.plugin.made[0].asked)
+    outside(shop, monkeypatch)
+    some = some_rows()
+    some[12]["tags"] = ["internal"]
+    write_rows(shop.folder, some)
+    made = curator(shop, heal="plain")
+    with pytest.raises(UsageError, match=r"'c12' is tagged internal \(1 such case\).*nothing was"):
+        curated(made, shop, "plain")
+    assert (made.state.rows, len(shop.plugin.made[0].asked)) == (0, asked)
+    assert set(curated(curator(shop), shop, "plain"))  # without --heal nothing leaves
+    del some[12]["tags"]
+    write_rows(shop.folder, some)
+    loose = curator(shop, heal="plain")
+    bad = replace(next(c for c in shop.task.cases if c.id == "c6"), id="new", tags=("internal",))
+    with pytest.raises(UsageError, match="'new' is tagged internal"):
+        list(loose.rows([Asked(case=bad, answers=reference_of(bad))]))
+    assert len(shop.plugin.made[0].asked) == asked
 
 
 def test_pairs_hold_a_good_reply_and_a_missed_one_of_the_same_case(shop: Workshop) -> None:

@@ -13,6 +13,7 @@ from harness.core.examples import Example
 from harness.engine.data.forms import registry
 from harness.engine.data.reading import open_examples
 from harness.engine.data.writing import differences, write_examples
+from harness.errors import UsageError
 from harness.records import Message
 
 TEXT = st.text(
@@ -140,3 +141,70 @@ def test_whatever_is_lost_is_named(form: str, **parts: object) -> None:
     except ValueError:
         return  # `write_examples` refuses it for the same reason
     assert bool(differences(example, found)) == (found != example)
+
+
+def rows_of(form: str) -> list[Example]:
+    """Rows with all that a form and a data set folder carry; `split` where the form knows it."""
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
+    shape = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
+    tool = {"type": "function", "function": {"name": "f", "parameters": shape}}
+    found = []
+    for number in range(7):
+        said = (
+            Message(role="system", content="Be brief."),
+            Message(role="user", content=f"Question {number}, naïve 😀?"),
+        )
+        split = "" if form in WITHOUT_META else ("train", "dev", "train")[number % 3]
+        example = Example(place="", messages=said, reference=f"Answer {number}.", split=split)
+        if form in PREFERENCES and form != "cases":
+            example = replace(example, rejected=f"No {number}.")
+        elif form == "openai-chat":
+            example = replace(example, tools=(tool,), calls=(call,) if number % 2 else ())
+        found.append(example if form in WITHOUT_META else replace(example, id=f"r{number}"))
+    return found
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "cases", "openai-chat", "openai-preference", "sharegpt", "trl-prompt-completion",
+        "trl-preference",
+    ],
+)  # fmt: skip
+def test_a_data_set_folder_carries_what_its_form_carries_with_a_part_for_each_split(
+    form: str, tmp_path: Path
+) -> None:
+    examples, path = rows_of(form), tmp_path / "rows.dataset"
+    written = write_examples(path, examples, form=form)
+    assert (written.rows, dict(written.lost), written.refused) == (7, {}, ())
+    reading = open_examples(path)
+    found = [replace(e, place="") for e in reading]
+    assert (reading.form, reading.bad) == (form, [])
+    in_parts = sorted(examples, key=lambda e: e.split == "dev")
+    assert found == (examples if form in WITHOUT_META else in_parts)
+    with pytest.raises(UsageError, match="never replaced"):
+        write_examples(path, examples, form=form, overwrite=True)
+
+
+def test_trainers_load_a_data_set_folder_as_lists_and_objects(tmp_path: Path) -> None:
+    from datasets import DatasetDict, load_from_disk
+
+    write_examples(
+        tmp_path / "d.dataset", rows_of("trl-prompt-completion"), form="trl-prompt-completion"
+    )
+    loaded = load_from_disk(str(tmp_path / "d.dataset"))
+    assert isinstance(loaded, DatasetDict)
+    assert {name: len(part) for name, part in loaded.items()} == {"train": 5, "dev": 2}
+    assert loaded["dev"][0]["completion"] == [{"role": "assistant", "content": "Answer 1."}]
+    assert [p.name for p in tmp_path.iterdir()] == ["d.dataset"]
+    assert not list(tmp_path.rglob(".arrow"))
+
+
+def test_a_column_that_no_arrow_type_holds_stops_it_and_leaves_nothing(tmp_path: Path) -> None:
+    rows = [
+        Example(place="", inputs={"text": f"t{i}"}, reference=answer)
+        for i, answer in enumerate(["text", {"a": 1}, 5])
+    ]
+    with pytest.raises(UsageError, match="'reference' holds values of different kinds"):
+        write_examples(tmp_path / "d.dataset", rows, form="columns")
+    assert list(tmp_path.iterdir()) == []
