@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -36,8 +36,9 @@ def seeded(*parts: object) -> random.Random:
 # ---------------------------------------------------------------- the text of a row
 
 
-def text_field(seeds: Sequence[Case], named: str | None) -> str:
-    """Return the input whose text is changed: the named one, else the one with most text.
+def text_field(seeds: Sequence[Case], named: str | None, *, without: Collection[str] = ()) -> str:
+    """Return the input whose text is changed: the named one, else the one with most text. Inputs
+    `without` are no text, as the paths of images.
 
     Raises UsageError where no seed has it as text.
     """
@@ -45,7 +46,7 @@ def text_field(seeds: Sequence[Case], named: str | None) -> str:
     for case in seeds:
         for name in case.inputs:
             text = text_at(case.inputs, name)
-            if text is not None:
+            if text is not None and name not in without:
                 sizes[name] = sizes.get(name, 0) + len(text)
     if named is not None and named not in sizes:
         raise UsageError(f"--field {named}: no text in it. Inputs with text: {_names(sizes)}.")

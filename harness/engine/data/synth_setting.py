@@ -160,7 +160,7 @@ def prepare(task: Task, wish: Wish, *, root: Path, pool: BackendPool) -> Setting
     passages = _passages(task, wish, notes) if wish.by == "documents" else ()
     name = ""
     if any(k in PERTURBATIONS or k in REWRITES for k in kinds):
-        name = orders_of.text_field(seeds, wish.field)
+        name = orders_of.text_field(seeds, wish.field, without=task.settings.images)
     holes = _holes(task, wish, seeds, kinds) if wish.by == "holes" else ()
     lacking = min(MOST_ROWS, sum(h.want - h.have for h in holes))
     wish = replace(wish, rows=wish.rows or lacking or ROWS)

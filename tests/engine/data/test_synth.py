@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,12 @@ from harness import BackendConfig, hookimpl
 from harness.core.near import normalised
 from harness.engine.data.forms.cases import of_case
 from harness.engine.data.synth import Synth, synthesise
+from harness.engine.data.synth_orders import text_field
 from harness.engine.data.synth_setting import Setting, Wish, prepare
 from harness.engine.data.writing import write_examples
 from harness.engine.fetch import Silence
 from harness.errors import BackendError, UsageError
-from harness.records import Reply, Request
+from harness.records import Case, Reply, Request
 from tests.engine.small import Row, Workshop, write_rows, write_task
 
 LABELS = ("delivery", "refund", "abuse")
@@ -354,3 +356,13 @@ def test_holes_are_filled_and_no_more_is_asked_for(shop: Workshop) -> None:
     assert all("night" in r.tags for r in made.rows if r.provenance["hole"] == "tag night")
     with pytest.raises(UsageError, match="no hole in train"):
         run(shop, by="holes", model="scripted:writer", least=1)
+
+
+def test_the_path_of_an_image_is_no_text_to_be_changed() -> None:
+    path = "pictures/a-very-long-name-of-a-file.png"
+    both = Case(id="a", split="train", inputs={"image": path, "ask": "what is it?"}, reference="x")
+    assert text_field([both], None) == "image"  # who does not say that it is one
+    assert text_field([both], None, without=("image",)) == "ask"
+    alone = replace(both, inputs={"image": path})
+    with pytest.raises(UsageError, match="no input of the rows is text"):
+        text_field([alone], None, without=("image",))
