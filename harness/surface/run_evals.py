@@ -30,7 +30,10 @@ KNOWN_NOISE = ("-W", "ignore:Module already imported so cannot:pytest.PytestAsse
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvalRun:
-    """What an in-process run gave: pytest's exit code, one run a candidate, and what broke."""
+    """What an in-process run gave: pytest's exit code, one run a candidate, and what broke.
+
+    `broke_off` is what pytest itself broke off with, as a plugin or a conftest.py can make it.
+    """
 
     exit_code: int
     runs: tuple[Run, ...]
@@ -42,6 +45,7 @@ class EvalRun:
     judges: tuple[JudgeUse, ...] = ()
     selected_none: bool = False
     spent_usd: float = 0.0
+    broke_off: str = ""
 
 
 @dataclass(slots=True, eq=False)
@@ -51,6 +55,7 @@ class _Watcher:
     session: EvalSession | None = None
     broken: list[str] = field(default_factory=list)
     was_interrupted: bool = False
+    broke_off: str = ""
 
     @pytest.hookimpl(trylast=True)
     def pytest_configure(self, config: pytest.Config) -> None:
@@ -66,6 +71,10 @@ class _Watcher:
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         """Remember that a person stopped it (pytest's own Interrupted is a subclass)."""
         self.was_interrupted = excinfo.type is KeyboardInterrupt
+
+    def pytest_internalerror(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Keep what ended pytest, for it is printed where nobody looks."""
+        self.broke_off = excinfo.exconly().splitlines()[0]
 
 
 def run_evals(
@@ -105,6 +114,7 @@ def run_evals(
         judges=tuple(session.judge_uses()) if session else (),
         selected_none=bool(session and session.selected_none),
         spent_usd=session.spent_usd if session else 0.0,
+        broke_off=watcher.broke_off,
     )
 
 
@@ -120,6 +130,11 @@ def completed(run: EvalRun) -> EvalRun:
         raise run.error
     if run.broken_files:
         raise TaskError(run.broken_files[0].strip())
+    if run.broke_off:
+        raise TaskError(
+            f"pytest broke off: {run.broke_off}. A conftest.py or a plugin may be why; "
+            "`pytest` on the task's folder shows where."
+        )
     if not run.runs:
         raise TaskError("no eval ran: see `pytest --collect-only` on the task's folder")
     for one in run.runs:

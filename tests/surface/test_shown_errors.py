@@ -36,6 +36,17 @@ def test_a_store_that_fails_at_the_end_is_said_once_and_scores_are_still_shown(
     assert "passed" in said.out
 
 
+def test_what_ended_pytest_itself_is_told(cli: Cli) -> None:
+    """A quiet run shows nothing that pytest prints."""
+    (cli.toy.root / "conftest.py").write_text(
+        "def pytest_runtest_protocol(item):\n    raise OSError('the lab is closed')\n"
+    )
+    for verb in (["eval", "toy", "--candidate", "plain", "--json"], ["ladder", "toy"]):
+        said = cli(*verb)
+        assert said.code == 2
+        assert "pytest broke off: OSError: the lab is closed" in said.err
+
+
 def test_only_paths_below_the_working_directory_lose_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
