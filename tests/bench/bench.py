@@ -107,7 +107,6 @@ def table(subjects: Mapping[str, Subject], *, against: float) -> str:
 Subjects = Mapping[str, Subject]
 SHOWN = {
     "pydantic-evals, aiohttp client": "shown: no store, cache, tries or limiter",
-    "deepeval evaluate()": "shown: its page on CI says `deepeval test run`",
 }
 """What is no promise, and why not."""
 
