@@ -6,14 +6,44 @@ Knows values and clusters; nothing of runs or tables.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Thread
 
 from harness.records import Estimate, digest
 from harness.store.estimates import known_estimate, remember_estimates
 from harness.store.store import Store
+
+TURN_S = 0.0005
+
+
+@contextmanager
+def imported_meanwhile() -> Iterator[None]:
+    """Import what computes bounds while the body waits for a server, most of the time idle.
+
+    Threads change places ten times as often meanwhile (python's own 5 ms a turn would make each
+    reply wait for the import).
+    """
+
+    def run() -> None:
+        with suppress(ImportError):  # raised again, and told, where bounds are computed
+            for name in ("scipy.special", "harness.core.bounds"):
+                import_module(name)
+
+    usual = sys.getswitchinterval()
+    thread = Thread(target=run, name="harness-imports")
+    sys.setswitchinterval(TURN_S)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+        sys.setswitchinterval(usual)
 
 
 class Estimates:

@@ -18,12 +18,16 @@ from pathlib import Path
 
 import projects
 from measuring import FLIGHT, HERE, SECONDS, Server, Subject, measure
-from peers import peers
+from peers import our_python, peers
 from tabulate import tabulate
 
+ALONE = ", installed alone"
+LONG_S = 15.0
+"""A peer that takes longer is run once: seconds of noise change nothing there."""
 
-def ours(root: Path, server: Server, total: int) -> dict[str, Subject]:
-    """Return the floors and our own runs."""
+
+def ours(root: Path, server: Server, total: int, venvs: Path | None) -> dict[str, Subject]:
+    """Return the floors and our own runs; with `venvs` in an environment of our own, too."""
     python = sys.executable
     task = projects.make_task(root / "ours", total=total)
     wrong = projects.make_task(root / "wrong", total=total, wrong=True)
@@ -57,6 +61,15 @@ def ours(root: Path, server: Server, total: int) -> dict[str, Subject]:
         Subject("ours, from cache", run, task),
         Subject("ours, from cache, all missed", run, wrong),
     ]
+    python_alone = None if venvs is None else our_python(venvs)
+    if python_alone:
+        clean = [python_alone, *pytest[1:]]
+        run_alone = [python_alone, *run[1:]]
+        subjects += [
+            Subject(f"no-op items{ALONE}", [*clean, "-p", "no:harness", "test_noop.py"], noop),
+            Subject(f"ours{ALONE}", run_alone, task, before=fresh),
+            Subject(f"ours{ALONE}, from cache", run_alone, task),
+        ]
     return {s.name: s for s in subjects}
 
 
@@ -136,8 +149,9 @@ def claims(mine: Subjects, tiny: Subjects, others: Subjects, total: int) -> list
         line("--help / import click", start, 2.0),
         line("added to a foreign pytest run, ms", 1000 * (with_us.best - without.best), 20),
     ]
+    beside = mine.get(f"ours{ALONE}", run)
     for name, peer in others.items():
-        ratio = peer.best / run.best if peer.walls else 0.0
+        ratio = peer.best / beside.best if peer.walls else 0.0
         if peer.walls and name in SHOWN:
             found.append([f"{name} / ours", f"{ratio:.2f}", SHOWN[name], ""])
         elif peer.walls:
@@ -151,23 +165,52 @@ def page(mine: Subjects, tiny: Subjects, others: Subjects, options: argparse.Nam
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     head = (
         f"Made by `make bench`: {options.cases:,} cases of {1000 * SECONDS:.0f} ms, {FLIGHT} in "
-        f"flight; {options.rounds} rounds of ours and {options.peer_rounds} of the peers, in turn, "
-        f"the best kept; {cores} cores, Python {platform.python_version()}. Times are of whole "
-        "processes, imports included; the server shares the machine. The bare client of a ratio is "
-        "the faster of two. A peer asks with the client that its own pages use."
+        f"flight; {options.rounds} rounds of all in turn, the best kept (a peer that takes more "
+        f"than {LONG_S:g} s has one); {cores} cores, Python {platform.python_version()}. Times are "
+        "of whole processes, imports included; the server shares the machine. The bare client of a "
+        "ratio is the faster of two. A peer asks with the client that its own pages use. The first "
+        "seven rows are of the developer's environment, whose pytest plugins take their part of "
+        "every item, ours and empty; a peer is installed alone, and so are ours beside it."
     )
     rows = claims(mine, tiny, others, options.cases)
     heads = ["ratio", "measured", "promised", "held"]
     promised = tabulate(rows, headers=heads, tablefmt="github", disable_numparse=True)
-    best = mine["ours"].best
+    best = mine.get(f"ours{ALONE}", mine["ours"]).best
     every = table({**mine, **others}, against=best)
-    notes = (
+    parts = ["# Bench", head, promised, *notes(mine, others), every, table(tiny, against=best)]
+    return "\n\n".join(parts) + "\n"
+
+
+def notes(mine: Subjects, others: Subjects) -> list[str]:
+    """Return what a reader of the ratios should know."""
+    first = (
         "pydantic-evals over aiohttp is a bare client inside a library: what the first two rows "
         "count as the floor, but for the no-op items. It keeps no reply: a run that is killed "
         "starts again."
     )
-    parts = ["# Bench", head, promised, notes, every, table(tiny, against=best)]
-    return "\n\n".join(parts) + "\n"
+    found = [first]
+    noop, cached = mine.get(f"no-op items{ALONE}"), mine.get(f"ours{ALONE}, from cache")
+    if noop and cached:
+        bare = min(mine[f"bare client ({name})"].best for name in ("httpx", "aiohttp"))
+        floor = noop.best + bare
+        found.append(
+            f"Installed alone, from cache / no-op items is {cached.best / noop.best:.2f} "
+            f"({cached.best - noop.best:.2f} s more): without other plugins the empty items cost "
+            "less, and ours as much."
+        )
+        reach = [
+            f"{peer.best / floor:.1f}x for {name}"
+            for name, peer in others.items()
+            if peer.walls and peer.best < 3 * floor and name not in SHOWN
+        ]
+        if reach:
+            found.append(
+                f"The no-op items and the bare client together take {floor:.2f} s installed alone, "
+                "so no tool that shows 1,000 cases as pytest items could be further ahead than "
+                + ", ".join(reach)
+                + "."
+            )
+    return found
 
 
 def main() -> int:
@@ -175,7 +218,6 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cases", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--peer-rounds", type=int, default=2)
     parser.add_argument("--no-peers", action="store_true")
     parser.add_argument("--venvs", type=Path, default=HERE.parents[1] / ".bench")
     parser.add_argument("--out", type=Path)
@@ -184,12 +226,13 @@ def main() -> int:
     try:
         with tempfile.TemporaryDirectory() as name:
             root, total = Path(name), options.cases
-            mine, tiny = ours(root, server, total), small(root)
+            venvs = None if options.no_peers else options.venvs
+            mine, tiny = ours(root, server, total, venvs), small(root)
             found = [] if options.no_peers else peers(root, server.url, total, options.venvs)
             others = {s.name: s for s in found}
             for turn in range(options.rounds):
                 group = [*mine.values(), *tiny.values()]
-                group += list(others.values()) if turn < options.peer_rounds else []
+                group += [s for s in others.values() if not s.walls or s.best < LONG_S]
                 for subject in group:
                     measure(subject, server)
                     shown = subject.failed[-400:] or f"{subject.walls[-1]:.2f} s"

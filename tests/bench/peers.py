@@ -41,7 +41,13 @@ def peers(root: Path, url: str, total: int, venvs: Path) -> Iterator[Subject]:
             quiet = {"DEEPEVAL_TELEMETRY_OPT_OUT": "YES", "DEEPEVAL_DISABLE_PROGRESS_BAR": "1"}
             env = QUIET | quiet | {"BENCH_N": n, "BENCH_URL": url}
             yield Subject("deepeval test run", [*test, "--display", "failing"], own, env)
-            yield Subject("deepeval evaluate()", script, own, QUIET)
+            ways = {
+                "iterator": "deepeval evals_iterator()",
+                "metric": "deepeval evaluate(), a metric that asks",
+                "prefetched": "deepeval evaluate() of given replies",
+            }
+            for way, title in ways.items():
+                yield Subject(title, [*script, way], own, QUIET)
         elif name == "pytest-evals":
             shutil.copy(HERE / "peer_scripts" / "plain_pytest.py", own / "test_plain.py")
             test = [str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_plain.py"]
@@ -65,6 +71,13 @@ def peers(root: Path, url: str, total: int, venvs: Path) -> Iterator[Subject]:
         env = {"PROMPTFOO_DISABLE_TELEMETRY": "1", "PROMPTFOO_DISABLE_UPDATE": "1"}
         env["PROMPTFOO_CONFIG_DIR"] = str(own / "config")
         yield Subject("promptfoo", command, own, QUIET | env)
+
+
+def our_python(venvs: Path) -> str | None:
+    """Return the Python of an environment that holds us alone, as each peer's holds it alone."""
+    root = HERE.parents[1]
+    found = _installed("ours", ["-c", str(root / "constraints.txt"), "-e", str(root)], venvs)
+    return str(found) if found else None
 
 
 def _installed(name: str, packages: list[str], venvs: Path) -> Path | None:
