@@ -18,7 +18,7 @@ PARSERS = {
 ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "harness.errors": (set(), set()),
     "harness.plain": (set(), set()),
-    "harness.records": ({"errors", "plain"}, set()),
+    "harness.records": ({"errors", "plain", "records"}, set()),
     "harness.core": ({"records", "errors", "core"}, {"numpy", "scipy", "jinja2"}),
     "harness.checks": ({"records", "errors", "ports", "checks"}, PARSERS | {"numpy"}),
     "harness.ports": ({"records", "errors", "ports"}, {"pluggy"}),
@@ -44,7 +44,7 @@ NO_REACH = {"harness.plain", "harness.records", "harness.errors", "harness.core"
 NO_NETWORK = {"harness.checks", "harness.ports", "harness.store"}
 # Plugins stand alone, but for what is shared by law (docs/decisions/0007): the one renderer of
 # tuning and inference, what every backend over HTTP needs to keep a key and read a failure, and
-# who an optimiser learns from.
+# what an optimiser begins with and learns from.
 SHARED = {
     "harness_anthropic": {"harness_http"},
     "harness_apps": {"harness_http"},

@@ -5,33 +5,29 @@ Knows nothing of pytest: whoever runs the eval functions gives the scores back t
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.core.answers import answer_of, called, is_wrapped
+from harness.core.answers import answer_of, is_wrapped
 from harness.core.repeats import check_verdict
 from harness.engine.backends import BackendPool, LiveBackend
 from harness.engine.boundary import internal_ids
 from harness.engine.fetch import Ask, Outcome, Progress, fetch
+from harness.engine.recorded import Recorded, is_recorded, known_faults
 from harness.engine.requests import Requests
-from harness.engine.tasks import CONSTANT, REFERENCE, REPLAY, Task, replay_path
-from harness.engine.text_files import json_lines
-from harness.errors import TaskError, UsageError
+from harness.engine.tasks import Task
+from harness.errors import UsageError
 from harness.records import (
     SPLITS,
     Candidate,
     Case,
     Fault,
-    Reply,
     Request,
     Run,
     Score,
     Split,
     Trial,
-    digest,
 )
 from harness.store.store import Store
 
@@ -73,7 +69,7 @@ class Evaluation:
         self.outcomes: dict[TrialId, Outcome] = {}
         self._pool = pool
         self._requests = Requests(task)
-        self._replayed: dict[Path, dict[str, str]] = {}
+        self._recorded = Recorded(task.folder)
         self._trial_ids: list[TrialId] = []
         self._case_digests: dict[str, str] = {}
 
@@ -90,12 +86,12 @@ class Evaluation:
 
     def repeats(self, candidate: str) -> int:
         """Return how often each case is asked: once where the reply is already known."""
-        return 1 if _is_recorded(self.candidates[candidate]) else self._repeats
+        return 1 if self.is_recorded(candidate) else self._repeats
 
     def has_other_repeats(self, candidate: str) -> bool:
         """Tell whether cases are asked more or less often than the task says: no try of it."""
-        is_recorded = _is_recorded(self.candidates[candidate])
-        return not is_recorded and self._repeats != self.task.settings.repeats
+        is_other = self._repeats != self.task.settings.repeats
+        return is_other and not self.is_recorded(candidate)
 
     def request(self, trial: TrialId) -> Request:
         """Return the request of a trial, exactly as it is sent."""
@@ -109,8 +105,8 @@ class Evaluation:
             candidate = self.candidates[trial.candidate]
             if trial in self.outcomes:
                 continue
-            if _is_recorded(candidate):
-                self.outcomes[trial] = self._recorded(candidate, self.cases[trial.case_id])
+            if is_recorded(candidate):
+                self.outcomes[trial] = self._recorded.outcome(candidate, self.cases[trial.case_id])
                 continue
             asks[trial] = self._ask(trial, self.request(trial))
         return asks
@@ -142,7 +138,7 @@ class Evaluation:
 
     def is_recorded(self, candidate: str) -> bool:
         """Tell whether a candidate's replies are known without a backend: one for each case."""
-        return _is_recorded(self.candidates[candidate])
+        return is_recorded(self.candidates[candidate])
 
     def turn(self, trial: TrialId, request: Request) -> Ask | Outcome:
         """Return what must be asked for a turn of a dialogue, or its outcome where it is known."""
@@ -202,22 +198,12 @@ class Evaluation:
         """
         for name, candidate in self.candidates.items():
             lost = [t for t, o in self.outcomes.items() if t.candidate == name and o.fault]
-            rows = [
-                r
-                for r in (store.runs(task=self.task.name, split=self.split, complete=True))
-                if r.candidate_digest == candidate.digest
-                and r.inputs_digest == self.task.inputs_digest(self.split)
-            ]
-            if not lost or not rows:
+            if not lost:
                 continue
-            known = {
-                TrialId(candidate=name, case_id=t.case_id, repeat=t.repeat): t.fault
-                for t in store.run(rows[-1].id).trials
-                if t.fault and t.fault.origin == "backend"
-            }
+            known = known_faults(store, self.task, candidate, split=self.split)
             for trial in lost:
-                if trial in known:
-                    self.outcomes[trial] = replace(self.outcomes[trial], fault=known[trial])
+                if fault := known.get((trial.case_id, trial.repeat)):
+                    self.outcomes[trial] = replace(self.outcomes[trial], fault=fault)
 
     def runs(
         self,
@@ -276,31 +262,6 @@ class Evaluation:
         if case_id not in self._case_digests:  # once, however often it is repeated
             self._case_digests[case_id] = self.cases[case_id].digest[:16]
         return self._case_digests[case_id]
-
-    def _recorded(self, candidate: Candidate, case: Case) -> Outcome:
-        """A reply that needs no backend: the reference, a line of a replay file, or a constant."""
-        if candidate.backend == REFERENCE:
-            text = case.reference_text
-            if text is None:  # unscored, and no fault of anything
-                return Outcome(key=digest([candidate.backend, case.id]))
-            where = ""
-            if (said := called(case.reference)) is not None:
-                reply = Reply(text=said[0], tool_calls=said[1])
-                key = digest([candidate.backend, case.id, text])
-                return Outcome(key=key, reply=reply, is_cached=True)
-        elif candidate.backend.startswith(CONSTANT):
-            text, where = candidate.backend.removeprefix(CONSTANT), ""
-        else:
-            path = replay_path(candidate.backend, self.task.folder)
-            if path not in self._replayed:
-                self._replayed[path] = read_replies(path)
-            text = self._replayed[path].get(case.id)
-            where = f"{candidate.backend.removeprefix(REPLAY)} has no reply for it"
-        key = digest([candidate.backend, case.id, text])
-        if text is None:
-            fault = Fault(origin="harness", message=f"{case.id}: {where}", is_missing=True)
-            return Outcome(key=key, fault=fault)
-        return Outcome(key=key, reply=Reply(text=text), is_cached=True)
 
 
 def _by_name(scores: Sequence[Score]) -> tuple[Score, ...]:
@@ -387,27 +348,4 @@ def verdict_of(task: Task, candidate: Candidate) -> str | None:
     name = task.settings.repeat_verdict
     if name == "mean":
         return None
-    return "1 of 1" if _is_recorded(candidate) else name
-
-
-def _is_recorded(candidate: Candidate) -> bool:
-    return candidate.backend == REFERENCE or candidate.backend.startswith((REPLAY, CONSTANT))
-
-
-def read_replies(path: Path) -> dict[str, str]:
-    """Return replies by case id, from `{"id", "reply"}` lines. Raises TaskError with file, line.
-
-    A reply that is no text is taken as compact JSON, as a reference is.
-    """
-    replies: dict[str, str] = {}
-    for place, row in json_lines(path):
-        if not isinstance(row, dict) or row.get("reply") is None or "id" not in row:
-            raise TaskError(f'{place}: a line is {{"id": ..., "reply": ...}}')
-        name, reply = str(row["id"]), row["reply"]
-        if name in replies:
-            raise TaskError(f"{place}: a second reply to {name!r}")
-        is_text = isinstance(reply, str)
-        replies[name] = (
-            reply if is_text else json.dumps(reply, separators=(",", ":"), ensure_ascii=False)
-        )
-    return replies
+    return "1 of 1" if is_recorded(candidate) else name

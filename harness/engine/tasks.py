@@ -1,11 +1,11 @@
-"""A task, loaded: its settings, prompts, cases and candidates. Knows nothing of replies."""
+"""A task, loaded: its settings, prompts and cases. Knows nothing of replies."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,34 +14,16 @@ from typing import Any
 from harness.checks import registry
 from harness.checks.registry import binding
 from harness.core.passages import Passage
+from harness.engine.candidates import REFERENCE, REPLAY, candidate_names
 from harness.engine.case_rows import read_cases
 from harness.engine.documents import check_needs, read_passages
 from harness.engine.eval_sources import conftests, eval_functions
 from harness.engine.images import with_images
 from harness.engine.prompt_files import prompt_files, read_prompt
-from harness.engine.taskfile import (
-    CandidateTable,
-    DecodingTable,
-    TaskFile,
-    read_task_file,
-)
+from harness.engine.taskfile import TaskFile, read_task_file
 from harness.engine.text_files import read_text
 from harness.errors import TaskError, UsageError
-from harness.records import (
-    SPLITS,
-    Artifact,
-    Candidate,
-    Case,
-    Decoding,
-    Json,
-    Prompt,
-    Split,
-    digest,
-)
-
-REFERENCE = "reference"
-REPLAY = "replay:"
-CONSTANT = "constant:"
+from harness.records import SPLITS, Case, Prompt, Split, digest
 
 
 @dataclass(frozen=True)
@@ -216,123 +198,6 @@ def repeated_inputs(task: Task) -> list[str]:
 
 def _paths(cases: str | tuple[str, ...]) -> tuple[str, ...]:
     return (cases,) if isinstance(cases, str) else cases
-
-
-ArtifactFinder = Callable[[str], "str | Artifact"]
-"""From a name or digest prefix to an artifact, or to its digest alone where nothing is asked of it;
-raises UsageError."""
-
-
-def candidate_names(task: Task) -> list[str]:
-    """Return the names that `--candidate` knows in `task`."""
-    tuned = {task.settings.tune.name} if task.settings.tune else set()
-    return sorted({*task.prompts, *task.settings.candidates, *tuned, REFERENCE})
-
-
-def resolve_candidate(
-    task: Task, text: str, *, base_url: str | None = None, artifact_digest: ArtifactFinder
-) -> Candidate:
-    """Return the candidate that `text` names: NAME, `PROMPT@SCHEME:MODEL[+ARTIFACT]`, `reference`,
-    `replay:FILE` or `constant:TEXT`, which always answers TEXT. Raises UsageError naming what is
-    known.
-    """
-    if text == REFERENCE or text.startswith(CONSTANT):
-        return Candidate(name=text, backend=text)
-    if text.startswith(REPLAY):  # replies that were edited are another candidate's
-        replies = digest(read_text(replay_path(text, task.folder)))
-        return Candidate(name=text, backend=text, prompt_digest=replies)
-    table = task.settings.candidates.get(text)
-    if table is None and "@" in text:
-        prompt_name, _, backend = text.partition("@")
-        backend, _, artifact = backend.partition("+")
-        table = CandidateTable(prompt=prompt_name, backend=backend, artifact=artifact or None)
-    elif table is None and text in task.prompts:
-        table = CandidateTable(prompt=text)
-    elif table is None and (tune := task.settings.tune) and text == tune.name:
-        table = CandidateTable(prompt=tune.prompt, artifact=tune.name)
-    if table is None:
-        raise UsageError(
-            f"no candidate {text!r} in task {task.name!r}. Known: "
-            f"{', '.join(candidate_names(task))}; or write PROMPT@SCHEME:MODEL[+ARTIFACT], "
-            "replay:FILE or constant:TEXT. `harness plugins` lists schemes."
-        )
-    prompt = _known_prompt(task, table.prompt or text)
-    backend = table.backend or task.settings.model
-    if table.artifact and "/" in table.artifact:
-        raise UsageError(
-            f"candidate {text!r}: {table.artifact} is a folder, and an artifact goes by its name "
-            f"or digest. Adopt it first: harness model adopt {table.artifact} --base {backend} "
-            f"--task {task.name} --prompt {prompt.name}"
-        )
-    found = artifact_digest(table.artifact) if table.artifact else None
-    if isinstance(found, Artifact):
-        backend, found = _answers(found, backend, text), found.digest
-    if ":" not in backend:
-        raise UsageError(
-            f"candidate {text!r}: backend {backend!r} is not SCHEME:MODEL, as in "
-            f"openai:gpt-x or local:smollm2-135m. `harness plugins` lists schemes."
-        )
-    return Candidate(
-        name=text,
-        backend=backend,
-        prompt=prompt.name,
-        prompt_digest=task.prompt_digest(prompt),
-        family=prompt.family,
-        decoding=_decoding(
-            task.settings.decoding, DecodingTable(**prompt.decoding), table.decoding
-        ),
-        artifact=found,
-        base_url=base_url or table.base_url or task.settings.base_url,
-        options=backend_options(task, backend) | table.options,
-        epoch=task.settings.epoch or None,
-    )
-
-
-def _answers(artifact: Artifact, asked: str, text: str) -> str:
-    """Return what answers with `artifact`: a classical or hosted model is no part of its base."""
-    if artifact.makes == "scorer":
-        raise UsageError(
-            f"candidate {text!r}: artifact {artifact.name!r} is a reward model, made by "
-            f"{artifact.tuner}: it gives a number for a reply and makes none, so it cannot be "
-            "evaluated or gated. Rank replies with it: harness_trl.scorer.load_scorer."
-        )
-    if artifact.backend is None:
-        return asked
-    if asked not in {artifact.backend, artifact.base}:
-        raise UsageError(
-            f"candidate {text!r}: artifact {artifact.name!r} is answered by {artifact.backend}, "
-            f"and not by {asked}. Leave the backend out."
-        )
-    return artifact.backend
-
-
-def backend_options(task: Task, backend: str) -> dict[str, Json]:
-    """Return the settings of `backend`: those of its scheme, then those of its full name."""
-    tables = task.settings.backends
-    return {**tables.get(backend.partition(":")[0], {}), **tables.get(backend, {})}
-
-
-def replay_path(backend: str, folder: Path) -> Path:
-    """Return the file of a `replay:` backend: as named, else relative to the task's folder."""
-    name = backend.removeprefix(REPLAY)
-    return Path(name) if Path(name).is_file() else folder / name
-
-
-def _decoding(*tables: DecodingTable) -> Decoding:
-    merged: dict[str, object] = {}
-    for table in tables:
-        merged |= table.model_dump(exclude_none=True)
-    return dataclasses.replace(Decoding(), **merged)  # type: ignore[arg-type]
-
-
-def _known_prompt(task: Task, name: str) -> Prompt:
-    if name not in task.prompts:
-        known = ", ".join(task.prompts) or "none"
-        raise UsageError(
-            f"no prompt {name!r} in {task.folder / 'prompts'}. Known: {known}. "
-            f"A prompt is a file NAME.md there."
-        )
-    return task.prompts[name]
 
 
 def _joined(cases: list[Case]) -> list[Case]:

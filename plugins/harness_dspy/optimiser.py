@@ -14,13 +14,12 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from typing import Any
 
+from harness_gepa.seed import MOST_RETURNED, SECTION, is_cut_short, seed_of, unscored
+
 from harness import BackendError, Case, OptimisedPrompt, OptimiseJob, ScoredReply
 from harness_dspy.library import Stop, search
 from harness_dspy.plan import Plan, plan
 
-SECTION = "system"
-MOST_RETURNED = 2
-"""A wall of the profile `standard` wants two tries a family."""
 MOST_EXAMPLES = 4
 DRAWS = 4
 """Draws of the search for each prompt that can be judged: one drawn before costs nothing."""
@@ -54,19 +53,17 @@ class Mipro:
             f"{len(job.dev)} dev cases, at most {job.max_calls} calls"
         )
         one = _Search(job=job, plan=chosen)
-        seed_text = job.sections.get(SECTION, "")
-        turn = "\n\n".join(t for name, t in job.sections.items() if name != SECTION)
-        kept = ", ".join(m for m in job.marks if m in seed_text)
+        seed = seed_of(job)
         marks = "It uses no double curly braces."
-        if kept:
-            marks = f"It keeps {kept} as it is written, and uses no other double curly braces."
+        if seed.kept:
+            marks = f"It keeps {seed.kept} as it is written, and uses no other double curly braces."
         try:
             search(
                 instructions=one.first,
                 known=one.known(),
                 sets=one.sets(),
                 reflect=one.reflect,
-                preamble=PREAMBLE.format(about=job.about, turn=turn, marks=marks),
+                preamble=PREAMBLE.format(about=job.about, turn=seed.turn, marks=marks),
                 judge=one.judge,
                 texts=chosen.instructions,
                 rounds=DRAWS * chosen.rounds,
@@ -171,13 +168,11 @@ class _Search:
         if self.job.calls_left() < len(self.plan.judges):
             raise Stop
         found = self.job.ask([(sections, case) for case in self.plan.judges])
-        if any(one.score is None and not one.is_asked for one in found):
+        if is_cut_short(found):
             self.job.note("dspy: the budget ended while a prompt was judged; it is left out")
             raise Stop
-        if all(one.score is None for one in found):
-            why = next((r for one in found for r in one.reasons), "no reason was told")
-            text = f"dspy: none of {len(found)} replies could be scored: {why}"
-            self.error = BackendError(text)
+        if error := unscored(found, who="dspy"):
+            self.error = error
             raise Stop
         return self._judged(key, sections, found, examples)
 

@@ -16,10 +16,8 @@ import gepa
 
 from harness import BackendError, Case, OptimisedPrompt, OptimiseJob, ScoredReply
 from harness_gepa.plan import MINIBATCH, Plan, plan
+from harness_gepa.seed import MOST_RETURNED, SECTION, is_cut_short, seed_of, unscored
 
-SECTION = "system"
-MOST_RETURNED = 2
-"""A wall of the profile `standard` wants two tries a family."""
 LONGEST_SHOWN = 2000  # characters of one reply or one input that a reflection is shown
 
 TEMPLATE = """A language model is given a task by instructions (its system message) and a user \
@@ -60,16 +58,14 @@ class Gepa:
             f"{len(job.dev)} dev cases, at most {job.max_calls} calls"
         )
         search = _Search(job=job, plan=chosen)
-        text = job.sections.get(SECTION, "")
-        turn = "\n\n".join(t for name, t in job.sections.items() if name != SECTION)
-        kept = ", ".join(m for m in job.marks if m in text)
+        seed = seed_of(job)
         marks = "Do not use double curly braces."
-        if kept:
-            marks = f"Keep {kept} as it is written, and use no other double curly braces."
-        template = TEMPLATE.format(about=job.about, turn=turn, marks=marks)
+        if seed.kept:
+            marks = f"Keep {seed.kept} as it is written, and use no other double curly braces."
+        template = TEMPLATE.format(about=job.about, turn=seed.turn, marks=marks)
         try:
             gepa.optimize(
-                seed_candidate={SECTION: text},
+                seed_candidate={SECTION: seed.text},
                 trainset=list(chosen.feedback),
                 valset=list(chosen.judges),
                 adapter=search,
@@ -114,11 +110,10 @@ class _Search:
         """Score one prompt on some cases."""
         sections = {**self.job.sections, SECTION: candidate[SECTION]}
         found = self.job.ask([(sections, case) for case in batch])
-        if any(one.score is None and not one.is_asked for one in found):
+        if is_cut_short(found):
             raise _Spent
-        if all(one.score is None for one in found):
-            why = next((r for one in found for r in one.reasons), "no reason was told")
-            raise BackendError(f"gepa: none of {len(found)} replies could be scored: {why}")
+        if error := unscored(found, who="gepa"):
+            raise error
         return gepa.EvaluationBatch(
             outputs=[one.reply for one in found],
             scores=[one.score or 0.0 for one in found],
