@@ -59,12 +59,25 @@ def plain_answers(answers: Sequence[Json]) -> list[Json]:
     return list(answers)
 
 
-def first_check(answers: Sequence[Json], *, has_case_checks: bool = False) -> FirstCheck:
-    """Return evals that suit all `answers`, none of which is None."""
+def first_check(
+    answers: Sequence[Json], *, has_case_checks: bool = False, has_several: bool = False
+) -> FirstCheck:
+    """Return evals that suit all `answers`, none of which is None. `has_several`: checks of the
+    rows hold further answers of which any would do.
+    """
+    if has_several:
+        return FirstCheck(
+            kind="any of the row's answers",
+            why="rows have several answers of which any would do: each stands in its row's checks, "
+            "which the built-in eval `checks` runs",
+            body=_FIRST,
+            primary="checks",
+        )
     if has_case_checks:
         return FirstCheck(
             kind="the rows' own checks",
-            why="the rows bring checks along, which the built-in eval `checks` runs",
+            why="the rows bring checks along, which the built-in eval `checks` runs; an answer is "
+            "one of them",
             body=_NOT_EMPTY,
             primary="checks",
         )
@@ -83,6 +96,11 @@ def first_check(answers: Sequence[Json], *, has_case_checks: bool = False) -> Fi
     return _prose(answers)
 
 
+_FIRST = '''
+def test_first(case, reply):
+    """The reply is the first of the row's answers; case, white space and punctuation aside."""
+    checks.equals(reply, case.reference, normalise=("case", "space", "punctuation"))
+'''
 _NOT_EMPTY = '''
 def test_not_empty(reply):
     """Something was replied."""
@@ -204,11 +222,10 @@ def test_answer(case, reply):
 def _labels(answers: Sequence[Json]) -> FirstCheck | None:
     if not all(isinstance(a, str | bool) for a in answers):
         return None
-    counts = Counter(str(a).strip() if isinstance(a, str) else _said(a) for a in answers)
-    most = max(2, len(answers) // 3)
-    has_repeats = len(counts) < len(answers)
-    if not has_repeats or len(counts) > min(most, 1000) or max(map(len, counts)) > LABEL:
+    said_as = [str(a).strip() if isinstance(a, str) else _said(a) for a in answers]
+    if not are_labels(said_as):
         return None
+    counts = Counter(said_as)
     how = 'normalise=("case", "space", "punctuation")'
     said = (
         "json.dumps(case.reference)"
@@ -225,9 +242,27 @@ def _labels(answers: Sequence[Json]) -> FirstCheck | None:
         labels = f"LABELS = [\n{names}]\n\n{_KNOWN}"
     return FirstCheck(
         kind="exact label",
-        why=f"{len(answers)} answers are {len(counts)} short labels",
+        why=f"{len(answers)} answers are {len(counts)} short labels"
+        if len(counts) > 1
+        else f"{len(answers)} answers are one short label",
+        caution=""
+        if len(counts) > 1
+        else "Every answer is the same: a reply that never reads its row is right.",
         body=f"\n{labels}{answer}",
     )
+
+
+def are_labels(texts: Sequence[str]) -> bool:
+    """Whether texts are a few short ones that come back."""
+    known = {text.strip() for text in texts}
+    most = min(max(2, len(texts) // 3), 1000)
+    return len(known) < len(texts) and len(known) <= most and max(map(len, known)) <= LABEL
+
+
+def are_short(texts: Sequence[str]) -> bool:
+    """Whether a reply can be asked to contain these texts."""
+    lengths = sorted(map(len, texts))
+    return lengths[len(lengths) // 2] <= SHORT and lengths[-1] <= 4 * SHORT
 
 
 def _said(value: Json) -> str:
@@ -253,8 +288,7 @@ def test_answer(case, reply):
 def _short(answers: Sequence[Json]) -> FirstCheck | None:
     if not all(isinstance(a, str) for a in answers):
         return None
-    lengths = sorted(len(a) for a in answers)
-    if lengths[len(lengths) // 2] > SHORT or lengths[-1] > 4 * SHORT:
+    if not are_short([a for a in answers if isinstance(a, str)]):
         return None
     return FirstCheck(
         kind="contains the answer",

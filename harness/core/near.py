@@ -66,10 +66,19 @@ def near_pairs(
     Source: prefix filtering, Chaudhuri, Ganti and Kaushik (2006), with the lengths of Bayardo,
     Ma and Srikant (2007): a pair this similar shares one of the few rarest shingles of each.
     """
+    return near_sets(
+        [shingles(t, words=words) for t in texts],
+        [shingles(t, words=words) for t in others],
+        least=least,
+    )
+
+
+def near_sets(
+    ours: Sequence[frozenset[str]], theirs: Sequence[frozenset[str]], *, least: float
+) -> list[Near]:
+    """Return the same of sets of shingles; an empty one is near nothing."""
     if not 0 < least <= 1:
         raise ValueError(f"least = {least}: a similarity is in (0, 1]")
-    ours = [shingles(t, words=words) for t in texts]
-    theirs = [shingles(t, words=words) for t in others]
     counts = Counter(s for some in (*ours, *theirs) for s in some)
     index: dict[str, list[int]] = defaultdict(list)
     for number, some in enumerate(theirs):

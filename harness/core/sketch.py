@@ -1,20 +1,19 @@
 """Finds texts that may be nearly the same among a million: MinHash in bands. Decides nothing.
 
 A pair of candidates has still to be compared; `harness.core.near` does that. Words are hashed by
-CRC-32, so that a text has the same sketch in every process. Memory: 64 bytes a text.
+CRC-32, so that a text has the same sketch in every process. A sketch is 64 bytes, in a spool.
 """
 
 from __future__ import annotations
 
 import re
 import zlib
-from array import array
-from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
 
 from harness.core.near import WORDS
+from harness.core.spool import Codes, Held, Spool
 
 BANDS, ROWS = 16, 5
 """A pair of similarity s is found with the chance 1 - (1 - s^ROWS)^BANDS: 0.998 at 0.8, 0.99999 at
@@ -25,6 +24,8 @@ PARTNERS = 20
 """Texts of one band value that each is paired with, the nearest before it: a phrase that 10,000
 rows share makes no 50 million pairs, and they still hang together.
 """
+MOST = 125_000
+"""Pairs of one band at most, the nearest first: two million, and 16 MB, in all."""
 _WORD = re.compile(r"\w+|[^\w\s]")
 _rng = np.random.Generator(np.random.PCG64(20260101))
 _FACTORS = _rng.integers(1, 2**63, size=BANDS * ROWS, dtype=np.uint64) | np.uint64(1)
@@ -33,16 +34,16 @@ _POSITIONS = _rng.integers(1, 2**63, size=WORDS, dtype=np.uint64) | np.uint64(1)
 _BAND = _rng.integers(1, 2**63, size=ROWS, dtype=np.uint64) | np.uint64(1)
 _HIGH = np.uint64(32)
 
-Numbers = npt.NDArray[np.int64]
-
 
 class Sketches:
     """Sketches of texts in the order in which they were added."""
 
-    def __init__(self) -> None:
-        self._bands = array("I")
+    def __init__(self, spool: Spool | None = None) -> None:
+        self._spool: Spool = spool or Held()
         self._waiting: list[str] = []
         self._count = 0
+        self.left_out = 0
+        """Pairs beyond MOST: a pair that shares several bands is counted in each."""
 
     def __len__(self) -> int:
         return self._count
@@ -54,30 +55,42 @@ class Sketches:
         if len(self._waiting) >= BATCH:
             self._flush()
 
-    def candidates(self, among: npt.NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
-        """Yield pairs (earlier, later) that share a band, each at least once, of the texts that
-        are true in `among` and not empty.
+    def candidates(self, context: Codes) -> Codes:
+        """Return the pairs that share a band, each once, as `later << 32 | earlier`, in order.
+
+        Of the texts whose `context` is not 0, and not empty; both of a pair have the same one.
         """
         self._flush()
-        bands = np.frombuffer(self._bands, dtype=np.uint32).reshape(-1, BANDS)
-        rows = np.flatnonzero(among & (bands[:, 0] != 0))
-        seen: set[int] = set()
+        found = [np.zeros(0, dtype=np.uint64)]
         for band in range(BANDS):
-            values = bands[rows, band]
+            values = self._band(band)
+            rows = np.flatnonzero((context != 0) & (values != 0)).astype(np.uint32)
+            values = values[rows]
             order = np.argsort(values, kind="stable")
-            values = values[order]
-            starts = np.flatnonzero(np.r_[True, values[1:] != values[:-1]])
-            ends = np.r_[starts[1:], len(values)]
-            for start, end in zip(starts, ends, strict=True):
-                if end - start < 2:
-                    continue
-                group = rows[order[start:end]]
-                for later in range(1, len(group)):
-                    for earlier in range(max(0, later - PARTNERS), later):
-                        pair = (int(group[earlier]) << 32) | int(group[later])
-                        if pair not in seen:
-                            seen.add(pair)
-                            yield int(group[earlier]), int(group[later])
+            values, rows = values[order], rows[order]
+            del order
+            room = MOST
+            for lag in range(1, PARTNERS + 1):
+                same = np.flatnonzero(values[lag:] == values[:-lag])
+                if not len(same):
+                    break
+                earlier, later = rows[same], rows[same + lag]
+                fits = context[earlier] == context[later]
+                earlier, later = earlier[fits], later[fits]
+                self.left_out += max(0, len(earlier) - room)
+                pairs = later[:room].astype(np.uint64) << _HIGH | earlier[:room]
+                room -= len(pairs)
+                found.append(pairs)
+        return np.unique(np.concatenate(found))
+
+    def _band(self, band: int) -> npt.NDArray[np.uint32]:
+        found = np.empty(self._count, dtype=np.uint32)
+        at = 0
+        for part in self._spool.parts(4 * BANDS * BATCH):
+            some = np.frombuffer(part, dtype=np.uint32).reshape(-1, BANDS)[:, band]
+            found[at : at + len(some)] = some
+            at += len(some)
+        return found
 
     def _flush(self) -> None:
         if not self._waiting:
@@ -90,7 +103,7 @@ class Sketches:
             # padded, so that the last shingles of a text never reach into the next one
             hashes += [*words, *([0] * (WORDS - 1))]
         self._waiting = []
-        self._bands.frombytes(_sketches(hashes, lengths).tobytes())
+        self._spool.write(_sketches(hashes, lengths).tobytes())
 
 
 def _sketches(hashes: list[int], lengths: list[int]) -> npt.NDArray[np.uint32]:

@@ -29,9 +29,25 @@ class Group:
     kept: frozenset[str] = frozenset()
 
 
+def key_of(asked: Sequence[int], sources: Sequence[str]) -> str:
+    """Return the key of a group: that of its sources where it has any, so that it is the same
+    whatever rows join; else the smallest code of what its rows ask. The order of rows is nothing.
+    """
+    if sources:
+        return f"of {min(sources)}"
+    return f"{min(asked):016x}"
+
+
+def share_of(key: str, *, seed: int) -> float:
+    """Return where a group stands in the deal, in [0, 1): the lowest are test, the next dev."""
+    return order_of(key, seed=seed) / 2**64
+
+
 def order_of(key: str, *, seed: int) -> int:
     """Return where a group stands in the deal."""
-    return int.from_bytes(hashlib.sha256(f"{seed}\x1f{key}".encode()).digest()[:8], "big")
+    return int.from_bytes(
+        hashlib.sha256(f"{seed}\x1f{key}".encode("utf-8", "surrogatepass")).digest()[:8], "big"
+    )
 
 
 def deal(

@@ -29,7 +29,13 @@ _CLOSERS = (
 )
 _OPENERS = ("Hi,", "Hello there.", "Quick question.", "Good morning!", "One more thing:")
 # a number that stands alone: no part of a word, a date, a time, a version or a code
-_NUMBER = re.compile(r"(?<![\w.,:/#\-])(\d{1,3}(?:,\d{3})+|\d+)(\.\d+)?(?![\w:/\-]|[.,]\d)")
+_NUMBER = re.compile(
+    r"(?<![\w.,:/#\-])(\d{1,3}(?:,\d{3})+|\d+)(\.\d+)?"
+    r"(?![\w:/\-]|[.,]\d|\s*(?i:[ap]\.?m\b|o'?clock\b))"
+)
+_BEFORE = re.compile(r"[$€£¥]\s?$")
+_AFTER = re.compile(r"\s?(?:[%€$£¥°]|(?i:eur|euros?|usd|dollars?|kg|km|cm|mm|mg|ml|kwh|gb|mb)\b)")
+"""What makes a small whole number an amount, and no name of a day, a room or a type."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +111,10 @@ def _truncate(text: str, rng: np.random.Generator) -> str | None:
 
 
 def _numbers(text: str, rng: np.random.Generator) -> str | None:
-    """Write numbers another way: 1200 as 1,200 or 1200.0, and back. Years stay."""
+    """Write numbers another way: 1200 as 1,200 or 1200.0, and back.
+
+    Years stay, and so do small whole numbers without a sign or unit: they may count or name.
+    """
 
     def other(match: re.Match[str]) -> str:
         whole, rest = match[1], match[2] or ""
@@ -118,7 +127,8 @@ def _numbers(text: str, rng: np.random.Generator) -> str | None:
             return whole + (short if short != rest else f"{rest}0")
         if len(whole) > 4 or (len(whole) == 4 and not 1900 <= int(whole) <= 2100):
             return f"{int(whole):,}" if rng.integers(2) else f"{whole}.0"
-        return match[0] if len(whole) == 4 else f"{whole}.0"
+        is_amount = _BEFORE.search(text[: match.start()]) or _AFTER.match(text, match.end())
+        return f"{whole}.0" if len(whole) < 4 and is_amount else match[0]
 
     changed = _NUMBER.sub(other, text)
     return changed if changed != text else None

@@ -16,6 +16,10 @@ from harness.surface.words import clean, one_line
 
 LINES = 12
 """Lines of one part of a row; what is longer is cut in the middle."""
+BESIDE = 2
+"""Lines of what a row holds besides what is asked and answered."""
+FIELDS = 24
+"""Parts of one row that are shown."""
 LABEL = 14
 READABLE = 40
 """Characters of a class, in the middle, up to which many classes are worth their bars."""
@@ -40,12 +44,20 @@ def row_lines(
     rule = "--" if plain else "──"
     lines = [f"{rule} {'  '.join(one_line(f, width=60) for f in facts if f)}"]
     lines += [f"   {'!' if plain else '⚑'} {one_line(flag, width=width - 5)}" for flag in flags]
-    for block in blocks(example, folder=folder):
+    every = blocks(example, folder=folder)
+    none = example.reference is None and not example.calls and example.is_good is None
+    for block in every if is_full else every[:FIELDS]:
+        if none and block.part == "beside":
+            lines += _labelled("answer", ["none"], plain=plain, mark=True)
+            none = False
         lines += _block_lines(block, width=width, is_full=is_full, plain=plain)
+    if len(every) > FIELDS and not is_full:
+        more = f"{len(every) - FIELDS} more parts (--full shows them)"
+        lines += _labelled("", [more], plain=plain)
     if example.provenance:
         made = ", ".join(f"{k} {v}" for k, v in example.provenance.items())
         lines += _labelled("made", [one_line(made, width=width - LABEL - 5)], plain=plain)
-    if example.reference is None and not example.calls and example.is_good is None:
+    if none:
         lines += _labelled("answer", ["none"], plain=plain, mark=True)
     return lines
 
@@ -62,6 +74,8 @@ def _block_lines(block: Block, *, width: int, is_full: bool, plain: bool) -> lis
             wrapped += _cut(line, room)
         else:
             wrapped += textwrap.wrap(line, room, replace_whitespace=False) or [""]
+    if not is_full and block.label == "beside" and len(wrapped) > BESIDE:
+        wrapped = [*wrapped[: BESIDE - 1], f"{wrapped[BESIDE - 1][: room - 2]} …"]
     if not is_full and len(wrapped) > LINES:
         head, left = wrapped[: LINES - 3], len(wrapped) - LINES + 1
         wrapped = [*head, f"… {left} more lines (--full shows them)", *wrapped[-2:]]
@@ -71,8 +85,16 @@ def _block_lines(block: Block, *, width: int, is_full: bool, plain: bool) -> lis
 
 
 def _cut(line: str, room: int) -> list[str]:
-    """Return a line in pieces, its indentation kept: code is no prose."""
-    return [line[at : at + room] for at in range(0, len(line), room)] or [""]
+    """Return a line in pieces, every word kept: code is no prose. Cut at a space where there is
+    one, and indented below the line's own beginning.
+    """
+    indent = " " * min(len(line) - len(line.lstrip()) + 2, room // 2)
+    pieces = []
+    while len(line) > room:
+        at = line.rfind(" ", len(indent) + room // 3, room) + 1 or room
+        pieces.append(line[:at])
+        line = indent + line[at:]
+    return [*pieces, line]
 
 
 def _labelled(label: str, lines: Sequence[str], *, plain: bool, mark: bool = False) -> list[str]:
@@ -172,6 +194,8 @@ def readable_classes(found: Field) -> list[tuple[str, int]]:
     """Return the classes of a field, unless they are long texts that happen to come back."""
     classes = found.classes
     longest = sorted(len(name) for name, _ in classes)
+    if not any(n > 1 for _, n in classes) and found.seen <= 1:
+        return []
     return classes if len(classes) <= 8 or longest[len(longest) // 2] <= READABLE else []
 
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
+from urllib.parse import quote
 
 from harness.core.lints.base import Finding, Place, Rule
 from harness.surface.words import clean
@@ -18,7 +19,7 @@ SCHEMA = (
     "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 )
 LEVELS = {"error": "error", "warn": "warning", "note": "note"}
-_PLACE = re.compile(r"^(?P<file>.+?):(?P<line>[1-9]\d*)")
+_PLACE = re.compile(r"^(?P<file>.+?):(?P<line>[1-9]\d*)(?![\w.])")
 
 
 def sarif(findings: Sequence[Finding], *, rules: Sequence[Rule]) -> dict[str, Any]:
@@ -88,7 +89,8 @@ def _location(place: Place) -> dict[str, Any]:
     match = _PLACE.match(place.place)
     if match is None:
         return {}
-    uri = match["file"].replace("\\", "/").replace("%", "%25").replace(" ", "%20")
+    # a relative reference (RFC 3986): a colon in its first part would be read as a scheme
+    uri = quote(match["file"].replace("\\", "/"), safe="/~!$&'()*+,;=@", errors="replace")
     found: dict[str, Any] = {
         "physicalLocation": {
             "artifactLocation": {"uri": uri},

@@ -31,13 +31,17 @@ def test_only_the_change_of_numbers_touches_digits(kind: str, text: str, seed: i
 
 def test_numbers_keep_their_value_and_codes_years_and_dates_stay() -> None:
     """4711 stands alone and is a number to a reader of the text alone; dates and years are not."""
-    fixed = "on 2024-05-03 at 12:30, in 1999, version 1.2.3, id A1200 and 007"
+    fixed = (
+        "on 2024-05-03 at 12:30, in 1999, version 1.2.3, id A1200, 007, at 6 am or 11 p.m., "
+        "day 13, 2 rooms"
+    )
     assert all(perturbed(fixed, "numbers", seed=seed) is None for seed in range(8))
     for seed in range(8):
         made = perturbed("I paid 1200000 euros and 3.50", "numbers", seed=seed)
         assert made is not None
         values = [float(n.replace(",", "")) for n in re.findall(r"[\d,.]*\d", made)]
         assert values == [1200000.0, 3.5]
+    assert perturbed("it cost €9, or 12 kg", "numbers", seed=0) == "it cost €9.0, or 12.0 kg"
 
 
 def test_a_text_with_nothing_to_change_is_told_as_none() -> None:

@@ -10,11 +10,15 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from jsonschema import Draft4Validator
+
 from harness.engine.data.linting import ALL_RULES
 from harness.surface import sarif
 from harness.surface.lint_lines import report_lines
 from tests.core.lints.planted import clean_rows
 from tests.surface.inprocess import Cli
+
+SCHEMA_FILE = "sarif-schema-2.1.0.json"
 
 
 def plain(n: int, *, seed: int = 0) -> list[dict[str, Any]]:
@@ -111,6 +115,7 @@ def test_secrets_personal_data_and_languages_are_told_without_repeating_them(
     rows = plain(80)
     rows[0]["question"] += " my key is ghp_" + "aB3dE5gH7jK9mN1pQ2rS4tU6vW8xY0zA1bC2"
     rows[1]["question"] += " write to ann.miller@shop-mail.net"
+    rows[4]["question"] += " write to jo@example.com or ann@shop.example, at 3.141592653"
     rows[2]["answer"] = (
         "Vielen Dank für Ihre Nachricht, wir haben Ihren Fall heute an die zuständige Abteilung "
         "in Hamburg weitergeleitet und melden uns bald."
@@ -169,27 +174,32 @@ def test_a_task_s_references_are_asked_of_its_own_evals(cli: Cli) -> None:
     assert [p["id"] for p in finding["rows"]] == [row["id"]]
 
 
-def test_sarif_is_shaped_as_the_standard_says(cli: Cli, tmp_path: Path) -> None:
+def test_sarif_is_what_the_standard_s_own_schema_accepts(cli: Cli, tmp_path: Path) -> None:
+    schema = json.loads((Path(__file__).parent / "sarif_schema" / SCHEMA_FILE).read_text())
     rows = plain(40)
     rows[3]["answer"] = ""
-    rows[5] = {**rows[4], "id": "again"}
-    file = written(tmp_path / "with space.jsonl", rows)
+    rows[5] = {**rows[4], "id": "again \x1b]0;owned\x07 \ud800"}
+    file = written(tmp_path / "with space #1 50% ü:2.jsonl", [*rows, "no object"])
     log = tmp_path / "log.sarif"
     assert cli("data", "lint", str(file), "--sarif", str(log)).code == 1
     plain_log = json.loads(log.read_text())
-    assert plain_log["version"] == "2.1.0"
+    for text in (SCHEMA_FILE, "errata01"):
+        assert text in plain_log["$schema"]
+        assert text in schema["id"]
+    Draft4Validator(schema).validate(plain_log)
     [one] = plain_log["runs"]
+    assert {r["ruleId"] for r in one["results"]} == {"empty-answer", "duplicate", "unreadable"}
     rules = one["tool"]["driver"]["rules"]
     for result in one["results"]:
         assert rules[result["ruleIndex"]]["id"] == result["ruleId"]
-        assert result["level"] in {"error", "warning", "note"}
-        assert result["message"]["text"]
         for location in [*result["locations"], *result.get("relatedLocations", [])]:
-            where = location["physicalLocation"]
-            assert where["region"]["startLine"] >= 1
-            assert "%20" in where["artifactLocation"]["uri"]
-    assert {r["ruleId"] for r in one["results"]} == {"empty-answer", "duplicate"}
+            uri = location["physicalLocation"]["artifactLocation"]["uri"]
+            assert uri.endswith("/with%20space%20%231%2050%25%20%C3%BC%3A2.jsonl")
     assert sarif.LEVELS.keys() == {r.severity for r in ALL_RULES}
+    empty = sarif.sarif([], rules=ALL_RULES)
+    Draft4Validator(schema).validate(empty)
+    del empty["runs"][0]["tool"]["driver"]["name"]
+    assert not Draft4Validator(schema).is_valid(empty), "a validator that refuses nothing"
 
 
 def test_what_strangers_wrote_cannot_drive_the_terminal() -> None:

@@ -47,6 +47,11 @@ def test_perturbed_rows_are_written_whole_once_and_split_the_report_by_origin(cl
     said = cli(*command, "--rows", "4", "--near", "0", "--out", str(out))
     assert said.code == 0, said.err
     assert "4 rows of 4 passed: typos 4" in said.out
+    assert 'cases = ["cases.jsonl", "made.jsonl"]' in said.out
+    beside = cli(
+        *command, "--rows", "1", "--near", "0", "--out", str(cli.toy.task.parent / "m.jsonl")
+    )
+    assert 'cases = ["cases.jsonl", "../m.jsonl"]' in beside.out
     assert [r["split"] for r in lines(out)] == ["dev"] * 4
     assert all(r["provenance"]["made_by"] == "perturb" for r in lines(out))  # type: ignore[index]
     again = cli(*command, "--out", str(out))
@@ -141,3 +146,19 @@ def test_a_file_is_curated_by_the_evals_of_a_task(cli: Cli) -> None:
     assert "--task TASK" in refused.err
     empty = cli("data", "curate", str(path), "--task", "toy", "--replies", "plain")
     assert "name the task instead of a file" in empty.err
+
+
+def test_a_task_is_converted_with_its_train_rows_alone_unless_others_are_named(cli: Cli) -> None:
+    out = cli.toy.task / "train.jsonl"
+    said = cli("data", "convert", "toy", str(out), "--to", "openai-chat")
+    assert said.code == 0, said.err
+    assert "its rows of train; 12 of other splits stay" in said.out
+    assert len(lines(out)) == 12
+    both = cli(
+        "data", "convert", "toy", str(out), "--to", "cases", "--force", "--json",
+        "--split", "dev", "--split", "test",
+    )  # fmt: skip
+    assert (both.json["rows"], both.json["left_out"], both.json["lost"]) == (12, 12, {})
+    assert {row["split"] for row in lines(out)} == {"dev", "test"}
+    wrong = cli("data", "convert", str(out), "x.jsonl", "--to", "cases", "--split", "dev")
+    assert (wrong.code, "is a file" in wrong.err) == (2, True)

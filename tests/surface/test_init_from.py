@@ -28,6 +28,7 @@ def folder(cli: Cli) -> Path:
     return cli.toy.root / "evals/mine"
 
 
+LONG = "a summary that goes on and on, so that no reply can be asked to hold it, and on further"
 FROM = ("init", "mine", "--from", "sums.csv", "--prompt", "p.txt")
 
 
@@ -71,7 +72,7 @@ def test_a_backend_that_is_down_leaves_the_task_and_says_how_to_go_on(cli: Cli) 
     [
         ("text,label\n", (), "no rows"),
         ("", (), "empty"),
-        ("text,label\nx,y\n", (), "1 usable rows of 1"),
+        ("text,label\nx,y\n", (), "1 usable row of 1"),
         ("text,text\na,b\nc,d\n", (), "'text' stands twice"),
         ("foo,bar\n1,2\n3,4\n", (), "which column holds the right answer?"),
         ("text,label\n,a\n,b\n", (), "rows that ask nothing: 2"),
@@ -105,7 +106,7 @@ def test_what_needs_from_is_refused_without_it_and_a_task_is_not_overwritten(cli
 
 def test_answers_that_are_no_replies_are_not_run_as_such(cli: Cli) -> None:
     rows = [
-        {"input": f"say {n}", "expected": {"references": [f"word {n}", f"words {n}"]}}
+        {"input": f"say {n}", "expected": {"references": [f"{LONG} {n}", f"words {n}"]}}
         for n in range(30)
     ]
     path = cli.toy.root / "r.jsonl"
@@ -114,6 +115,29 @@ def test_answers_that_are_no_replies_are_not_run_as_such(cli: Cli) -> None:
     assert said.code == 0
     assert "The right answers" not in said.out
     assert "constant:word 3 on 10 dev cases" in said.out
+
+
+def test_rows_that_cannot_be_read_are_told_with_their_line(cli: Cli) -> None:
+    (cli.toy.root / "b.jsonl").write_text('{"q": "a", "label": NaN}\n{"q": "b", "label": "x"}\n')
+    said = cli("init", "mine", "--from", "b.jsonl", "--yes", "--candidate", "constant:x")
+    assert said.code == 2
+    assert "1 row cannot be read, the first at b.jsonl:1: NaN is not JSON" in said.err
+    assert not folder(cli).exists()
+
+
+def test_an_equals_of_promptfoo_counts_beside_its_other_asserts(cli: Cli) -> None:
+    tests = "".join(
+        f"  - vars: {{q: 'Say {n}'}}\n"
+        f"    assert: [{{type: is-json}}, {{type: equals, value: '{{\"n\": {n}}}'}}]\n"
+        for n in range(12)
+    )
+    (cli.toy.root / "c.yaml").write_text(f"prompts: [x]\nproviders: [y]\ntests:\n{tests}")
+    said = cli("init", "mine", "--from", "c.yaml", "--candidate", 'constant:{"n": 3}', "--json")
+    assert said.code == 0
+    assert said.json["number"]["estimate"]["mean"] < 0.2
+    assert (
+        "the configuration's `prompts` (--prompt FILE brings one)" in said.json["not_carried_over"]
+    )
 
 
 # ---------------------------------------------------------------- which column is what
@@ -131,12 +155,13 @@ def test_on_a_terminal_the_columns_are_asked_for(
     cli: Cli, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (cli.toy.root / "g.csv").write_text("Eins,Zwei,Drei\nwhat,right,src\nwhy,wrong,src2\n")
-    said = iter(["Viel", "Zwei", "Eins", "Drei"])
+    said = iter(["Viel", "Zwei", "Drei", "Drei", "Eins"])
     monkeypatch.setattr(click, "prompt", lambda *a, **k: next(said))
     found = ask_columns(open_examples(Path("g.csv")), {"Eins": "Eins"})
     assert found == {"Eins": "Eins", "Zwei": "reference", "Drei": "cluster"}
     told = capsys.readouterr().err
     assert "no column 'Viel'" in told
+    assert "no column 'Drei': Eins" in told
     assert "--map Eins=Eins --map Zwei=answer --map Drei=cluster" in told
 
 

@@ -16,6 +16,7 @@ from harness.core.lints.numbers import NumberLint
 from harness.core.lints.preferences import PreferenceLint
 from harness.core.lints.twins import TwinLint
 from harness.core.lints.vocabulary import VocabularyLint
+from harness.core.spool import Held, Spools
 from harness.core.twins import NEAR
 
 KINDS: tuple[type[Lint], ...] = (
@@ -38,11 +39,12 @@ def lints(
     words: Collection[str] = (),
     pieces: Callable[[str], int] | None = None,
     needs_answers: bool = True,
+    spools: Spools = Held,
 ) -> list[Lint]:
-    """Return one of each rule, ready to see rows."""
+    """Return one of each rule, ready to see rows. `spools` lend room beside memory."""
     return [
         ChatLint(needs_answers=needs_answers),
-        TwinLint(near=near),
+        TwinLint(near=near, spools=spools),
         AnswerLint(),
         LengthLint(measure=measure),
         ClassLint(),

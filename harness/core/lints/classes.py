@@ -12,6 +12,8 @@ from harness.records import Json
 
 MOST = 2000
 """Different answers beyond which they are no labels."""
+COLUMNS = 200
+"""Columns of answers that are looked at: an answer whose keys are data has no columns."""
 LONGEST = 60
 LEAST_ROWS = 20
 RARE = 5
@@ -62,7 +64,7 @@ class ClassLint(Lint):
         if row.example.rejected is not None:
             return
         for name, label in labels_in("reference", row.example.reference):
-            if name in self._over:
+            if name in self._over or (name not in self._counts and len(self._counts) >= COLUMNS):
                 continue
             self._rows[name] += 1
             counts = self._counts.setdefault(name, {}).setdefault(row.example.split, Counter())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from array import array
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import ClassVar
@@ -21,6 +21,8 @@ FAR = 6.0
 that are log-normal, none by chance. The spread is the half of the rows around the middle, scaled.
 """
 HELD = 300
+EXACT = 1000
+"""Lengths are counted by value up to here, beyond it to three digits: a few thousand counts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +60,7 @@ class LengthLint(Lint):
     def __init__(self, *, measure: Measure | None = None) -> None:
         self._measure = measure
         self._unit = "tokens" if measure else "characters"
-        self._logs = {"question": array("f"), "answer": array("f")}
+        self._sizes: dict[str, Counter[int]] = {"question": Counter(), "answer": Counter()}
         self._ends: dict[str, list[tuple[int, int, Place]]] = {}
         self._long = Hits()
         self._most = 0
@@ -74,9 +76,9 @@ class LengthLint(Lint):
             self._most = max(self._most, sum(sizes))
             if self._measure.context is not None and sum(sizes) > self._measure.context:
                 self._long.add(row, f"{sum(sizes)} tokens")
-        for what, size in zip(self._logs, sizes, strict=True):
+        for what, size in zip(self._sizes, sizes, strict=True):
             if size:
-                self._logs[what].append(math.log(size))
+                self._sizes[what][_rounded(size)] += 1
                 _keep(self._ends.setdefault(f"{what} long", []), size, row)
                 _keep(self._ends.setdefault(f"{what} short", []), -size, row)
 
@@ -88,14 +90,12 @@ class LengthLint(Lint):
                 f"holds ({self._measure.context}); the longest has {self._most}"
             )
             yield self.found("too-long", text, count=self._long.count, rows=self._long.rows)
-        for what, logs in self._logs.items():
-            if len(logs) < LEAST_ROWS:
+        for what, sizes in self._sizes.items():
+            if sizes.total() < LEAST_ROWS:
                 continue
-            low, middle, high = np.quantile(
-                np.frombuffer(logs, dtype=np.float32), [0.25, 0.5, 0.75]
-            )
+            low, middle, high = (math.log(q) for q in _quarters(sizes))
             # half a word's worth at the least, so that a set of equal lengths has no outliers
-            spread = max(float(high - low) / 1.349, 0.15)
+            spread = max((high - low) / 1.349, 0.15)
             for end, sign in (("long", 1), ("short", -1)):
                 limit = math.exp(middle + sign * FAR * spread)
                 far = sorted(
@@ -114,6 +114,20 @@ class LengthLint(Lint):
                         f"others (median {math.exp(middle):.0f} {self._unit})",
                         rows=[p.told(f"{abs(s)} {self._unit}") for s, _, p in far],
                     )
+
+
+def _rounded(size: int) -> int:
+    step = 1
+    while size >= EXACT * step:
+        step *= 10
+    return size // step * step
+
+
+def _quarters(sizes: Counter[int]) -> list[int]:
+    """Return the lengths that a quarter, a half and three quarters of the rows do not exceed."""
+    values = sorted(sizes)
+    sums = np.cumsum([sizes[v] for v in values])
+    return [values[int(np.searchsorted(sums, share * sums[-1]))] for share in (0.25, 0.5, 0.75)]
 
 
 def _keep(heap: list[tuple[int, int, Place]], size: int, row: Row) -> None:

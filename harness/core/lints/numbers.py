@@ -11,7 +11,7 @@ from harness.core.heaps import LEAST, crowds, heaps, roundings
 from harness.core.lints.base import Finding, Lint, Row, Rule, Severity
 from harness.records import Json
 
-HELD = 200_000
+HELD = 100_000
 """Values of one column that are looked at: the first. They tell the habit."""
 COLUMNS = 40
 _NUMBER = re.compile(r"^[^\w.,+-]{0,3}\s*([+-]?\d{1,3}(?:,\d{3})+(?:\.\d+)?|[+-]?\d+(?:\.\d+)?)\s*"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from typing import ClassVar
 
 import numpy as np
@@ -12,12 +13,15 @@ import numpy.typing as npt
 from harness.core.examples import Example
 from harness.core.groups import Groups
 from harness.core.lints.base import KEPT, Finding, Lint, Place, Row, Rule, Severity
-from harness.core.twins import NEAR, Codes, Pair, Twins, code, repeated, value_code
+from harness.core.spool import Codes, Column, Held, Marks, Spools
+from harness.core.twins import NEAR, Pair, Twins, code, repeated, value_code
 from harness.core.wording import compact
 from harness.core.words import count
 
-MANY = 200_000
-"""Rows that are named at most: beyond, they are counted only."""
+MANY = 20_000
+"""Names that are held before those that no finding needs are forgotten."""
+SHOWN = 100
+"""Rows that are named of a group; all are counted."""
 
 Bytes = npt.NDArray[np.uint8]
 Group = npt.NDArray[np.int64]
@@ -78,19 +82,18 @@ class TwinLint(Lint):
         ),
     )
 
-    def __init__(self, *, near: float = NEAR) -> None:
-        self._twins = Twins(near=near)
+    def __init__(self, *, near: float = NEAR, spools: Spools = Held) -> None:
+        self._twins = Twins(near=near, spools=spools)
         self._splits: dict[str, int] = {"": 0}
         self._split = array("B")
-        self._question, self._answer = array("Q"), array("Q")
-        self._whole, self._source, self._id = array("Q"), array("Q"), array("Q")
+        self._question, self._answer = Column(spools()), Column(spools())
+        self._whole, self._source, self._id = Column(spools()), Column(spools()), Column(spools())
         self._kinds = [0, 0]  # answers that are labels; texts and numbers
         self._has_pairs = False
         self._groups: dict[str, list[list[int]]] = {}
-        self._counts: dict[str, int] = {}
-        self._pairs: list[Pair] = []
+        self._counts: Counter[str] = Counter()
         self._names: dict[int, Place] = {}
-        self._wanted: set[int] = set()
+        self._many = MANY
         self._named: set[int] = set()
 
     def see(self, row: Row) -> None:
@@ -104,7 +107,7 @@ class TwinLint(Lint):
         question, answer = _judged(offered, example)
         self._question.append(question)
         self._answer.append(answer)
-        self._whole.append(code(str(offered), _all_answers(example)))
+        self._whole.append(_whole(example, offered, answer))
         self._source.append(code(example.cluster) if example.cluster else 0)
         self._id.append(code(example.id) if example.id else 0)
         if row.answer is not None:
@@ -114,44 +117,41 @@ class TwinLint(Lint):
 
     def wanted(self) -> Iterable[int]:
         """Return the rows that must be named or compared."""
-        compared = self._twins.settle()
         splits = np.frombuffer(self._split, dtype=np.uint8)
-        asked = repeated(self._twins.asked)
-        across = [g for g in asked if len(set(splits[g])) > 1]
-        self._keep("leak", across)
-        sources = repeated(_codes(self._source))
-        self._keep("source-leak", [_one_a_split(g, splits) for g in sources if _several(g, splits)])
-        answers = _codes(self._answer)
-        conflicts = []
-        for group in repeated(_codes(self._question)):
-            answered = group[answers[group] != 0]
-            if len(np.unique(answers[answered])) > 1:
-                firsts = np.unique(answers[answered], return_index=True)[1]
-                conflicts.append(answered[np.sort(firsts)])
-        self._keep("label-conflict", conflicts)
-        whole = _codes(self._whole)
+        self._keep("leak", (g for g in repeated(self._twins.asked) if _several(g, splits)))
+        sources = repeated(self._source.all())
+        self._keep("source-leak", (_one_a_split(g, splits) for g in sources if _several(g, splits)))
+        answers = self._answer.all()
+        self._keep("label-conflict", _conflicts(repeated(self._question.all()), answers))
+        whole = self._whole.all()
         if self._has_pairs:  # a pair that nobody decided has no answer to be told apart by
-            whole = np.where(answers == 0, np.uint64(0), whole)
-        doubles = [
+            whole[answers == 0] = 0
+        del answers
+        doubles = (
             same
             for group in repeated(whole)
             for split in set(splits[group].tolist())
             if len(same := group[splits[group] == split]) > 1
-        ]
+        )
         self._keep("duplicate", doubles)
-        self._keep("duplicate-id", repeated(_codes(self._id)))
-        self._wanted = compared | self._named
-        return self._wanted
+        del whole
+        self._keep("duplicate-id", repeated(self._id.all()))
+        marks = self._twins.settle()
+        marks.mask[list(self._named)] = True
+        return marks
 
     def again(self, row: Row) -> None:
         """Compare the row's words, and remember its name."""
         self._twins.again(row.number, row.content)
-        if row.number in self._named or len(self._names) < MANY:
-            self._names[row.number] = row.place
+        self._names[row.number] = row.place
+        if len(self._names) > self._many:
+            near = self._twins.near_rows()
+            for number in [n for n in self._names if n not in self._named and n not in near]:
+                del self._names[number]
+            self._many = 2 * max(len(self._names), MANY)
 
     def findings(self) -> Iterable[Finding]:
         """Return what stands twice."""
-        self._pairs = self._twins.pairs()
         yield from self._grouped("leak", "{rows} of different splits that ask the same")
         yield from self._near_leaks()
         yield from self._grouped(
@@ -169,12 +169,17 @@ class TwinLint(Lint):
         yield from self._grouped("duplicate-id", "{groups} at more than one row", one="id")
 
     def _keep(self, name: str, groups: Iterable[Group]) -> None:
-        found = [[int(n) for n in group] for group in groups]
-        self._groups[name] = sorted(found)[:KEPT]
-        self._counts[name] = len(found)
-        self._counts[f"{name} rows"] = sum(len(g) for g in found)
-        for group in self._groups[name]:
-            self._named.update(group[:KEPT])
+        """Keep the groups that begin first; count all."""
+        kept: list[list[int]] = []
+        for group in groups:
+            self._counts[name] += 1
+            self._counts[f"{name} rows"] += len(group)
+            kept.append(group[:SHOWN].tolist())
+            if len(kept) >= 2 * KEPT:
+                kept = sorted(kept)[:KEPT]
+        self._groups[name] = sorted(kept)[:KEPT]
+        for some in self._groups[name]:
+            self._named.update(some)
 
     def _grouped(
         self, name: str, text: str, *, one: str = "group", severity: Severity | None = None
@@ -187,7 +192,7 @@ class TwinLint(Lint):
             rows=count(rows, "row"), groups=count(groups, one), spare=count(rows - groups, "row")
         )
         said += "" if "{groups}" in text else f", in {count(groups, 'group')}"
-        shown = [[self._name(n) for n in group[:KEPT]] for group in self._groups[name]]
+        shown = [[self._name(n) for n in group] for group in self._groups[name]]
         yield self.found(
             name,
             said,
@@ -198,28 +203,34 @@ class TwinLint(Lint):
         )
 
     def _near_leaks(self) -> Iterable[Finding]:
-        found = [p for p in self._pairs if self._split[p.one] != self._split[p.other]]
-        if not found:
+        train = self._splits.get("train")
+        rows, pairs, with_train = Marks(len(self._split)), 0, False
+        first: list[list[Place]] = []
+        for pair in self._twins.found():
+            splits = (self._split[pair.one], self._split[pair.other])
+            if splits[0] == splits[1]:
+                continue
+            pairs += 1
+            with_train |= train in splits
+            rows.mask[[pair.one, pair.other]] = True
+            if len(first) < KEPT:
+                first.append(self._pair(pair))
+        if not pairs:
             return
-        with_train = "train" in self._splits and any(
-            self._splits["train"] in (self._split[p.one], self._split[p.other]) for p in found
-        )
-        groups = [self._pair(p) for p in found[:KEPT]]
-        rows = len({n for p in found for n in (p.one, p.other)})
         yield self.found(
             "near-leak",
-            f"{count(rows, 'row')} nearly the same as one of another split, in "
-            f"{count(len(found), 'pair')}" + self._uncompared(),
-            count=rows,
-            rows=[p for g in groups for p in g],
-            groups=groups,
-            severity="error" if with_train or "train" not in self._splits else "warn",
+            f"{count(len(rows), 'row')} nearly the same as one of another split, in "
+            f"{count(pairs, 'pair')}" + self._uncompared(),
+            count=len(rows),
+            rows=[p for g in first for p in g],
+            groups=first,
+            severity="error" if with_train or train is None else "warn",
         )
 
     def _near_duplicates(self) -> Iterable[Finding]:
         joined = Groups()
         least: dict[int, float] = {}
-        for pair in self._pairs:
+        for pair in self._twins.found():
             if self._split[pair.one] == self._split[pair.other]:
                 joined.join(pair.one, pair.other)
                 least[pair.other] = min(pair.similarity, least.get(pair.other, 1.0))
@@ -229,7 +240,7 @@ class TwinLint(Lint):
         shown = [
             [
                 self._name(n).told(f"{least[n]:.0%} the same" if n in least else "")
-                for n in group[:KEPT]
+                for n in group[:SHOWN]
             ]
             for group in sorted(groups, key=lambda g: (-len(g), g))[:KEPT]
         ]
@@ -245,7 +256,7 @@ class TwinLint(Lint):
 
     def _uncompared(self) -> str:
         left = self._twins.uncompared
-        return f" ({left} further candidate pairs were not compared)" if left else ""
+        return f" (up to {left} further candidate pairs were not compared)" if left else ""
 
     def _pair(self, pair: Pair) -> list[Place]:
         detail = f"{pair.similarity:.0%} the same"
@@ -273,13 +284,25 @@ def _judged(asked: int, example: Example) -> tuple[int, int]:
     return asked, answer
 
 
-def _all_answers(example: Example) -> str:
-    parts = [example.reference, list(example.calls), example.rejected, example.is_good]
-    return " ".join(str(value_code(part)) for part in parts)
+def _whole(example: Example, offered: int, answer: int) -> int:
+    """Identify a row: its question and all of its answers."""
+    if example.calls or example.rejected is not None or example.is_good is not None:
+        parts = [example.reference, list(example.calls), example.rejected, example.is_good]
+        return code(str(offered), *(str(value_code(part)) for part in parts))
+    # two codes into one: a bijection of each, and quicker than hashing again
+    return ((offered * _ODD) & _MASK) ^ answer or 1
 
 
-def _codes(values: array[int]) -> Codes:
-    return np.frombuffer(values, dtype=np.uint64)
+_ODD, _MASK = 0x9E3779B97F4A7C15, (1 << 64) - 1
+
+
+def _conflicts(groups: Iterable[Group], answers: Codes) -> Iterator[Group]:
+    """Yield the first row of each answer where one question has several."""
+    for group in groups:
+        answered = group[answers[group] != 0]
+        different, firsts = np.unique(answers[answered], return_index=True)
+        if len(different) > 1:
+            yield answered[np.sort(firsts)]
 
 
 def _several(group: Group, splits: Bytes) -> bool:

@@ -7,11 +7,12 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from typing import ClassVar
 
-from harness.core.lints.base import Finding, Lint, Place, Row, Rule
+from harness.core.lints.base import KEPT, Finding, Lint, Place, Row, Rule
 from harness.core.wording import texts_of
+from harness.core.words import count
 
-HELD = 100_000
-"""Different words that are kept; beyond, those seen once are forgotten."""
+HELD = 50_000
+"""Different words that are kept; beyond, the rarest are forgotten."""
 SHOWN = 20
 PIECES = 4
 LEAST_ROWS = 20
@@ -58,54 +59,74 @@ class VocabularyLint(Lint):
         self._known = frozenset(w.casefold() for w in words)
         self._pieces = pieces
         self._counts: Counter[str] = Counter()
-        self._first: dict[str, Place] = {}
+        self._first: dict[str, int] = {}
+        self._places: dict[int, Place] = {}
         self._rows = 0
+        self._strange: list[tuple[str, str, list[tuple[str, int]]]] = []
 
     def see(self, row: Row) -> None:
         """Count each word once a row."""
         self._rows += 1
-        for word in {w.casefold() for text in texts_of(row.example) for w in _WORD.findall(text)}:
-            self._counts[word] += 1
-            self._first.setdefault(word, row.place)
-        if len(self._counts) > HELD:
-            for word in [w for w, n in self._counts.items() if n == 1]:
+        words = set(_WORD.findall("\n".join(texts_of(row.example)).casefold()))
+        self._counts.update(words)
+        for word in words.difference(self._first):
+            self._first[word] = row.number
+        least = 1
+        while len(self._counts) > HELD:
+            for word in [w for w, n in self._counts.items() if n <= least]:
                 del self._counts[word], self._first[word]
+            least *= 2
 
-    def findings(self) -> Iterable[Finding]:
-        """Return the words that are frequent and strange."""
+    def wanted(self) -> Iterable[int]:
+        """Return the first row of each word that is frequent and strange."""
         if self._rows < LEAST_ROWS:
-            return
+            return ()
         least = max(3, self._rows // 1000)
         often = [(w, n) for w, n in self._counts.most_common() if n >= least]
-        yield from self._told(
+        self._find(
             "abbreviation",
             [(w, n) for w, n in often if _is_short(w)],
-            "{} words without a vowel stand in {} rows",
+            "{} without a vowel, {}",
         )
         if self._known:
-            yield from self._told(
+            self._find(
                 "unknown-word",
                 [(w, n) for w, n in often if not self._is_known(w)],
-                "{} words of no list stand in {} rows",
+                "{} of no list, {}",
             )
         if self._pieces is not None:
             cut = [(w, n, self._pieces(w)) for w, n in often[:2000] if len(w) > 3]
-            yield from self._told(
+            self._find(
                 "fragmented-word",
                 [(w, n) for w, n, pieces in cut if pieces >= PIECES],
-                "{} words are cut into four tokens or more; they stand in {} rows",
+                "{} of four tokens or more, {}",
+            )
+        return {self._first[w] for _, _, words in self._strange for w, _ in words[:KEPT]}
+
+    def again(self, row: Row) -> None:
+        """Remember the row's name."""
+        self._places[row.number] = row.place
+
+    def _find(self, name: str, words: list[tuple[str, int]], text: str) -> None:
+        if sum(n for _, n in words) >= max(1, self._rows / 50):
+            self._strange.append((name, text, words))
+
+    def findings(self) -> Iterable[Finding]:
+        """Return the words that are frequent and strange."""
+        for name, text, words in self._strange:
+            uses = sum(n for _, n in words)
+            yield self.found(
+                name,
+                text.format(count(len(words), "word"), count(uses, "use"))
+                + ": "
+                + ", ".join(w for w, _ in words[:SHOWN]),
+                count=uses,
+                rows=[self._place(w).told(f"{w}: {n} rows") for w, n in words[:KEPT]],
             )
 
-    def _told(self, name: str, words: list[tuple[str, int]], text: str) -> Iterable[Finding]:
-        uses = sum(n for _, n in words)
-        if uses < self._rows / 50:
-            return
-        yield self.found(
-            name,
-            text.format(len(words), uses) + ": " + ", ".join(w for w, _ in words[:SHOWN]),
-            count=uses,
-            rows=[self._first[w].told(f"{w}: {n} rows") for w, n in words],
-        )
+    def _place(self, word: str) -> Place:
+        number = self._first[word]
+        return self._places.get(number) or Place("", f"row {number + 1}")
 
     def _is_known(self, word: str) -> bool:
         stems = {word, word.removesuffix("'s"), word.removesuffix("s"), word.removesuffix("es")}

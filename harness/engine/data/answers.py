@@ -13,8 +13,9 @@ from typing import Any
 
 from harness.core.answers import answer_of
 from harness.core.examples import Example
+from harness.engine.candidates import REFERENCE
 from harness.engine.data.forms import cases as case_form
-from harness.engine.tasks import REFERENCE, Task
+from harness.engine.tasks import Task
 from harness.errors import UsageError
 from harness.records import Candidate, Case, Json, Message, Reply, Run, Split, digest
 from harness.store.store import Store

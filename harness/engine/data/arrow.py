@@ -98,23 +98,23 @@ def _image(value: Mapping[str, Any]) -> Json:
 SPLIT_OF_FILE = re.compile(r"^(train|validation|valid|dev|test)(?:[-_.]|$)")
 
 
-def folder(path: Path, *, make: Make) -> Container:
-    """Return a data set folder: saved by `datasets`, or Parquet files. Raises TaskError."""
+def folder(path: Path, *, make: Make) -> Container | None:
+    """Return a data set folder: saved by `datasets`, or of Parquet files; None for others."""
     is_saved = any((path / name).is_file() for name in ("dataset_dict.json", "state.json"))
     if is_saved:
         found: Container = make(path, "dataset", _saved_rows, _size(path))
         return found
     files = sorted(path.rglob("*.parquet"))
     if not files:
-        raise TaskError(
-            f"{shown(path)}: a folder without a data set (no Parquet files, and nothing that "
-            "`datasets` saved). Name a file in it"
-        )
-    named = []
-    for file in files:
-        match = SPLIT_OF_FILE.match(file.name) or SPLIT_OF_FILE.match(file.parent.name)
-        named.append((file, match[1] if match else ""))
+        return None
+    named = [(file, split_of(file)) for file in files]
     return make(path, "dataset", lambda c: _parquet_files(c, named), _size(path))
+
+
+def split_of(file: Path) -> str:
+    """Return the split that a file's name or folder tells, as on the Hugging Face hub; or ""."""
+    match = SPLIT_OF_FILE.match(file.name) or SPLIT_OF_FILE.match(file.parent.name)
+    return match[1] if match else ""
 
 
 def _size(path: Path) -> int:

@@ -20,11 +20,15 @@ from harness.core.examples import Example
 from harness.core.first_checks import plain_answers
 from harness.engine.data.first_splits import first_splits
 from harness.engine.data.forms.turns import EXTRAS
+from harness.engine.data.row_checks import is_preference, with_answer_check, with_several
 from harness.errors import TaskError
 from harness.records import SPLITS, Json, canonical_json
 
 FEWEST = 2
 _IMAGE = re.compile(r"\.(png|jpe?g|gif|webp)$", re.IGNORECASE)
+MOST_KEYS = 12
+"""Keys of an object up to which each is named where it is not carried over."""
+_NOTHING: tuple[Json, ...] = (None, "", [], {})
 _CARRIED = frozenset({"checks", "documents", EXTRAS})
 
 
@@ -34,7 +38,8 @@ class Brought:
 
     `inputs` are the names that a prompt may use; `renamed` what a column was called before.
     `images` names the inputs that are image files. `system` is what every row's system message
-    says; `tools` what every row offers. `dropped` counts what was not carried over.
+    says. `has_several`: rows have answers of which any would do, and checks that say so.
+    `dropped` counts what was not carried over.
     """
 
     rows: tuple[dict[str, Json], ...]
@@ -43,7 +48,7 @@ class Brought:
     answers: tuple[Json, ...] = ()
     images: tuple[str, ...] = ()
     system: str = ""
-    tools: tuple[Json, ...] = ()
+    has_several: bool = False
     joined: int = 0
     dropped: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -67,27 +72,33 @@ def bring(
     folder: Path,
     home: Path,
     ignored: Sequence[str] = (),
+    any_would_do: bool = False,
     seed: int = 0,
 ) -> Brought:
     """Return the cases in `examples`, of a file in `folder`, for a task whose folder is `home`.
+    `any_would_do`: an answer that is a list of texts is several, as the file's form has it.
 
     Raises TaskError where there is nothing to make a task of.
     """
     dropped: Counter[str] = Counter()
     notes: list[str] = []
     every = [_without(e, ignored) for e in examples]
-    given = _turned(every, dropped, notes)
+    given = _filling(_turned(every, dropped, notes), dropped)
     given = [e for e in given if _asks(e, dropped)]
     given = _answered(given, dropped)
     given, joined = _joined(given)
     if len(given) < FEWEST:
         raise TaskError(
-            f"{origin}: {len(given)} usable rows of {len(every)}, and no interval can be told from "
+            f"{origin}: {len(given)} usable {'row' if len(given) == 1 else 'rows'} of "
+            f"{len(every)}, and no interval can be told from "
             f"fewer than {FEWEST}.{_why(dropped)}"
         )
     given, renamed = _renamed(given, notes)
     given, images = _images(given, folder=folder, home=home)
-    system, tools = _shared(given, dropped)
+    system = _shared(given, dropped)
+    given, has_several = with_several(given, any_would_do=any_would_do)
+    if not has_several and any(e.other.get("checks") for e in given):
+        given = [with_answer_check(e) for e in given]
     answers = plain_answers([e.reference for e in given if e.reference is not None])
     told = iter(answers)
     given = [e if e.reference is None else replace(e, reference=next(told)) for e in given]
@@ -102,7 +113,7 @@ def bring(
         answers=tuple(answers),
         images=images,
         system=system,
-        tools=tools,
+        has_several=has_several,
         joined=joined,
         dropped=dict(dropped),
         notes=tuple(notes),
@@ -143,6 +154,10 @@ def _turned(every: Sequence[Example], dropped: Counter[str], notes: list[str]) -
     """Return the rows with their messages as inputs, and tool calls as an answer of JSON."""
     found = []
     has_dialogue = any(len(_turns(e)) > 1 for e in every)
+    # where some rows ask by a text and others by a message, both are the same input
+    plain = {name for e in every if not e.messages for name in e.inputs}
+    is_mixed = plain == {"input"} and all(not e.inputs for e in every if e.messages)
+    single = "dialogue" if has_dialogue else "input" if is_mixed else "message"
     if has_dialogue:
         notes.append("the turns of a dialogue became one text, the input `dialogue`")
     for example in every:
@@ -150,9 +165,9 @@ def _turned(every: Sequence[Example], dropped: Counter[str], notes: list[str]) -
         turns = _turns(example)
         if turns:
             said = "\n".join(f"{role}: {text}" for role, text in turns)
-            inputs["dialogue" if has_dialogue else "message"] = (
-                said if has_dialogue else turns[0][1]
-            )
+            inputs[single] = said if has_dialogue else turns[0][1]
+        elif is_mixed and has_dialogue and inputs:
+            inputs = {single: f"user: {inputs['input']}"}
         reference = example.reference
         if example.calls:
             dropped["answers' tool calls as such: they became JSON, `name` and `arguments`"] += 1
@@ -177,6 +192,18 @@ def _call(call: Json) -> Json:
         with contextlib.suppress(ValueError, RecursionError):
             arguments = json.loads(arguments)
     return {"name": inner.get("name"), "arguments": arguments}
+
+
+def _filling(given: Sequence[Example], dropped: Counter[str]) -> list[Example]:
+    """Return the rows without inputs that are empty in every one of them."""
+    names = dict.fromkeys(name for e in given for name in e.inputs)
+    empty = {n for n in names if all(e.inputs.get(n) in _NOTHING for e in given)}
+    if not empty or len(empty) == len(names):
+        return list(given)
+    for name in names:
+        if name in empty:
+            dropped[f"the input `{name[:60]}`, which is empty in every row"] += len(given)
+    return [replace(e, inputs={k: v for k, v in e.inputs.items() if k not in empty}) for e in given]
 
 
 def _joined(given: Sequence[Example]) -> tuple[list[Example], int]:
@@ -253,18 +280,15 @@ def _images(
     return found, tuple(names)
 
 
-def _shared(given: Sequence[Example], dropped: Counter[str]) -> tuple[str, tuple[Json, ...]]:
-    """Return the system text that all rows have, and the tools that all rows offer."""
+def _shared(given: Sequence[Example], dropped: Counter[str]) -> str:
+    """Return the system text that all rows have."""
     texts = Counter("\n\n".join(m.content for m in e.messages if m.role == "system") for e in given)
     system = next(iter(texts)) if len(texts) == 1 else ""
     if len(texts) > 1:
         dropped["rows' system messages, which differ"] += sum(n for t, n in texts.items() if t)
-    offered = Counter(canonical_json(list(e.tools)) for e in given if e.tools)
-    if offered:
-        dropped["rows' tools: a prompt offers them (`tools` in its front matter)"] += sum(
-            offered.values()
-        )
-    return system, ()
+    if offering := sum(bool(e.tools) for e in given):
+        dropped["rows' tools: a prompt offers them (`tools` in its front matter)"] += offering
+    return system
 
 
 def _filled(given: list[Example], notes: list[str]) -> list[Example]:
@@ -286,20 +310,26 @@ def _count_rest(given: Sequence[Example], dropped: Counter[str]) -> None:
     for example in given:
         for name, value in example.other.items():
             if name not in _CARRIED and value not in (None, "", [], {}):
-                dropped[f"rows' `{name}`"] += 1
+                dropped.update(_named(name, value))
         if example.is_good is not None:
             dropped["rows' thumbs, up or down"] += 1
         if example.provenance:
             dropped["rows' provenance"] += 1
-        if example.rejected is not None and not _is_preference(example):
+        if example.rejected is not None and not is_preference(example):
             dropped["rejected answers without a better one"] += 1
 
 
-def _is_preference(example: Example) -> bool:
-    worse, better = example.rejected, example.reference
-    if worse is None or better is None or worse == better:
-        return False
-    return all(not isinstance(v, str) or v.strip() for v in (worse, better))
+def _named(name: str, value: Json) -> list[str]:
+    """Return what is lost with a value: an object's keys and the kinds of asserts by their names,
+    so that a person can tell what is missing.
+    """
+    if name == "assert" and isinstance(value, list):
+        kinds = dict.fromkeys(str(one.get("type")) for one in value if isinstance(one, Mapping))
+        return [f"asserts that no check of ours means, `{kind[:60]}`" for kind in kinds]
+    if isinstance(value, Mapping) and len(value) <= MOST_KEYS:
+        keys = [f"`{name}.{str(key)[:60]}`" for key, v in value.items() if v not in _NOTHING]
+        return [f"rows' {key}" for key in keys]
+    return [f"rows' `{name[:60]}`"]
 
 
 def _rows(given: Sequence[Example], splits: Sequence[str]) -> Iterable[dict[str, Json]]:
@@ -313,7 +343,7 @@ def _rows(given: Sequence[Example], splits: Sequence[str]) -> Iterable[dict[str,
         row: dict[str, Any] = {"id": name, "split": split, "inputs": dict(example.inputs)}
         if example.reference is not None:
             row["reference"] = example.reference
-        if _is_preference(example):
+        if is_preference(example):
             row["rejected"] = example.rejected
         if example.cluster:
             row["cluster"] = example.cluster

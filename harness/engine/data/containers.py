@@ -6,7 +6,7 @@ Told from its first bytes; the suffix decides only between tables and text.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from harness.errors import TaskError
 
 HEAD = 1 << 16
 PACKINGS = {".gz", ".zst", ".zstd"}
+TEXT_ROWS = {".jsonl": "lines", ".ndjson": "lines", ".csv": "table", ".tsv": "table"}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -32,6 +33,8 @@ class Container:
     source: Opened | None = None
     done: Callable[[], int] | None = None
     options: dict[str, str] = field(default_factory=dict)
+    left: dict[str, int] = field(default_factory=dict)
+    """What the file holds beside the rows that are read, in words, and how often it was met."""
 
     @property
     def bytes_read(self) -> int:
@@ -40,15 +43,24 @@ class Container:
             return self.done()
         return self.source.bytes_read if self.source else 0
 
+    def leave(self, what: str) -> None:
+        """Note what is not read: nothing is left out in silence."""
+        self.left[what] = self.left.get(what, 0) + 1
+
     def rows(self) -> Iterator[Row]:
         """Yield the rows from the beginning. Raises TaskError."""
-        return self.reader(self)
+        is_config = self.kind == "jsonl" and self.path.suffix.lower() == ".json"  # on one line
+        if self.kind not in {"yaml", "object"} and not is_config:
+            return self.reader(self)
+        from harness.engine.data.referred import with_files
+
+        return (one for number, row in self.reader(self) for one in with_files(self, number, row))
 
 
 def container_of(path: Path) -> Container:
     """Return what the file is. Raises TaskError."""
     if path.is_dir():
-        return arrow.folder(path, make=_make)
+        return arrow.folder(path, make=_make) or _text_folder(path)
     total = checked(path)
     with opened(path) as source:
         head = source.file.read(HEAD)
@@ -62,8 +74,7 @@ def container_of(path: Path) -> Container:
     with opened(path) as source:
         lines.text_only(head, source)
     notes = (f"unpacked from {packing}",) if packing else ()
-    suffixes = [s.lower() for s in path.suffixes if s.lower() not in PACKINGS]
-    suffix = suffixes[-1] if suffixes else ""
+    suffix = _suffix(path)
     text = head.removeprefix(UTF8_BOM)
     start = text.lstrip()[:1]
     if suffix in {".yaml", ".yml"}:
@@ -79,6 +90,47 @@ def container_of(path: Path) -> Container:
     if suffix == ".json":
         return _make(path, "object", _opened_rows(_one_object), total, notes)
     return _make(path, "csv", tables.csv_rows, total, notes)
+
+
+def _text_folder(path: Path) -> Container:
+    """Return a folder of JSON Lines or CSV files as one set of rows. Raises TaskError.
+
+    Looks where a data set has its files, not in every folder below: somebody may have named a
+    whole project.
+    """
+    below = [f for f in path.iterdir() if f.is_dir() and (f.name == "data" or arrow.split_of(f))]
+    found = sorted(
+        file
+        for folder in (path, *below)
+        for file in folder.iterdir()
+        if file.is_file() and _suffix(file) in TEXT_ROWS and not file.name.startswith(".")
+    )
+    if not found or len({TEXT_ROWS[_suffix(file)] for file in found}) > 1:
+        why = "JSON Lines beside CSV" if found else "no Parquet, JSON Lines or CSV files"
+        raise TaskError(
+            f"{shown(path)}: a folder without a data set ({why}, and nothing that `datasets` "
+            "saved). Name a file in it"
+        )
+    sizes = [checked(file) for file in found]
+
+    def rows(container: Container) -> Iterator[Row]:
+        for place, file in enumerate(found):
+            one, split, before = container_of(file), arrow.split_of(file), sum(sizes[:place])
+            container.shown = one.shown
+            container.done = lambda one=one, before=before: before + one.bytes_read
+            for number, row in one.rows():
+                if split and isinstance(row, Mapping) and "split" not in row:
+                    yield number, {**row, "split": split}
+                else:
+                    yield number, row
+
+    return _make(path, "dataset", rows, sum(sizes))
+
+
+def _suffix(file: Path) -> str:
+    """Return the suffix that says what is inside, below one that says how it is packed."""
+    suffixes = [s.lower() for s in file.suffixes if s.lower() not in PACKINGS]
+    return suffixes[-1] if suffixes else ""
 
 
 def _make(

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from types import TracebackType
 
 from harness.engine.backends import BackendPool
+from harness.engine.candidates import ArtifactFinder
 from harness.engine.certificates import certified
+from harness.engine.closing import Closing
 from harness.engine.data.answers import TRAIN, Answer
 from harness.engine.evaluate import Evaluation, TrialId
 from harness.engine.fetch import Outcome, Progress
 from harness.engine.judges import Judging, judge_all
 from harness.engine.plain_evals import PlainEvals
 from harness.engine.spending import Spending
-from harness.engine.tasks import ArtifactFinder, Task
+from harness.engine.tasks import Task
 from harness.errors import UsageError
 from harness.records import Case
 from harness.store.store import Store
@@ -41,7 +42,7 @@ class Verdict:
         return [f"{name}: {reason}" for name, reason in self.against]
 
 
-class Filters:
+class Filters(Closing):
     """The evals and judges in use. Use it in a `with`."""
 
     def __init__(
@@ -177,17 +178,6 @@ class Filters:
         """Let the evals' threads end."""
         if self._evals is not None:
             self._evals.close()
-
-    def __enter__(self) -> Filters:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _both(first: Verdict, second: Verdict) -> Verdict:

@@ -1,24 +1,30 @@
 """The splits of a new task: those that its rows tell, else by source. Knows no file.
 
 What a source is, is told without asking: rows of one cluster, and rows that ask (nearly) the same.
+A source's place is that of `harness data split`, so that dealing anew there moves few rows.
 """
 
 from __future__ import annotations
 
-import hashlib
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from harness.core.examples import Example
 from harness.core.groups import Groups
 from harness.core.near import normalised
+from harness.core.splits import Group, deal, key_of, share_of
 from harness.core.twins import Pair, Twins, asked_code
 from harness.core.wording import wording_of
 from harness.engine.data.forms.cases import NEAREST
 from harness.errors import UsageError
-from harness.records import SPLITS, canonical_json
+from harness.records import SPLITS
 
 ALL_DEV = 20
 """Rows below which all are dev: a share of so few would be no evidence at all."""
+
+
+FEW = 100
+"""Rows below which the shares are dealt out exactly: by chance alone, dev could be a handful."""
 
 
 def shares(rows: int) -> tuple[float, float]:
@@ -33,7 +39,11 @@ def shares(rows: int) -> tuple[float, float]:
 
 
 def first_splits(given: Sequence[Example], *, seed: int, notes: list[str]) -> list[str]:
-    """Return the split of each row: its own where the file tells, else by its source's hash."""
+    """Return the split of each row: its own where the file tells, else by its source's hash.
+
+    Of few rows, the first by their hash are test and the next dev, up to their shares; of more, a
+    source's hash alone decides, so that it stays where it is when rows are added.
+    """
     own = [NEAREST.get(e.split.strip().lower(), e.split.strip().lower()) for e in given]
     strange = next((e for e, s in zip(given, own, strict=True) if s not in {*SPLITS, ""}), None)
     if strange is not None:
@@ -47,7 +57,7 @@ def first_splits(given: Sequence[Example], *, seed: int, notes: list[str]) -> li
             return [s or "train" for s in own]
         notes.append("the file has no dev split: two in five of its train sources became dev")
         return [
-            s if s == "test" else "dev" if _draw(group, seed) < 0.4 else "train"
+            s if s == "test" else "dev" if share_of(group, seed=seed) < 0.4 else "train"
             for s, group in zip(own, groups, strict=True)
         ]
     if len(set(groups)) < ALL_DEV:
@@ -57,29 +67,42 @@ def first_splits(given: Sequence[Example], *, seed: int, notes: list[str]) -> li
         )
         return ["dev"] * len(given)
     dev, test = shares(len(given))
-    return [_split_of(_draw(group, seed), dev=dev, test=test) for group in groups]
+    if len(given) < FEW:
+        rows = Counter(groups)
+        known = list(rows)
+        dealt = deal(
+            [Group(key=key, rows=rows[key]) for key in known], {"dev": dev, "test": test}, seed=seed
+        )
+        by_key = dict(zip(known, dealt, strict=True))
+        return [by_key[key] or "train" for key in groups]
+    return [_split_of(share_of(group, seed=seed), dev=dev, test=test) for group in groups]
 
 
 def _split_of(draw: float, *, dev: float, test: float) -> str:
-    return "dev" if draw < dev else "test" if draw < dev + test else "train"
+    return "test" if draw < test else "dev" if draw < test + dev else "train"
 
 
 def _groups(given: Sequence[Example]) -> list[str]:
-    """Return the source of each row: rows of one cluster, and rows that ask the same or nearly so,
-    are one, and stand in one split.
+    """Return the key of each row's source: rows of one cluster, and rows that ask the same or
+    nearly so, are one, and stand in one split.
     """
-    asked = [canonical_json(dict(e.inputs)) for e in given]
+    asked = [asked_code(e) for e in given]  # but for case, spacing and closing punctuation
     keys: dict[str, int] = {}
     groups = Groups()
     for number, example in enumerate(given):
-        same = f"asked {asked_code(example)}"  # but for case, spacing and closing punctuation
+        same = f"asked {asked[number]}"
         for key in (same, *([f"of {example.cluster}"] if example.cluster else [])):
             groups.join(keys.setdefault(key, number), number)
     for pair in _near(given):
         groups.join(pair.one, pair.other)
-    # the first row's own words name a group, so that its split stays when rows are added behind it
-    roots = [groups.root(number) for number in range(len(given))]
-    return [given[root].cluster or asked[root] for root in roots]
+    members: dict[int, list[int]] = defaultdict(list)
+    for number in range(len(given)):
+        members[groups.root(number)].append(number)
+    found = {
+        root: key_of([asked[n] for n in rows], [c for n in rows if (c := given[n].cluster)])
+        for root, rows in members.items()
+    }
+    return [found[groups.root(number)] for number in range(len(given))]
 
 
 def _near(given: Sequence[Example]) -> list[Pair]:
@@ -90,9 +113,3 @@ def _near(given: Sequence[Example]) -> list[Pair]:
     for number in sorted(twins.settle()):
         twins.again(number, normalised(wording.parts(given[number])[0]))
     return twins.pairs()
-
-
-def _draw(group: str, seed: int) -> float:
-    """Return a number in [0, 1) that depends on the source and the seed alone."""
-    code = hashlib.sha256(f"{seed} {group}".encode("utf-8", "surrogatepass")).digest()
-    return int.from_bytes(code[:8]) / 2**64

@@ -17,12 +17,14 @@ from harness.core.examples import Example
 from harness.core.lints import KINDS, Finding, Lint, Measure, Place, Rule, lints
 from harness.core.lints.base import SEVERITIES, Hits, row_of
 from harness.core.lints.chat import UNREADABLE, ChatLint
+from harness.core.spool import Marks
 from harness.core.twins import NEAR
 from harness.core.wording import FIRST, Wording, wording_of
 from harness.engine.backends import BackendPool, LiveBackend
 from harness.engine.data.checked_lints import CallLint, LanguageLint, TextLint
 from harness.engine.data.label_errors import LabelErrorLint
 from harness.engine.data.reading import Reading, open_examples, task_examples
+from harness.engine.data.spooling import FileSpool
 from harness.engine.plain_evals import PlainEvals
 from harness.engine.requests import Requests
 from harness.engine.tasks import Task
@@ -145,6 +147,7 @@ def lint(
             measure=measure,
             pieces=pieces,
             needs_answers=task is None,
+            spools=FileSpool,
         ),
         TextLint(),
         language,
@@ -190,20 +193,27 @@ def _look(sources: Sequence[Rows], used: Sequence[Lint], *, progress: Progress) 
             for one in used:
                 if isinstance(one, ChatLint):
                     _refuse(one, examples.reading)
-    wanted = {id(one): set(one.wanted()) for one in used}
-    again = set().union(*wanted.values()) if wanted else set()
-    if not again or wording is None:
+    wanted = [(one, rows) for one in used if (rows := _marked(one.wanted(), number))]
+    if not wanted or wording is None:
         return number, bad
-    last = max(again)
+    last = max(int(rows.mask.nonzero()[0][-1]) for _, rows in wanted)
     for at, example in enumerate(chain.from_iterable(e.rows for e in _opened(sources, progress))):
-        if at in again:
+        asking = [one for one, rows in wanted if rows.mask[at]]
+        if asking:
             row = row_of(at, example, wording)
-            for one in used:
-                if at in wanted[id(one)]:
-                    one.again(row)
+            for one in asking:
+                one.again(row)
         if at >= last:
             break
     return number, bad
+
+
+def _marked(wanted: Iterable[int], rows: int) -> Marks:
+    if isinstance(wanted, Marks):
+        return wanted
+    marks = Marks(rows)
+    marks.mask[list(wanted)] = True
+    return marks
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,6 +83,11 @@ class Reading:
         return self._plan
 
     @property
+    def left(self) -> Mapping[str, int]:
+        """What the file holds beside rows, in words, as far as it was read."""
+        return self.container.left
+
+    @property
     def bytes_read(self) -> int:
         """How far into the file on disk the reader is."""
         return self.container.bytes_read
@@ -122,9 +127,8 @@ class Reading:
             yield example
 
     def _objects(self, form: Form | None) -> Iterator[tuple[str, Object | Refusal]]:
-        shown = self.container.shown
         for number, value in self.container.rows():
-            place = f"{shown}:{number}"
+            place = f"{self.container.shown}:{number}"  # a folder's files come in turn
             if isinstance(value, Refusal):
                 yield place, value
                 continue

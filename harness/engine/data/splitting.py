@@ -8,7 +8,7 @@ would be a leak. Rows that have a split already and leak are an error.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from typing import Literal
@@ -16,8 +16,8 @@ from typing import Literal
 from harness.core.examples import Example
 from harness.core.groups import Groups
 from harness.core.lints.base import Place, row_of
-from harness.core.splits import Group, deal
-from harness.core.twins import NEAR, Twins, code, repeated
+from harness.core.splits import Group, deal, key_of
+from harness.core.twins import NEAR, Twins, asked_code, code, repeated
 from harness.core.wording import FIRST, Wording, answer_text, wording_of
 from harness.engine.data.linting import Rows
 from harness.errors import UsageError
@@ -25,6 +25,7 @@ from harness.records import SPLITS, Split
 
 By = Literal["tag", "answer", "none"]
 NAMED = 1000
+_NONE: Mapping[int, str] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,8 +55,13 @@ def split_rows(
     anew: bool = False,
     by: By = "tag",
     near: float | None = NEAR,
+    earlier: Mapping[int, str] = _NONE,
 ) -> Splits:
-    """Return the split of every row of `sources`. Raises UsageError for shares that do not fit."""
+    """Return the split of every row of `sources`. Raises UsageError for shares that do not fit.
+
+    `earlier` tells the splits of an earlier deal, by the code of what is asked: rows that have no
+    split of their own keep those.
+    """
     if dev < 0 or test < 0 or dev + test >= 1:
         raise UsageError(f"--dev {dev:g} and --test {test:g} leave nothing to train on")
     twins = Twins(near=near)
@@ -63,7 +69,8 @@ def split_rows(
     places: list[Place] = []
     kept: list[str] = []
     strata: list[str] = []
-    keys: list[str] = []
+    keys: list[int] = []
+    clusters: list[str] = []
     sources_seen: dict[int, int] = {}
     wording: Wording | None = None
     for number, example in _numbered(sources):
@@ -71,9 +78,11 @@ def split_rows(
         row = row_of(number, example, wording)
         asked = twins.add(example, content=row.content, context=row.context)
         places.append(row.place)
-        kept.append("" if anew or example.split not in SPLITS else example.split)
+        own = example.split if example.split in SPLITS else earlier.get(asked, "")
+        kept.append("" if anew else own)
         strata.append(_stratum(example, by))
-        keys.append(f"{asked:016x}")
+        keys.append(asked)
+        clusters.append(example.cluster)
         if example.cluster:
             first = sources_seen.setdefault(code(example.cluster), number)
             joined.join(first, number)
@@ -93,18 +102,30 @@ def split_rows(
         members[joined.root(number)].append(number)
     ordered = [members[root] for root in sorted(members)]
     dealt = deal(
-        [_group(m, keys, strata, kept) for m in ordered], {"dev": dev, "test": test}, seed=seed
+        [_group(m, keys, clusters, strata=strata, kept=kept) for m in ordered],
+        {"dev": dev, "test": test},
+        seed=seed,
     )
     return _splits(ordered, dealt, places=places, kept=kept, strata=strata, near=len(pairs),
                    before=[e.split for e in _examples(sources)] if anew else kept)  # fmt: skip
 
 
+def splits_of(rows: Iterable[Example]) -> dict[int, str]:
+    """Return the splits that rows have, by the code of what they ask."""
+    return {asked_code(e): e.split for e in rows if e.split in SPLITS}
+
+
 def _group(
-    members: Sequence[int], keys: Sequence[str], strata: Sequence[str], kept: Sequence[str]
+    members: Sequence[int],
+    keys: Sequence[int],
+    clusters: Sequence[str],
+    *,
+    strata: Sequence[str],
+    kept: Sequence[str],
 ) -> Group:
-    """Return a group: its key is the smallest of its rows', its stratum that of most of them."""
+    """Return a group; its stratum is that of most of its rows."""
     return Group(
-        key=min(keys[n] for n in members),
+        key=key_of([keys[n] for n in members], [c for n in members if (c := clusters[n])]),
         rows=len(members),
         stratum=min(Counter(strata[n] for n in members).most_common(), key=lambda x: (-x[1], x[0]))[
             0

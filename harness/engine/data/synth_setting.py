@@ -25,11 +25,12 @@ from harness.core.synth_prompts import (
 from harness.core.words import count, listed
 from harness.engine.backends import BackendPool, LiveBackend
 from harness.engine.boundary import INTERNAL
+from harness.engine.candidates import backend_options
 from harness.engine.data import synth_orders as orders_of
 from harness.engine.leaks import NEAR
 from harness.engine.making import eval_wants
 from harness.engine.providers import outputs_words, read_table, refuse_forbidden
-from harness.engine.tasks import Task, backend_options
+from harness.engine.tasks import Task
 from harness.errors import UsageError
 from harness.records import SPLITS, Candidate, Case, Decoding, Json, Request, Split
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import codecs
 import csv
-import datetime as dt
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.engine.data.lines import MEGABYTE, Refusal, Row, text_only
 from harness.engine.data.opening import LONGEST_ROW, Opened, broken_files, opened, shown
-from harness.errors import MissingExtra, TaskError
-from harness.records import Json
+from harness.errors import TaskError
 
 if TYPE_CHECKING:
     from harness.engine.data.containers import Container
@@ -43,6 +41,7 @@ def csv_rows(container: Container) -> Iterator[Row]:
         reader = csv.reader(_text_lines(source, wrong), delimiter=delimiter, strict=True)
         csv.field_size_limit(LONGEST_ROW)
         names = _header(container, reader)
+        nameless = [at for at, name in enumerate(names) if not name]
         while True:
             try:
                 cells = next(reader)
@@ -63,7 +62,11 @@ def csv_rows(container: Container) -> Iterator[Row]:
                     Refusal(f"{len(cells)} cells, and the header has {len(names)} columns"),
                 )
             else:
-                yield reader.line_num, dict(zip(names, cells, strict=True))
+                row = dict(zip(names, cells, strict=True))
+                if nameless:
+                    row.pop("", None)
+                    tell_nameless(container, [at for at in nameless if cells[at]])
+                yield reader.line_num, row
 
 
 def _plainer(text: str) -> str:
@@ -125,15 +128,21 @@ def _header(container: Container, reader: Any) -> list[str]:
 
 
 def checked_header(names: list[str], place: str) -> list[str]:
-    """Return column names. Raises TaskError where one stands twice, or there is none."""
-    for number, name in enumerate(names, start=1):
-        if not name:
-            raise TaskError(f"{place}: column {number} of the header has no name")
-        if names.count(name) > 1:
+    """Return column names, "" for those without. Raises TaskError where one stands twice, or there
+    is none.
+    """
+    for name in names:
+        if name and names.count(name) > 1:
             raise TaskError(f"{place}: the column {name!r} stands twice in the header")
-    if not names:
+    if not any(names):
         raise TaskError(f"{place}: the header is empty")
     return names
+
+
+def tell_nameless(container: Container, columns: Sequence[int]) -> None:
+    """Say that these columns, by position, hold something under no name: nobody can ask for it."""
+    for at in columns:
+        container.leave(f"column {at + 1}, which has no name in the header")
 
 
 # ---------------------------------------------------------------- XLSX, Inspect logs
@@ -170,56 +179,11 @@ def _inspect_rows(container: Container) -> Iterator[Row]:
 
 
 def xlsx_rows(container: Container) -> Iterator[Row]:
-    """Yield the rows of the first sheet that has any; empty ones are left out."""
-    try:
-        from openpyxl import load_workbook
-        from openpyxl.utils.exceptions import InvalidFileException
-    except ImportError as exc:
-        raise MissingExtra("reading XLSX", extra="xlsx") from exc
+    """Yield the rows of the first sheet that holds a table; empty ones are left out."""
+    from harness.engine.data.sheets import sheet_rows
+
     _no_entities(container)
-    try:
-        book = load_workbook(container.path, read_only=True, data_only=True)
-    except (InvalidFileException, zipfile.BadZipFile, KeyError, ValueError, SyntaxError) as exc:
-        raise TaskError(f"{container.shown}: not a spreadsheet that can be read ({exc})") from None
-    try:
-        sheets = [s for s in book.worksheets if s.max_row and s.max_row > 1] or book.worksheets[:1]
-        if not sheets:
-            raise TaskError(f"{container.shown}: no sheet in it")
-        sheet, total = sheets[0], sheets[0].max_row or 0
-        at = [0]
-        container.done = lambda: container.bytes_total * at[0] // max(total, 1)
-        if len(book.worksheets) > 1:
-            note = f"read from the sheet {sheet.title!r} of {len(book.worksheets)}"
-            container.notes = tuple(dict.fromkeys((*container.notes, note)))
-        rows = sheet.iter_rows(values_only=True)
-        names: list[str] = []
-        with broken_files(container.shown):
-            for number, cells in enumerate(rows, start=1):
-                at[0] = number
-                values = [_cell(v) for v in cells]
-                if not any(v != "" for v in values):
-                    continue
-                if not names:
-                    while values and values[-1] == "":
-                        values.pop()
-                    heads = [str(v).strip() for v in values]
-                    names = checked_header(heads, f"{container.shown}:{number}")
-                    continue
-                extra = [v for v in values[len(names) :] if v != ""]
-                if extra:
-                    yield (
-                        number,
-                        Refusal(
-                            f"more than the {len(names)} cells that the header has columns for"
-                        ),
-                    )
-                    continue
-                padded = values[: len(names)] + [""] * (len(names) - len(values))
-                yield number, dict(zip(names, padded, strict=True))
-    except SyntaxError as exc:  # what XML parsers raise
-        raise TaskError(f"{container.shown}: the spreadsheet is damaged ({exc})") from None
-    finally:
-        book.close()
+    return sheet_rows(container)
 
 
 def _no_entities(container: Container) -> None:
@@ -233,15 +197,3 @@ def _no_entities(container: Container) -> None:
                             f"{container.shown}: {entry.filename} defines XML entities, which no "
                             "spreadsheet has: it is not read"
                         )
-
-
-def _cell(value: Any) -> Json:
-    """Return a cell's value as JSON; empty ones as empty text, dates as ISO 8601."""
-    if value is None:
-        return ""
-    if isinstance(value, dt.datetime | dt.date | dt.time):
-        text = value.isoformat()
-        return text.removesuffix("T00:00:00")
-    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
-        return int(value)
-    return value if isinstance(value, str | int | float | bool) else str(value)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.errors import UsageError
+from harness.records import SPLITS, Split
 from harness.surface.cli.app import App, options
 from harness.surface.progress import TextProgress
 from harness.surface.words import clean, one_line, percent
@@ -16,12 +17,14 @@ from harness.surface.words import clean, one_line, percent
 if TYPE_CHECKING:
     from harness.engine.data.converting import Converted
     from harness.engine.data.reading import BadRow, Reading
+    from harness.engine.data.writing import Written
+    from harness.engine.tasks import Task
 
 SHOWN = 5
 
 
 @click.command("convert")
-@click.argument("source", metavar="IN", type=click.Path(path_type=Path))
+@click.argument("source", metavar="IN")
 @click.argument("target", metavar="OUT", type=click.Path(path_type=Path))
 @click.option("--from", "form", metavar="FORM", help="The form of IN (default: it is told).")
 @click.option("--to", "to", metavar="FORM", required=True, help="The form of OUT.")
@@ -33,22 +36,27 @@ SHOWN = 5
     help="What a column is: id, reference, rejected, split, cluster, tags, is_good, messages, "
     "tools, or else the name of an input. `a.b` is the key b of the object a.",
 )
+@click.option(
+    "--split", "splits", multiple=True, type=click.Choice(SPLITS),
+    help="Of a task: the rows of this split; repeatable (default: train alone).",
+)  # fmt: skip
 @click.option("--skip-bad", is_flag=True, help="Leave out rows that cannot be read or written.")
 @click.option("--force", is_flag=True, help="Replace OUT.")
 @options()
 @click.pass_obj
 def convert(
     store: str | None,
-    source: Path,
+    source: str,
     target: Path,
     form: str | None,
     to: str,
     mapping: tuple[str, ...],
+    splits: tuple[Split, ...],
     skip_bad: bool,
     force: bool,
     as_json: bool,
 ) -> int:
-    """Write the rows of IN to OUT in another form.
+    """Write the rows of IN to OUT in another form. IN is a file, a folder of them, or a task.
 
     Forms: cases, columns (a table), openai-chat, openai-preference, alpaca, sharegpt,
     trl-prompt-completion, trl-preference, trl-kto, openai-evals, promptfoo; read only: inspect,
@@ -58,15 +66,27 @@ def convert(
     what OUT cannot carry is listed. OUT appears whole or not at all.
     """
     from harness.engine.data.converting import BadRows, convert as run
+    from harness.surface.cli.data_source import is_file
+    from harness.surface.pace import Timed
 
     columns = columns_of(mapping)
     with App(store, as_json=as_json) as app:
-        since = time.monotonic()
-        with TextProgress(label="KB") as shown:
+        if not is_file(app, source):
+            if form or columns:
+                raise UsageError(f"{source} is a task: --from and --map are for files")
+            return _of_task(
+                app, app.task(source), target, to=to, splits=splits, skip_bad=skip_bad, force=force
+            )
+        if splits:
+            raise UsageError(
+                f"--split is for a task, and {source} is a file: see harness data split"
+            )
+        timed = Timed(Path(source))
+        with TextProgress(label="KB") as shown, timed:
             bar = ByteProgress(shown)
             try:
                 done = run(
-                    source,
+                    Path(source),
                     target,
                     to=to,
                     form=form,
@@ -80,9 +100,33 @@ def convert(
                 app.say(*bad_lines(exc.bad, len(exc.bad)))
                 raise
             bar(done.reading)
-        seconds = time.monotonic() - since
-        app.answer(_plain(done))
-        app.say(*_lines(done, seconds))
+        app.answer(_plain(done) | timed.pace(done.written.rows).json)
+        app.say(*_lines(done), *timed.lines(done.written.rows))
+    return 0
+
+
+def _of_task(
+    app: App, task: Task, target: Path, *, to: str, splits: tuple[Split, ...], skip_bad: bool,
+    force: bool,
+) -> int:  # fmt: skip
+    """Write a task's cases: those of train, where nothing else was asked for, since most forms
+    have no place for a split and would mix what is sealed into what is trained on.
+    """
+    from harness.engine.data.reading import task_examples
+    from harness.engine.data.writing import write_examples
+
+    wanted = splits or ("train",)
+    rows = [row for row in task_examples(task) if row.split in wanted]
+    left = len(task.cases) - len(rows)
+    names = " and ".join(wanted)
+    if not rows:
+        raise UsageError(f"task {task.name!r} has no case in {names}: --split names another")
+    written = write_examples(target, rows, form=to, overwrite=force, allow_refused=skip_bad)
+    app.answer({"form": "task", "splits": list(wanted), "left_out": left, **written_json(written)})
+    app.say(
+        f"read as the task {clean(task.name)}: its rows of {names}; {left} of other splits stay"
+    )
+    app.say(*written_lines(written))
     return 0
 
 
@@ -133,16 +177,20 @@ def bad_lines(bad: list[BadRow], count: int) -> list[str]:
     return [*lines, f"  and {more} more"] if more > 0 else lines
 
 
-def _lines(done: Converted, seconds: float) -> list[str]:
+def _lines(done: Converted) -> list[str]:
     reading, written = done.reading, done.written
     lines = [f"{written.rows} rows as {written.form} in {clean(str(written.path))}"]
-    if seconds > 1:
-        lines[0] += f" ({written.rows / seconds:,.0f} rows a second)"
     if reading.skipped:
         lines.append(f"{reading.skipped} hold no data (spans without a model, repeats of a sample)")
     if reading.bad_count:
         lines.append(f"{reading.bad_count} could not be read and were left out:")
         lines += bad_lines(reading.bad, reading.bad_count)
+    return lines + written_lines(written)[1:]
+
+
+def written_lines(written: Written) -> list[str]:
+    """Return how many rows were written, what was given to them, and what was lost."""
+    lines = [f"{written.rows} rows as {written.form} in {clean(str(written.path))}"]
     if written.refused_count:
         lines.append(f"{written.refused_count} could not be written and were left out:")
         lines += bad_lines(list(written.refused), written.refused_count)
@@ -163,12 +211,19 @@ def _plain(done: Converted) -> dict[str, object]:
         "confidence": round(reading.confidence, 3),
         "why": reading.why,
         "notes": list(reading.notes),
-        "to": written.form,
-        "out": str(written.path),
-        "rows": written.rows,
         "skipped": reading.skipped,
         "bad": reading.bad_count,
         "first_bad": [row._asdict() for row in reading.bad[:20]],
+        **written_json(written),
+    }
+
+
+def written_json(written: Written) -> dict[str, object]:
+    """Return what was written, as plain JSON."""
+    return {
+        "to": written.form,
+        "out": str(written.path),
+        "rows": written.rows,
         "refused": written.refused_count,
         "first_refused": [row._asdict() for row in written.refused[:20]],
         "lost": dict(written.lost),

@@ -89,6 +89,7 @@ def curate_command(
     from harness.engine.data.writing import free
     from harness.engine.providers import outputs_words, read_table, refuse_forbidden
     from harness.engine.spending import Spending
+    from harness.surface.pace import Timed
     from harness.surface.progress import TextProgress
 
     if pairs and not replies:
@@ -125,14 +126,15 @@ def curate_command(
             curator.state.notes.append(outputs_words(table, model))
         curator.state.notes += filters.notes()
         rows = curator.rows(task_rows(task, recorded) if reading is None else file_rows(reading))
-        first = next(rows, None)
-        if out is not None and first is not None:
-            from harness.surface.cli.data_synth import write_cases
+        with Timed(None if reading is None else Path(source)) as timed:
+            first = next(rows, None)
+            if out is not None and first is not None:
+                from harness.surface.cli.data_synth import write_cases
 
-            write_cases(out, _chained(first, rows), overwrite=force)
-        else:
-            for _ in rows:
-                pass
+                write_cases(out, _chained(first, rows), overwrite=force)
+            else:
+                for _ in rows:
+                    pass
         state, names = curator.state, filters.names
         stack.close()  # the last line of the progress comes before what is said of it
         if reading is not None and reading.bad_count:
@@ -140,9 +142,10 @@ def curate_command(
                 f"{count(reading.bad_count, 'row')} could not be read, as "
                 f"{reading.bad[0].place}: {reading.bad[0].reason}"
             )
-        app.answer(curated_json(state, names, recorded, out if state.written else None))
+        told = curated_json(state, names, recorded, out if state.written else None)
+        app.answer(told | timed.pace(state.rows).json)
         app.say(*curated_lines(state, names, recorded, diffs=diffs))
-        app.say(*_end(state, out))
+        app.say(*_end(state, out), *timed.lines(state.rows))
     return 0 if state.written else 1
 
 
@@ -172,7 +175,7 @@ def _opened(
 
 def _models(recorded: Recorded | None, cure: Cure | None) -> list[str]:
     """Return the backends whose words would be trained on."""
-    from harness.engine.tasks import CONSTANT, REPLAY
+    from harness.engine.candidates import CONSTANT, REPLAY
 
     found = [r.candidate.backend for r in recorded.runs] if recorded else []
     found += [cure.candidate.backend] if cure else []

@@ -6,10 +6,12 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING
 
 import click
 
+from harness.core.words import count
 from harness.surface.cli.app import App, options
 from harness.surface.progress import TextProgress
 
@@ -98,6 +100,7 @@ def lint_command(
     from harness.errors import UsageError
     from harness.surface.cli.data_source import columns_of, is_file
     from harness.surface.lint_lines import report_lines
+    from harness.surface.pace import Timed
     from harness.surface.sarif import sarif
 
     columns = columns_of(mapping)
@@ -119,7 +122,8 @@ def lint_command(
         if task is not None and (form or columns):
             raise UsageError("--from and --map are for files: a task's rows are cases")
         measure, pieces = _measures(app, task, candidate)
-        with TextProgress(label="KB") as shown:
+        timed = Timed(None if task is not None else Path(sources[0]))
+        with TextProgress(label="KB") as shown, timed, Bar(shown, files=len(read)) as bar:
             report = lint(
                 read,
                 settings=Settings(
@@ -132,7 +136,7 @@ def lint_command(
                 task=task,
                 measure=measure,
                 pieces=pieces,
-                progress=Bar(shown),
+                progress=bar,
             )
         if sarif_file is not None:
             log = sarif(report.findings, rules=ALL_RULES)
@@ -148,28 +152,58 @@ def lint_command(
                 "warnings": report.count("warn"),
                 "findings": list(report.findings),
                 "notes": list(report.notes),
+                **timed.pace(report.rows).json,
             }
         )
-        app.say(*report_lines(report, most=rows))
+        app.say(*report_lines(report, most=rows), *timed.lines(report.rows))
     return int(bool(report.count("error") or (strict and report.count("warn"))))
 
 
 class Bar:
-    """Shows how much of the files was read, from the third second on."""
+    """Shows how much of the files was read, from the third second on.
 
-    def __init__(self, shown: TextProgress) -> None:
-        self._shown, self._since = shown, time.monotonic()
+    Rows that may be alike are looked at again, in a tenth of the time: that is said, not counted.
+    """
+
+    def __init__(self, shown: TextProgress, *, files: int) -> None:
+        self._shown, self._since, self._files = shown, time.monotonic(), files
         self._reading: Reading | None = None
-        self._total = self._read = self._told = self._before = 0
+        self._total = self._read = self._told = self._before = self._rows = 0
+
+    def __enter__(self) -> Bar:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if isinstance(error, KeyboardInterrupt):
+            seen = self._rows + (self._reading.read if self._reading else 0)
+            self._shown.note(
+                f"stopped after {count(seen, 'row')}: nothing is told of them, for most rules "
+                "judge a whole set"
+            )
 
     def __call__(self, reading: Reading) -> None:
         """Tell how far `reading` is."""
         if reading is not self._reading:
+            self._files -= 1
+            if self._files == -1 and self._told:
+                for _ in range(self._total - self._told):
+                    self._shown.advance("")
+                self._shown.note("looking again at the rows that may be alike")
             self._before = self._total
+            self._rows += self._reading.read if self._reading and self._files >= 0 else 0
             self._reading, size = reading, max(reading.bytes_total // 1024, 1)
+            if self._files < 0:
+                return
             self._total += size
             if self._told:
                 self._shown.begin("", size)
+        if self._files < 0:
+            return
         self._read = self._before + min(reading.bytes_read // 1024, self._total - self._before)
         if time.monotonic() - self._since < 3.0:
             return

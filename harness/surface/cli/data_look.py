@@ -173,6 +173,7 @@ def _file_lines(opened: Source) -> list[str]:
     sure = "" if reading.confidence >= 0.9 else f", {100 * reading.confidence:.0f} % sure"
     lines = [f"{clean(str(opened.path))}: {reading.form}{sure}: {one_line(reading.why, width=300)}"]
     lines += [f"  {clean(note)}" for note in reading.notes]
+    lines += [f"  not read: {clean(what)}" for what in reading.left]
     if reading.bad_count:
         lines.append(f"  {reading.bad_count:,} rows cannot be read:")
         lines += [f"  - {bad.place}: {one_line(bad.reason, width=200)}" for bad in reading.bad[:5]]

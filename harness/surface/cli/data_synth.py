@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,7 @@ from harness.surface.words import clean, one_line
 if TYPE_CHECKING:
     from harness.engine.data.synth import Synth
     from harness.engine.data.synth_setting import By, Setting
+    from harness.engine.tasks import Task
 
 METHODS = ("self-instruct", "evolve", "documents", "perturb", "holes")
 SHOWN = 3
@@ -117,7 +120,7 @@ def synth_command(
         if made.rows:
             write_cases(out, made.rows, overwrite=force)
         app.answer(synth_json(made, out=out))
-        app.say(*synth_lines(made, setting, out=out))
+        app.say(*synth_lines(made, setting, out=out, task=loaded))
     return 0 if made.rows else 1
 
 
@@ -161,6 +164,14 @@ def plan_json(setting: Setting) -> dict[str, Any]:
     return {**facts_json(setting), "first_request": request}
 
 
+def named_files(task: Task, out: Path) -> list[str]:
+    """Return what `cases` names with `out` beside it, as seen from the task's folder."""
+    given = task.settings.cases
+    known = [given] if isinstance(given, str) else list(given)
+    new = Path(os.path.relpath(out.resolve(), task.folder.resolve())).as_posix()
+    return list(dict.fromkeys([*known, new]))
+
+
 def synth_json(made: Synth, *, out: Path) -> dict[str, Any]:
     """Return what was made, as one value."""
     from harness.engine.data.synth import origins
@@ -180,7 +191,7 @@ def synth_json(made: Synth, *, out: Path) -> dict[str, Any]:
     }
 
 
-def synth_lines(made: Synth, setting: Setting, *, out: Path) -> list[str]:
+def synth_lines(made: Synth, setting: Setting, *, out: Path, task: Task) -> list[str]:
     """Return what was made, what was refused and why, and what to do next."""
     from harness.engine.data.synth import origins
     from harness.engine.spending import usd
@@ -212,7 +223,7 @@ def synth_lines(made: Synth, setting: Setting, *, out: Path) -> list[str]:
     lines += [f"Note: {clean(note)}." for note in made.notes]
     if not made.rows:
         return [*lines, "Nothing was written."]
-    named = f'cases = ["cases.jsonl", "{clean(out.name)}"]'
+    named = f"cases = {clean(json.dumps(named_files(task, out), ensure_ascii=False))}"
     lines.append(
         f"Written to {clean(str(out))}. Read some of it (harness data look {clean(str(out))}); "
         f"then name it in task.toml: {named}"

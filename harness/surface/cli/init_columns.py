@@ -168,19 +168,18 @@ def ask_columns(reading: Reading, guess: Mapping[str, str]) -> dict[str, str]:
     answer = _ask(
         "Which column holds the right answer?", names, default=by_role.get("reference", "none")
     )
-    inputs = [n for n, role in guess.items() if role == n and n != answer]
-    asked = _ask_several("Which columns may the prompt use?", names, default=inputs)
+    others = [n for n in names if n != answer]
     source = _ask(
         "Which column says where a row comes from (a customer, a document)?",
-        names,
-        default=by_role.get("cluster", "none"),
+        others,
+        default=next((c for c in others if guess.get(c) == "cluster"), "none"),
     )
+    others = [n for n in others if n != source]
+    inputs = [n for n, role in guess.items() if role == n and n in others]
+    asked = _ask_several("Which columns may the prompt use?", others, default=inputs)
     mapped = {name: name for name in asked}
-    for column, role in ((answer, "reference"), (source, "cluster")):
-        if column in asked:
-            raise UsageError(f"the column {column!r} cannot be asked and be the {role} too")
-        if column != "none":
-            mapped[column] = role
+    told = ((answer, "reference"), (source, "cluster"))
+    mapped |= {column: role for column, role in told if column != "none"}
     for name, role in guess.items():
         if role in {"id", "split", "tags"}:
             mapped.setdefault(name, role)

@@ -12,10 +12,11 @@ from typing import Any
 
 from harness.core.first_checks import FirstCheck, first_check
 from harness.core.first_prompts import bare_prompt, task_prompt
+from harness.engine.candidates import CONSTANT, REFERENCE, REPLAY
 from harness.engine.data.bringing import Brought, bring
 from harness.engine.data.new_task import prompt_name, task_toml, write_task
 from harness.engine.data.reading import Reading
-from harness.engine.tasks import CONSTANT, REFERENCE, REPLAY, Task
+from harness.engine.tasks import Task
 from harness.engine.text_files import read_text
 from harness.errors import HarnessError, TaskError, UsageError
 from harness.records import Run
@@ -25,6 +26,10 @@ from harness.surface.words import clean, from_here, interval, one_line
 
 SAMPLE = 10
 TARGET = 0.9
+SEVERAL = frozenset({"openai-evals", "inspect"})
+"""Forms where an answer that is a list of texts is several, of which any would do."""
+BESIDE = {"inspect": "the log's replies and scores (harness wall --scores FILE judges those)"}
+"""What a form holds beside rows, and what reads it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,10 +64,26 @@ def init_from(app: App, wish: Wish) -> int:
         is_asking=wish.is_asking,
         is_sure=wish.is_sure,
     )
-    brought = bring(
-        reading, origin=str(wish.file), folder=wish.file.parent, home=folder, ignored=ignored
+    try:
+        brought = bring(
+            reading,
+            origin=str(wish.file),
+            folder=wish.file.parent,
+            home=folder,
+            ignored=ignored,
+            any_would_do=reading.form in SEVERAL,
+        )
+    except TaskError as exc:
+        if not reading.bad:
+            raise
+        many = "1 row" if reading.bad_count == 1 else f"{reading.bad_count} rows"
+        first = f"{reading.bad[0].place}: {one_line(reading.bad[0].reason, width=160)}"
+        raise TaskError(f"{exc} {many} cannot be read, the first at {first}") from exc
+    check = first_check(
+        brought.answers,
+        has_case_checks=brought.has_case_checks,
+        has_several=brought.has_several,
     )
-    check = first_check(brought.answers, has_case_checks=brought.has_case_checks)
     prompt, prompt_notes = _prompt(wish.prompt, text, brought)
     name = prompt_name(wish.prompt)
     is_own = (wish.candidate or "").startswith((CONSTANT, REPLAY)) or wish.candidate == REFERENCE
@@ -114,6 +135,11 @@ def init_from(app: App, wish: Wish) -> int:
         app.answer(told)
         app.say(f"The task is made; its first run did not go through: {clean(told['error'])}", "")
         app.say("When that is mended:", f"  harness eval {wish.name} --sample {SAMPLE}")
+        if candidate == name:
+            app.say(
+                f"Or with a model that {'sees images' if brought.images else 'answers'}:",
+                f"  harness eval {wish.name} --candidate '{name}@SCHEME:MODEL' --sample {SAMPLE}",
+            )
         return exc.exit_code
     app.answer(told)
     again = "" if candidate == name else f" --candidate {name}"
@@ -209,9 +235,10 @@ def _made_lines(
 
 def _lost(reading: Reading, brought: Brought) -> list[str]:
     lost = [f"{what}: {n}" for what, n in brought.dropped.items()]
+    lost += [*reading.left, *([BESIDE[reading.form]] if reading.form in BESIDE else [])]
     if reading.bad_count:
         lost.append(f"rows that cannot be read: {reading.bad_count}")
-        lost += [f"  {bad.place}: {one_line(bad.reason, width=160)}" for bad in reading.bad[:3]]
+        lost += [f"{bad.place}: {one_line(bad.reason, width=160)}" for bad in reading.bad[:3]]
     return lost
 
 

@@ -120,7 +120,7 @@ def test_ids_are_kept_made_unique_or_made() -> None:
 
 
 def test_one_row_is_no_task() -> None:
-    with pytest.raises(TaskError, match=r"1 usable rows of 2.*rows that ask nothing: 1"):
+    with pytest.raises(TaskError, match=r"1 usable row of 2.*rows that ask nothing: 1"):
         brought(example(1), example(2, inputs={"text": None}))
 
 
@@ -129,3 +129,58 @@ def test_one_row_is_no_task() -> None:
 )
 def test_dev_and_test_are_large_enough_and_no_larger(rows: int, each: int) -> None:
     assert round(shares(rows)[0] * rows) == each
+
+
+def test_several_short_answers_are_a_check_of_the_row_and_the_first_is_its_answer() -> None:
+    rows = [example(1, reference=["a dog", "dog"]), example(2, reference="a cat")]
+    found = brought(*rows)
+    assert found.has_several
+    assert [r["reference"] for r in found.rows] == ["a dog", "a cat"]
+    (check,) = found.rows[0]["checks"]  # type: ignore[misc]
+    assert check["arguments"]["texts"] == ["a dog", "dog"]
+    assert {c["name"] for r in found.rows for c in r["checks"]} == {"contains_any"}  # type: ignore[union-attr, call-overload, index]
+    numbers = brought(example(1, reference=["2", "two"]), example(2, reference="12"))
+    assert numbers.rows[0]["checks"] == [{"name": "one_of", "arguments": {"classes": ["2", "two"]}}]
+
+
+def test_a_list_is_several_answers_only_where_the_form_says_so() -> None:
+    rows = [example(n, reference=["x", "y"]) for n in (1, 2)]
+    assert not brought(*rows).has_several
+    assert brought(*rows, any_would_do=True).has_several
+    long = "words " * 60
+    rows = [example(n, reference=[long, f"{long}{n}"]) for n in (1, 2)]
+    found = brought(*rows, any_would_do=True)
+    assert not found.has_several
+    assert found.rows[0]["reference"] == {"references": [long, f"{long}1"]}
+
+
+def test_an_answer_beside_checks_is_one_of_them() -> None:
+    check = {"name": "json", "arguments": {}}
+    found = brought(
+        example(1, reference='{"a": 1}', other={"checks": [check]}),
+        example(2, reference="Paris"),
+        example(3, reference=None, other={"checks": [check]}),
+    )
+    names = [[c["name"] for c in r["checks"]] for r in found.rows]  # type: ignore[union-attr, call-overload, index]
+    assert names == [["json", "json_equal"], ["equals"], ["json"]]
+
+
+def test_a_text_and_a_message_ask_by_the_same_name_and_empty_inputs_are_left_out() -> None:
+    message = (Message(role="user", content="Say 7"),)
+    found = brought(example(1, inputs={"input": "Say 6"}), example(2, inputs={}, messages=message))
+    assert [r["inputs"] for r in found.rows] == [{"input": "Say 6"}, {"input": "Say 7"}]
+    rows = [example(n, inputs={"text": f"t {n}", "note": ""}) for n in (1, 2)]
+    assert brought(*rows).dropped == {"the input `note`, which is empty in every row": 2}
+    assert brought(*rows).inputs == ("text",)
+
+
+def test_what_is_lost_of_an_object_is_named_by_its_keys() -> None:
+    other = {
+        "metadata": {"source": "x", "empty": ""},
+        "assert": [{"type": "llm-rubric"}, {"type": "cost"}],
+    }
+    assert brought(example(1, other=other), example(2)).dropped == {
+        "rows' `metadata.source`": 1,
+        "asserts that no check of ours means, `llm-rubric`": 1,
+        "asserts that no check of ours means, `cost`": 1,
+    }

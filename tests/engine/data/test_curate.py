@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from harness.core.examples import Example
+from harness.engine.candidates import resolve_candidate
 from harness.engine.data.answers import (
     Asked,
     file_rows,
@@ -20,7 +21,6 @@ from harness.engine.data.answers import (
 from harness.engine.data.curate import Curator, Cure
 from harness.engine.data.filters import Filters
 from harness.engine.fetch import Silence
-from harness.engine.tasks import resolve_candidate
 from harness.errors import UsageError
 from harness.records import Case, LedgerEntry, Request
 from tests.engine.small import Plugin, Row, Workshop, rows, write_rows, write_task

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import zipfile
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from harness.core.examples import Example
 from harness.engine.data.reading import Reading, open_examples
 from harness.engine.data.writing import write_examples
-from harness.errors import UsageError
+from harness.errors import TaskError, UsageError
 from harness.records import Message
 
 USER = {"role": "user", "content": "Is it open?"}
@@ -308,6 +309,29 @@ def test_data_set_folders_and_parquet_are_read_with_their_splits() -> None:
         assert [e.reference for e in found[:2]] == ["Yes.", "No."]
 
 
+def test_a_folder_of_json_lines_or_csv_is_one_set_and_places_name_its_files() -> None:
+    Path("hub/data").mkdir(parents=True)
+    line = json.dumps({"messages": [USER, REPLY]}) + "\n"
+    Path("hub/data/train-00000.jsonl").write_text(line * 2)
+    with gzip.open("hub/data/test.jsonl.gz", "wt") as packed:
+        packed.write(line + "{\n")
+    Path("hub/dataset_infos.json").write_text("{}")
+    reading = open_examples(Path("hub"))
+    assert [(e.split, e.place) for e in reading] == [
+        ("test", "hub/data/test.jsonl.gz:1"),
+        ("train", "hub/data/train-00000.jsonl:1"),
+        ("train", "hub/data/train-00000.jsonl:2"),
+    ]
+    assert [bad.place for bad in reading.bad] == ["hub/data/test.jsonl.gz:2"]
+    assert reading.bytes_read == reading.bytes_total > 0
+    Path("tables/dev").mkdir(parents=True)
+    Path("tables/dev/a.csv").write_text("question,answer\n1+1?,2\n")
+    assert [(e.split, e.reference) for e in open_examples(Path("tables"))] == [("dev", "2")]
+    Path("tables/b.jsonl").write_text(line)
+    with pytest.raises(TaskError, match=r"tables: .*JSON Lines beside CSV"):
+        open_examples(Path("tables"))
+
+
 def test_a_spreadsheet_keeps_numbers_dates_and_texts_that_look_like_formulas() -> None:
     from openpyxl import Workbook
 
@@ -355,3 +379,74 @@ def test_an_unknown_form_and_one_that_is_only_read_name_what_is_known() -> None:
         write_examples(Path("x.jsonl"), [], form="otlp")
     with pytest.raises(UsageError, match="no suffix of data"):
         write_examples(Path("x.doc"), [], form="cases")
+
+
+FALSY = [0, False, [], {}, 0.0]
+
+
+@pytest.mark.parametrize("value", FALSY, ids=repr)
+@pytest.mark.parametrize("form", ["trl-prompt-completion", "trl-preference", "trl-kto"])
+def test_zero_false_and_nothing_in_a_list_are_answers(form: str, value: Any) -> None:
+    example = Example(
+        place="x:1", inputs={"prompt": "How many?"}, reference=value, rejected="9", is_good=True
+    )
+    write_examples(Path("o.jsonl"), [example], form=form)
+    [row] = [json.loads(line) for line in Path("o.jsonl").read_text().splitlines()]
+    assert (row.get("completion") or row.get("chosen")) == json.dumps(value)
+
+
+def test_alpaca_asks_one_input_in_its_own_words_as_every_form_does() -> None:
+    example = Example(place="x:1", inputs={"message": "Where is it?"}, reference="track")
+    written = write_examples(Path("o.jsonl"), [example], form="alpaca")
+    row = json.loads(Path("o.jsonl").read_text())
+    assert (row["instruction"], row["input"]) == ("Where is it?", "")
+    assert written.lost == {"names of inputs": 1}
+
+
+@pytest.mark.parametrize(("better", "worse"), [("Yes.", ""), ("", "No."), ("a", "a"), (None, "b")])
+def test_a_case_file_holds_no_pair_that_a_task_refuses_to_load(better: str, worse: str) -> None:
+    from harness.engine.case_rows import read_cases
+
+    pair = Example(place="x:1", inputs={"q": "?"}, reference=better, rejected=worse)
+    written = write_examples(Path("c.jsonl"), [pair], form="cases")
+    assert any(what.startswith("rejected") for what in written.lost)
+    [case] = read_cases(Path("c.jsonl"))
+    assert case.rejected is None
+
+
+def test_the_vars_in_asserts_of_promptfoo_are_put_in_and_the_answer_is_no_input() -> None:
+    expected = {"type": "equals", "value": "{{ item.label }}"}
+    has_city = {"type": "contains-any", "value": ["in {{city}}", "there"]}
+    unknown = {"type": "contains", "value": "{{ city | upper }}"}
+    given = {"city": "Bonn", "item": {"text": "Where?", "label": "geo"}}
+    _, [example] = read({"vars": given, "assert": [expected, has_city, unknown]})
+    assert example.reference == "geo"
+    assert example.inputs == {"city": "Bonn", "item": {"text": "Where?"}}
+    [check] = example.other["checks"]
+    assert check["arguments"] == {"texts": ["in Bonn", "there"]}
+    assert example.other["assert"] == [unknown]
+
+
+@pytest.mark.parametrize("suffix", [".yaml", ".csv", ".jsonl"])
+@pytest.mark.parametrize("text", ["use {{ name }}", "{% if a %}", "file://a.txt", "package:a"])
+def test_what_promptfoo_would_fill_or_open_is_written_as_plain_text(suffix: str, text: str) -> None:
+    check = {"name": "contains", "arguments": {"text": text}}
+    example = Example(place="x:1", inputs={"q": "What?"}, reference=text, other={"checks": [check]})
+    path = Path(f"o{suffix}")
+    assert write_examples(path, [example], form="promptfoo").lost == {}
+    assert path.read_text().count("{% raw %}") == 2
+    [back] = open_examples(path)
+    assert (back.reference, back.other) == (text, example.other)
+
+
+def test_an_input_that_promptfoo_would_fill_is_refused_and_one_it_would_open_is_not() -> None:
+    def one(text: str) -> Example:
+        return Example(place="x:1", inputs={"q": text}, reference="a")
+
+    written = write_examples(
+        Path("o.yaml"), [one("{{ q }}"), one("file:///etc/hostname")], form="promptfoo"
+    )
+    assert (written.rows, written.refused_count, written.lost) == (1, 1, {})
+    assert "fills as a template" in written.refused[0].reason
+    [back] = open_examples(Path("o.yaml"))
+    assert back.inputs == {"q": "file:///etc/hostname"}

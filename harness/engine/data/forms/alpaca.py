@@ -65,7 +65,9 @@ def write(example: Example) -> dict[str, Json]:
             inputs["instruction"] = instruction
         instruction = last
     rest = inputs.pop("input", "") if set(inputs) == {"input"} else _lines(inputs)
-    if not instruction:
+    if not instruction and len(inputs) == 1:  # as every other form asks it: without its name
+        instruction, rest = text_of(next(iter(inputs.values()))), ""
+    elif not instruction:
         instruction, rest = text_of(rest), ""
     row: dict[str, Json] = {"instruction": instruction, "input": text_of(rest)}
     row["output"] = None if example.reference is None else text_of(example.reference)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.core.examples import Example
-from harness.engine.data.forms.base import Form, Object, is_texts, kind_of
+from harness.engine.data.forms.base import Form, Object, is_texts, kind_of, text_of
 from harness.engine.data.forms.turns import plain_turns, turns
 from harness.records import SPLITS, Case, Json, to_plain
 
@@ -132,7 +132,7 @@ def write(example: Example) -> dict[str, Json]:
     row: dict[str, Json] = {"id": example.id, "split": split, "inputs": inputs}
     if reference is not None:
         row["reference"] = reference
-    if example.rejected is not None:
+    if _is_pair(reference, example.rejected):
         row["rejected"] = example.rejected
     if example.cluster:
         row["cluster"] = example.cluster
@@ -141,6 +141,14 @@ def write(example: Example) -> dict[str, Json]:
     if example.provenance:
         row["provenance"] = dict(example.provenance)
     return row | {k: example.other[k] for k in ("checks", "documents") if k in example.other}
+
+
+def _is_pair(better: Json, worse: Json) -> bool:
+    """Whether a task would load the two replies as a preference; else the worse one is lost."""
+    if better is None or worse is None:
+        return False
+    texts = [text_of(value) for value in (better, worse)]
+    return texts[0] != texts[1] and all(text.strip() for text in texts)
 
 
 def marks(row: Object) -> float:

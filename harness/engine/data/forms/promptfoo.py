@@ -24,6 +24,15 @@ from harness.engine.data.forms.base import (
     kind_of,
     text_of,
 )
+from harness.engine.data.forms.templates import (
+    UNKNOWN,
+    filled,
+    kept,
+    kept_input,
+    named,
+    plain,
+    without,
+)
 from harness.engine.text_files import strict_json
 from harness.records import Json
 
@@ -88,7 +97,7 @@ def _list(test: Object) -> list[Json]:
 def parse(row: Object, place: str) -> Example:
     """Return a test, of YAML or of a CSV row. Raises ValueError."""
     if "vars" not in row:
-        row = _of_table(row)
+        row = of_table(row)
     inputs = row.get("vars")
     if not isinstance(inputs, Mapping) or not inputs:
         raise ValueError("`vars` must be an object that is not empty")
@@ -112,14 +121,17 @@ def parse(row: Object, place: str) -> Example:
     if row.get("description"):
         other["description"] = row["description"]
     checks, left = [], []
+    answered_by = ""
     for one in _list(row):
         if not isinstance(one, Mapping) or not isinstance(one.get("type"), str):
             raise ValueError("an assert must be an object with a `type`")
-        is_plain = one.keys() <= {"type", "value"}
+        told = filled(one.get("value"), inputs)
+        is_plain = one.keys() <= {"type", "value"} and told is not UNKNOWN
         if one["type"] == "equals" and is_plain and "reference" not in given:
-            given["reference"] = one.get("value")
+            given["reference"] = told
+            answered_by = named(one.get("value"))
             continue
-        check = _check(one) if is_plain else None
+        check = _check({**one, "value": told}) if is_plain else None
         if check is None:
             left.append(dict(one))
         else:
@@ -128,7 +140,8 @@ def parse(row: Object, place: str) -> Example:
         other["checks"] = checks
     if left:
         other["assert"] = left
-    return Example(place=place, inputs=inputs, other=other, **given)
+    shown = {name: plain(value) for name, value in without(inputs, answered_by).items()}
+    return Example(place=place, inputs=shown or dict(inputs), other=other, **given)
 
 
 def _check(one: Mapping[str, Json]) -> Json | None:
@@ -171,7 +184,7 @@ def _assert(check: Json) -> Json | None:
 # ---------------------------------------------------------------- CSV
 
 
-def _of_table(row: Object) -> dict[str, Json]:
+def of_table(row: Object) -> dict[str, Json]:
     """Return a CSV row as a test. Source: promptfoo's csv.ts, assertionFromString."""
     inputs: dict[str, Json] = {}
     metadata: dict[str, Json] = {}
@@ -232,15 +245,17 @@ def write(example: Example) -> dict[str, Json]:
         inputs = {"input": asked_text(example)}
     # promptfoo takes a list for several tests
     inputs = {k: text_of(v) if isinstance(v, list) else v for k, v in inputs.items()}
+    inputs = {k: kept_input(k, v) for k, v in inputs.items()}
     row: dict[str, Json] = {}
     if "description" in example.other:
         row["description"] = example.other["description"]
     row["vars"] = inputs
     asserts: list[Json] = []
     if example.reference is not None:
-        asserts.append({"type": "equals", "value": example.reference})
+        asserts.append({"type": "equals", "value": kept(example.reference)})
     checks = example.other.get("checks") or ()
-    asserts += [a for a in map(_assert, checks) if a is not None]
+    told = [a for a in map(_assert, checks) if a is not None]
+    asserts += [{**a, "value": kept(a["value"])} if "value" in a else a for a in told]
     asserts += example.other.get("assert") or []
     if asserts:
         row["assert"] = asserts

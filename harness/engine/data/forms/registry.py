@@ -12,7 +12,9 @@ from harness.engine.data.forms import (
     chat,
     columns,
     inspect_logs,
+    langfuse,
     openai_evals,
+    phoenix,
     promptfoo,
     sharegpt,
     traces,
@@ -34,9 +36,9 @@ FORMS: tuple[Form, ...] = (
     openai_evals.FORM,
     promptfoo.FORM,
     inspect_logs.FORM,
-    traces.OTLP,
-    traces.LANGFUSE,
-    traces.PHOENIX,
+    traces.FORM,
+    langfuse.FORM,
+    phoenix.FORM,
 )
 _ROWLIKE = frozenset({"messages", "inputs", "instruction", "conversations", "prompt"})
 """Keys of a row that is certainly one row: most rows need no closer look."""

@@ -151,6 +151,11 @@ def _reply(value: Json, *, is_chat: bool) -> Json:
     return [{"role": "assistant", "content": text}] if is_chat else text
 
 
+def _good(example: Example) -> Json:
+    """Return the good answer; of tool calls alone the text is empty. 0 and [] are answers."""
+    return "" if example.reference is None else example.reference
+
+
 def _row(example: Example, replies: Sequence[tuple[str, Json]]) -> dict[str, Json]:
     prompt, is_chat = _plain_or_chat(example)
     row: dict[str, Json] = {"prompt": prompt}
@@ -178,14 +183,14 @@ def write_completion(example: Example) -> dict[str, Json]:
     """Return a row with prompt and completion. Raises ValueError without an answer."""
     if not answer(example):
         raise ValueError("there is no answer to learn (no reference)")
-    return _finished(_row(example, [("completion", example.reference or "")]), example)
+    return _finished(_row(example, [("completion", _good(example))]), example)
 
 
 def write_preference(example: Example) -> dict[str, Json]:
     """Return a row with prompt, chosen and rejected. Raises ValueError without both replies."""
     if example.rejected is None or not answer(example):
         raise ValueError("a preference needs a better and a worse reply (reference, rejected)")
-    replies = [("chosen", example.reference or ""), ("rejected", example.rejected)]
+    replies = [("chosen", _good(example)), ("rejected", example.rejected)]
     return _finished(_row(example, replies), example)
 
 
@@ -193,7 +198,7 @@ def write_kto(example: Example) -> dict[str, Json]:
     """Return a row with prompt, completion and label. Raises ValueError without a thumb."""
     if example.is_good is None or not answer(example):
         raise ValueError("KTO needs a reply and a thumb (reference, is_good)")
-    row = _row(example, [("completion", example.reference or "")])
+    row = _row(example, [("completion", _good(example))])
     return _finished(row | {"label": example.is_good}, example)
 
 

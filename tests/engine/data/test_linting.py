@@ -1,0 +1,127 @@
+"""What lint holds of a set: little, whatever the set's size."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from tempfile import gettempdir
+
+import pytest
+
+from harness.core import sketch, spool, twins
+from harness.core.examples import Example
+from harness.core.lints.classes import COLUMNS, ClassLint
+from harness.core.lints.vocabulary import HELD, VocabularyLint
+from harness.core.sketch import Sketches
+from harness.core.spool import Column, Held
+from harness.engine.data import linting, spooling
+from harness.engine.data.linting import Rows, Settings, lint
+from harness.engine.data.spooling import FileSpool
+from harness.errors import StoreError
+from tests.core.lints.planted import run
+
+TWINS = Settings(only=("duplicate", "near-duplicate", "leak", "label-conflict", "duplicate-id"))
+
+
+def rows(n: int) -> Rows:
+    """Rows that are all different, but for one copy."""
+
+    def each() -> Iterator[Example]:
+        for i in range(n):
+            k = 7 if i == n - 1 else i
+            words = " ".join(f"w{k * 31 % 97}x{k} v{k * j % 101}" for j in range(1, 6))
+            yield Example(place=f"f:{i + 1}", id=f"r{i}", inputs={"q": words}, reference=f"a{k}")
+
+    return Rows(name="rows", open=each)
+
+
+def peak_bytes(n: int) -> int:
+    tracemalloc.start()
+    [finding] = lint([rows(n)], settings=TWINS).findings
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert [p.id for p in finding.rows] == ["r7", f"r{n - 1}"]
+    return peak
+
+
+def test_a_set_three_times_as_large_takes_some_bytes_a_row_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(spool, "EACH", 512)
+    monkeypatch.setattr(sketch, "BATCH", 256)
+    monkeypatch.setattr(twins, "FEW", 50)
+    monkeypatch.setattr(linting, "FIRST", 50)
+    monkeypatch.setattr(spooling, "IN_MEMORY", 4096)
+    peak_bytes(300)  # what is loaded once
+    small, large = peak_bytes(1_000), peak_bytes(3_000)
+    assert (large - small) / 2_000 < 60, "bytes a row, of which the text alone has more"
+
+
+def test_both_spools_give_back_what_was_written_in_parts_and_again() -> None:
+    for one in (Held(), FileSpool()):
+        column = Column(one)
+        for value in range(20_000):
+            column.append(value * 3)
+            if value in {0, 9_000}:
+                assert column.all().tolist() == [v * 3 for v in range(value + 1)]
+        assert len(column) == 20_000
+        assert column.all().tolist() == column.all().tolist() == [v * 3 for v in range(20_000)]
+
+
+def test_a_spool_leaves_no_file_and_a_full_disk_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = set(Path(gettempdir()).iterdir())
+    some = FileSpool()
+    some.write(bytes(1 << 20))
+    mine = {p for p in set(Path(gettempdir()).iterdir()) - before if p.stat().st_size >= 1 << 20}
+    assert mine == set()
+
+    def full(data: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(some._file, "write", full)
+    with pytest.raises(StoreError, match=r"No space left on device.*TMPDIR"):
+        some.write(b"x")
+
+
+def test_candidate_pairs_are_capped_the_nearest_first_and_the_others_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def pairs() -> tuple[list[tuple[int, int]], int]:
+        some = Sketches()
+        for i in range(60):
+            some.add("one and the same phrase" if i % 2 else f"a{i} b{i * 7} c{i * 11} d{i}")
+        context = Column(Held())
+        for _ in range(60):
+            context.append(5)
+        found = some.candidates(context.all())
+        return [(int(p) & 0xFFFFFFFF, int(p) >> 32) for p in found], some.left_out
+
+    found, left_out = pairs()
+    same = list(range(1, 60, 2))
+    near = {(a, b) for i, a in enumerate(same) for b in same[i + 1 : i + 1 + sketch.PARTNERS]}
+    assert (set(found), len(found), left_out) == (near, len(near), 0)
+    monkeypatch.setattr(sketch, "MOST", 29)
+    found, left_out = pairs()
+    assert found == list(pairwise(same)), "each with the one before it"
+    assert left_out == sketch.BANDS * (len(near) - 29)
+
+
+def test_words_and_columns_that_are_data_do_not_pile_up() -> None:
+    def words(i: int) -> str:
+        return " ".join(chr(97 + i // 26**k % 26) * (k + 3) + "nkrt" for k in range(3))
+
+    vocabulary, classes = VocabularyLint(), ClassLint()
+    examples = [
+        Example(
+            place=f"f:{i}",
+            inputs={"q": " ".join(f"{words(i)}{c}" for c in "abcdefgh") + " bngrd"},
+            reference={f"user-{i}": "yes"},
+        )
+        for i in range(4_000)
+    ]
+    findings = run(examples, [vocabulary, classes])
+    assert len(vocabulary._counts) <= HELD
+    assert len(classes._counts) <= COLUMNS
+    assert "bngrd" in next(f.message for f in findings if f.rule == "abbreviation")
