@@ -19,7 +19,7 @@ transformers and in llama.cpp a near tie was seen that flipped, 0.1 apart on eit
 WIDE = 2.0
 """In nats: rounding does not move two tokens so far against each other, nor does mild quantising
 on most prompts."""
-_ADVICE = "Run the evals on the serving engine: its scores are what you ship"
+ADVICE = "Run the evals on the serving engine: its scores are what you ship"
 
 Step = Mapping[str, Any]
 
@@ -27,15 +27,16 @@ Step = Mapping[str, Any]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogitProbe:
     """One prompt's greedy replies. `theirs` is empty where the server shows no log probabilities;
-    then `their_text` alone is compared. `has_ended` tells that our reply was whole,
-    `their_finish` why theirs ended.
+    then `their_text` alone is compared. `end` is the token that ended our reply, with its `id` and
+    the `margin` in nats by which it was preferred to going on; None where it did not end.
+    `their_finish` tells why theirs ended.
     """
 
     case_id: str
     ours: tuple[Step, ...]
     theirs: tuple[Step, ...] = ()
     their_text: str = ""
-    has_ended: bool = False
+    end: Step | None = None
     their_finish: str | None = None
 
 
@@ -85,10 +86,10 @@ def check_logits(probes: Sequence[LogitProbe]) -> tuple[ParityFinding, ...]:
         near = [p for p in partings if p.is_near]
         rest = [p for p in partings if not p.is_near]
         if rest:
-            text = f"{len(rest)} of {len(probes)} greedy replies part. {_ADVICE}"
+            text = f"{len(rest)} of {len(probes)} greedy replies part. {ADVICE}"
             found.append(_finding("logits-differ", rest[0], text))
         if near:
-            text = f"{len(near)} of {len(probes)} greedy replies part at a near tie. {_ADVICE}"
+            text = f"{len(near)} of {len(probes)} greedy replies part at a near tie. {ADVICE}"
             found.append(_finding("near-tie", near[0], text))
         apart = max((widest(one) for one in probes), default=(0.0, "", ""))
         if apart[0] > TOLERANCE and not rest:
@@ -98,10 +99,10 @@ def check_logits(probes: Sequence[LogitProbe]) -> tuple[ParityFinding, ...]:
                     name="logits-differ",
                     case_id=apart[1],
                     detail=f"log probabilities differ by up to {apart[0]:.2f} nat (token "
-                    f"{apart[2]!r}; tolerance {TOLERANCE}), as after quantisation. {_ADVICE}",
+                    f"{apart[2]!r}; tolerance {TOLERANCE}), as after quantisation. {ADVICE}",
                 )
             )
-    return (*found, *_endless(probes))
+    return tuple(found)
 
 
 def parting(probe: LogitProbe) -> Parting | None:
@@ -115,8 +116,8 @@ def parting(probe: LogitProbe) -> Parting | None:
                 at=at,
                 our_token=ours["token"],
                 their_token=theirs["token"],
-                our_margin=_margin(ours, theirs["token"]),
-                their_margin=_margin(theirs, ours["token"]),
+                our_margin=margin_over(ours, theirs["token"]),
+                their_margin=margin_over(theirs, ours["token"]),
             )
     return None
 
@@ -152,13 +153,13 @@ def _text_parting(probe: LogitProbe) -> Parting | None:
             at=at,
             our_token=step["token"],
             their_token=rest[:12],
-            our_margin=_margin(step, None),
+            our_margin=margin_over(step, None),
             their_margin=None,
         )
     return None
 
 
-def _margin(step: Step, other: str | None) -> float:
+def margin_over(step: Step, other: str | None) -> float:
     """By how much a side prefers its token to `other`, or to its best rival."""
     rivals = {t: p for t, p in step["top"] if t != step["token"]}
     floor = min(rivals.values(), default=step["logprob"])
@@ -175,32 +176,3 @@ def _finding(name: str, where: Parting, text: str, *, severity: Any = "warn") ->
         detail=f"{text}. First at token {where.at}: here {where.our_token!r} by "
         f"{where.our_margin:.2f} nat, there {where.their_token!r}{theirs}",
     )
-
-
-def _endless(probes: Sequence[LogitProbe]) -> tuple[ParityFinding, ...]:
-    ended = [p for p in probes if p.has_ended and parting(p) is None and _is_comparable(p)]
-    going = [p for p in ended if p.their_finish == "length"]
-    if not going:
-        return ()
-    # a server that does not know the end goes on after every reply; an end that is a near tie is
-    # passed over now and then by one that knows it
-    are_most = len(going) * 2 > len(ended)
-    return (
-        ParityFinding(
-            severity="fail" if are_most else "warn",
-            name="does-not-stop",
-            case_id=going[0].case_id,
-            detail=f"{len(going)} of {len(ended)} replies that end here go on there, word for word "
-            "the same until then: "
-            + (
-                "the server does not know the id that ends a turn"
-                if are_most
-                else f"the others end, so it knows an end. {_ADVICE}"
-            ),
-        ),
-    )
-
-
-def _is_comparable(probe: LogitProbe) -> bool:
-    """Whether it can be told that the replies are the same as far as ours goes."""
-    return bool(probe.theirs) or "\ufffd" not in "".join(s["token"] for s in probe.ours)

@@ -10,16 +10,21 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.engine.backends import BackendPool
+from harness.core.words import count
+from harness.engine.adopted_rows import Compared, compare_rows, refuse_leaked
+from harness.engine.backends import BackendPool, LiveBackend
+from harness.engine.by_path import BY_PATH
+from harness.engine.candidates import backend_options, resolve_candidate
 from harness.engine.collecting import Found, collect, look_at
 from harness.engine.ladder import last_wall, why_not_licensed
 from harness.engine.project import Project
-from harness.engine.tasks import Task, backend_options, resolve_candidate
-from harness.errors import UsageError
+from harness.engine.tasks import Task
+from harness.errors import TaskError, UsageError
 from harness.ports.manager import Plugins
 from harness.records import Artifact, Candidate, Json, LedgerEntry
 from harness.store.artifacts import adopt
@@ -60,28 +65,39 @@ def adopt_folder(
     trained_on: Path | None = None,
     origin: str | None = None,
     override: str | None = None,
+    is_by_path: bool = False,
 ) -> Adopted:
-    """Copy the safe files of `source` to the shelf, and record what they are.
+    """Copy the safe files of `source` to the shelf, and record what they are. Where they were only
+    named by their path, nothing is assumed of them, and files that are known stay what they are.
 
     Raises UsageError where they are no adapter or model, half copied, or of another base; Refused
     for pickles and code. Nothing is left of what is refused.
     """
     found = look_at(source)
     backend = base if ":" in base else f"local:{base}"
-    prompt = prompt or (task.settings.tune.prompt if task.settings.tune else None)
+    if prompt is None and task.settings.tune and not is_by_path:
+        prompt = task.settings.tune.prompt
     served = None
     if prompt is not None:
         served = resolve_candidate(task, f"{prompt}@{backend}", artifact_digest=str)
     prepared = read_prepared(trained_on) if trained_on else None
+    compared = None
     project.home.mkdir(parents=True, exist_ok=True)
     workshop = Path(tempfile.mkdtemp(prefix=".making-", dir=project.home))
     try:
         folder = collect(found, workshop)
         options = backend_options(task, backend)
         try:
-            identity = _identity(backend, workshop, plugins=plugins, options=options)
+            with _worn(backend, workshop, plugins=plugins, options=options) as live:
+                identity = _identity(live)
+                if trained_on is not None:
+                    compared = compare_rows(task, trained_on, candidate=served, live=live)
+        except TaskError:
+            raise
         except UsageError as exc:  # it names the copy, which is gone when this is read
             raise UsageError(str(exc).replace(str(folder), str(found.folder))) from exc
+        if compared is not None:
+            refuse_leaked(compared, task)
         if found.kind == "adapter" and "weights" in identity:
             known = {"base": backend.partition(":")[2], "base_digest": identity["weights"]}
             _write(folder / BASE_FILE, known)
@@ -90,11 +106,16 @@ def adopt_folder(
         digest, place = adopt(workshop, project.home / "artifacts")
     finally:
         shutil.rmtree(workshop, ignore_errors=True)
+    if is_by_path:
+        held = [a for a in store.artifacts(task.name) if a.digest == digest and not a.is_pilot]
+        if held:
+            return Adopted(artifact=held[-1], left_out=found.left_out, notes=())
+        origin = BY_PATH
     wall_verdict, reason = _licence(task, store, override=override, origin=origin or found.origin)
     maker = origin or found.origin or "elsewhere"
     artifact = Artifact(
         digest=digest,
-        name=name or _name(source, task),
+        name=name or _name(source, None if is_by_path else task),
         task=task.name,
         # never one of ours: its settings are not those of our recipes
         tuner=f"{maker} (elsewhere)" if maker in plugins.table("harness_tuners") else maker,
@@ -104,7 +125,7 @@ def adopt_folder(
         prompt=prompt or "",
         prompt_digest=(served.prompt_digest or "") if served else "",
         data_digest=prepared.digest if prepared else "",
-        rows=(prepared.rows or 0) if prepared else 0,
+        rows=_row_count(prepared, compared),
         recipe=dict(found.recipe),
         seed=_seed(found.recipe),
         wall_verdict=wall_verdict,
@@ -118,41 +139,55 @@ def adopt_folder(
     store.add_artifact(artifact, at=moment)
     payload = {"artifact": digest, "origin": maker, "base": backend, "reason": reason}
     text = f"{artifact.name} {digest[:8]}, made by {maker}"
+    if is_by_path:
+        text = f"{artifact.name} {digest[:8]}, named by its path: its lineage is unknown"
     entries = [("adopt", text)]
-    if reason:
+    if reason and not is_by_path:
         entries.append(("override", f"adopted {digest[:8]}: {reason}"))
     for kind, line in entries:
         store.record(
             LedgerEntry(kind=kind, task=task.name, at=moment, payload=payload, text=line)  # type: ignore[arg-type]
         )
-    notes = _notes(artifact, prepared=prepared, identity=identity, task=task, found=found)
+    notes = _notes(
+        artifact, prepared=prepared, compared=compared, identity=identity, task=task, found=found
+    )
     return Adopted(artifact=artifact, left_out=found.left_out, notes=tuple(notes))
 
 
-def _identity(
+@contextmanager
+def _worn(
     backend: str, workshop: Path, *, plugins: Plugins, options: Mapping[str, Json]
-) -> Mapping[str, str]:
-    """Return what the backend that will wear the files says of itself, empty where the base is not
-    here. Raises UsageError where they do not fit it.
+) -> Iterator[LiveBackend | None]:
+    """Lend the backend that wears the files, None where the base is not of this machine. Raises
+    UsageError where they do not fit it.
     """
     scheme = backend.partition(":")[0]
     plugins.owner("harness_backends", scheme)  # a wrong name is told as such
     if scheme != "local":
-        return {}
+        yield None
+        return
     pool = BackendPool(plugins, artifact_folder=lambda _: workshop)
     try:
-        trial = Candidate(name="adopted", backend=backend, artifact="adopted", options=options)
-        identity = dict(pool.get(trial).identity)
-        if "adapter" not in identity:
-            identity.pop("weights", None)
-        return identity
+        yield pool.get(
+            Candidate(name="adopted", backend=backend, artifact="adopted", options=options)
+        )
     finally:
         pool.close()
+
+
+def _identity(live: LiveBackend | None) -> Mapping[str, str]:
+    """What the backend says of itself, empty where the base is not here."""
+    identity = dict(live.identity) if live is not None else {}
+    if "adapter" not in identity:
+        identity.pop("weights", None)
+    return identity
 
 
 def _licence(
     task: Task, store: Store, *, override: str | None, origin: str | None
 ) -> tuple[str | None, str | None]:
+    if origin == BY_PATH:
+        return None, "named by its path: who trained it, on what and with which prompt is unknown"
     verdict = last_wall(task, store)
     why_not = why_not_licensed(task, verdict)
     if why_not is None and verdict is not None:
@@ -165,6 +200,7 @@ def _notes(
     artifact: Artifact,
     *,
     prepared: Prepared | None,
+    compared: Compared | None,
     identity: Mapping[str, str],
     task: Task,
     found: Found,
@@ -174,16 +210,21 @@ def _notes(
         notes.append(
             "with which prompt it was trained is not known: the gate will want it, --prompt NAME"
         )
-    if prepared is None:
+    if prepared is None or compared is None:
         notes.append(
             "what it was trained on is not known: leaks into dev and test cannot be ruled out; "
             "name the rows: --trained-on FILE"
         )
     else:
-        notes.append(
-            "its rows were counted, not compared with dev and test: leaks cannot be ruled out"
-        )
-        if prepared.rows is None:
+        if compared.rows:
+            held = count(sum(c.split != "train" for c in task.cases), "case")
+            notes.append(
+                f"{count(compared.rows, 'row')} compared with the {held} of dev and test: "
+                "none stands in both, nor nearly"
+            )
+        if compared.unknown:
+            notes.append(f"{compared.unknown}: leaks into dev and test cannot be ruled out")
+        if not artifact.rows:
             notes.append("how many rows it was trained on cannot be told from those files")
     if not identity:
         notes.append(
@@ -197,11 +238,18 @@ def _notes(
     return notes
 
 
-def _name(source: Path, task: Task) -> str:
-    if task.settings.tune:
+def _row_count(prepared: Prepared | None, compared: Compared | None) -> int:
+    if prepared is None:
+        return 0
+    return prepared.rows or (compared.rows if compared and not compared.unknown else 0)
+
+
+def _name(source: Path, task: Task | None) -> str:
+    if task is not None and task.settings.tune:
         return task.settings.tune.name
     stem = "".join(c if c.isalnum() or c in "-_." else "-" for c in source.resolve().name)
-    return stem.strip("-.") or "adopted"
+    # never the name of what was tuned here: the newest of a name is the one that is meant
+    return (stem.strip("-.") or "adopted") + ("-by-path" if task is None else "")
 
 
 def _seed(recipe: Mapping[str, Json]) -> int:

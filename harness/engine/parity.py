@@ -12,6 +12,7 @@ from typing import Any
 
 from harness.core.parity import Serving, check_parity
 from harness.core.parity_counts import check_counts
+from harness.core.parity_endings import check_endings, unseen_ends
 from harness.core.parity_logits import check_logits
 from harness.engine.backends import BackendPool, LiveBackend
 from harness.engine.parity_probes import (
@@ -19,6 +20,7 @@ from harness.engine.parity_probes import (
     greedy_replies,
     probe_findings,
     sampling_findings,
+    taught_ends,
     tokenizer_findings,
     view_findings,
 )
@@ -113,6 +115,8 @@ def compare(sides: Sides, *, with_logits: bool = True) -> Outcome:
             unknown.append(answers)
         else:
             found += check_logits(answers)
+            found += check_endings(answers)
+            unknown += filter(None, [unseen_ends(answers, taught_ends(sides))])
             by_words = not any(p.theirs for p in answers)
             compared.append(f"{len(answers)} greedy replies" + (", by words" if by_words else ""))
             if by_words:

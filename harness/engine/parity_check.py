@@ -13,11 +13,13 @@ from typing import Any
 
 from harness.engine.backends import BackendPool, LiveBackend
 from harness.engine.boundary import INTERNAL
+from harness.engine.by_path import BY_PATH
+from harness.engine.candidates import backend_options
 from harness.engine.parity import Outcome, compare
 from harness.engine.parity_views import Sides, pixels
 from harness.engine.project import Project, artifact_folder
 from harness.engine.requests import Requests
-from harness.engine.tasks import Task, backend_options
+from harness.engine.tasks import Task
 from harness.errors import UsageError
 from harness.ports.manager import Plugins
 from harness.ports.protocols import ShowsTokens, TuneJob
@@ -86,15 +88,15 @@ def check_artifact(
     cases, kept_inside = _sample(task, tuner, served=served, most=most)
     prompt = root.prompt
     if prompt not in task.prompts:
-        raise UsageError(f"the prompt {prompt!r} that it was tuned with is gone")
+        raise UsageError(prompt_is_gone(root, task))
     requests = Requests(task)
     rows = tuple(requests.training_row(prompt, case) for case in cases)
     asked = {case.id: requests.of(candidate, case) for case in cases}
     if tuner is None:
         prepared = _rendered(trained, rows, asked)
         why_not = (
-            f"{root.tuner} trained elsewhere: its own rows are not here, so prompts are compared, "
-            "and no labels (harness model parity --prepared DIR compares them)"
+            f"it was trained elsewhere{_by(root)}: its own rows are not here, so prompts are "
+            "compared, and no labels (harness model parity --prepared DIR compares them)"
         )
     else:
         job = TuneJob(
@@ -122,6 +124,24 @@ def check_artifact(
     )
     unknown = [line for line in (why_not, kept_inside) if line]
     return told(replace(named, rows=len(rows)), outcome, unknown=unknown)
+
+
+def prompt_is_gone(artifact: Artifact, task: Task) -> str:
+    """Return why nothing can be asked as it was trained, and what to do."""
+    if not artifact.prompt:
+        return (
+            f"with which prompt {artifact.name!r} was trained is not known: adopt it again and "
+            f"say, harness model adopt DIR --base {artifact.base} --task {task.name} --prompt NAME"
+        )
+    return (
+        f"the prompt {artifact.prompt!r} that {artifact.name!r} was tuned with is not in task "
+        f"{task.name!r} any more: put the file back, or tune again with another"
+    )
+
+
+def _by(artifact: Artifact) -> str:
+    is_named = artifact.origin not in (None, "elsewhere", BY_PATH)
+    return f" by {artifact.origin}" if is_named else ""
 
 
 def told(check: ParityCheck, outcome: Outcome, *, unknown: Sequence[str] = ()) -> ParityCheck:

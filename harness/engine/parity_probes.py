@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +20,8 @@ from harness.records import Decoding, Message, ParityFinding, PreparedRow, Reque
 PROMPTS = 5
 """So many prompts are answered on both sides, greedily, to compare what the models think."""
 STEPS = 12
+LONGEST = 64
+"""Tokens of the one reply an end that may be waited for, where the shortest row is longer."""
 TOP = 5
 TEXT = 'Grüße, naïve ☃ 数え 42,000\n\t{"a": [1.5, null]}  end '
 
@@ -178,27 +180,64 @@ def greedy_replies(sides: Sides) -> list[LogitProbe] | str:
     known = [(r, q) for r in sides.rows if isinstance(q := sides.requests[r.case_id], Request)]
     if not known:
         return "the prepared rows hold no messages: the server cannot be asked, and no logit probe"
-    some = known[:: max(1, len(known) // PROMPTS)][:PROMPTS]
-    asked = [replace(request, schema=None) for _, request in some]
+    tokens = _budgets(sides, [row.case_id for row, _ in known])
+    some = [(row, request) for row, request in known if row.case_id in tokens]
     greedy = Decoding(temperature=0.0, max_tokens=STEPS, logprobs=TOP if shows else None)
+    asked = [
+        replace(q, schema=None, decoding=replace(greedy, max_tokens=tokens[row.case_id]))
+        for row, q in some
+    ]
 
     async def answers() -> list[Any]:
-        return await asyncio.gather(
-            *(sides.served.answer(replace(r, decoding=greedy)) for r in asked)
-        )
+        return await asyncio.gather(*(sides.served.answer(request) for request in asked))
 
     found = []
     replies = asyncio.run(answers())
     for (row, _), request, reply in zip(some, asked, replies, strict=True):
-        steps, has_ended = think(request, tokens=STEPS, top=TOP)
+        steps, end = think(request, tokens=request.decoding.max_tokens, top=TOP)
         found.append(
             LogitProbe(
                 case_id=row.case_id,
                 ours=tuple(steps),
                 theirs=tuple(s for s in reply.logprobs if isinstance(s, dict)),
                 their_text=reply.text,
-                has_ended=has_ended,
+                end=end,
                 their_finish=reply.finish_reason,
             )
         )
+    return found
+
+
+def taught_ends(sides: Sides) -> list[tuple[int, str]]:
+    """Return the ids, with their texts, that the prepared rows teach as the end of a reply."""
+    ends = {end for end, _ in _replies_of(sides).values() if end is not None}
+    decode = getattr(sides.trained.backend, "decode", str)
+    return [(end, decode([end])) for end in sorted(ends)]
+
+
+def _replies_of(sides: Sides) -> dict[str, tuple[int | None, int]]:
+    """The stop id that each row teaches, and how many tokens of a reply."""
+    stops = said(sides.trained, "stop_ids") or frozenset()
+    found: dict[str, tuple[int | None, int]] = {}
+    for row in sides.prepared:
+        taught = [label for label in row.labels if label >= 0]
+        end = next((i for i in reversed(taught) if i in stops), None)
+        found[row.case_id] = (end, len(taught))
+    return found
+
+
+def _budgets(sides: Sides, case_ids: Sequence[str]) -> dict[str, int]:
+    """Return the cases to ask and how many tokens each may have: from end to end of the rows, the
+    shortest replies there, and one of each end that is taught, long enough to reach it.
+    """
+    replies = _replies_of(sides)
+    length = {c: replies.get(c, (None, 0))[1] for c in case_ids}
+    size = max(1, len(case_ids) // PROMPTS)
+    blocks = [case_ids[i * size : (i + 1) * size] for i in range(PROMPTS)]
+    found = {min(block, key=length.__getitem__): STEPS for block in blocks if block}
+    for end in {replies[c][0] for c in case_ids if c in replies} - {None}:
+        # of those that are asked already where one will do
+        those = [c for c in case_ids if replies[c][0] == end]
+        shortest = min(those, key=lambda c: (c not in found, length[c]))
+        found[shortest] = max(STEPS, min(length[shortest] + 1, LONGEST))
     return found

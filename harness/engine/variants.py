@@ -25,6 +25,8 @@ from harness.records import (
     Check,
     Comparison,
     Condition,
+    Estimate,
+    LedgerEntry,
     ParityCheck,
     ReleaseAnswer,
 )
@@ -57,6 +59,33 @@ class Variant:
     footprint: Footprint | None = None
     parity: ParityCheck | None = None
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasuredForm:
+    """What was measured of one form, as the ledger keeps it. `change` is against the artifact as it
+    was tuned; None, as `answer` is, for that one itself and for what could not be made.
+    """
+
+    form: str
+    reason: str = ""
+    answer: ReleaseAnswer | None = None
+    artifact: str | None = None
+    bytes: int | None = None
+    score: Estimate | None = None
+    change: Estimate | None = None
+    tokens_per_s: float | None = None
+    peak_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasuredForms:
+    """The forms of `artifact` that were judged together; the first is how it was tuned."""
+
+    artifact: str
+    name: str
+    margin: float
+    forms: tuple[MeasuredForm, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,6 +198,40 @@ def weights_bytes(artifact: Artifact, project: Project) -> int | None:
         return None
     files = [p for end in ("safetensors", "gguf") for p in folder.rglob(f"*.{end}")]
     return sum(p.stat().st_size for p in files) or folder_bytes(folder)
+
+
+def measured(variants: Sequence[Variant], source: Artifact, *, margin: float) -> MeasuredForms:
+    """Return what a report needs of `variants`, the first of which is `source` as it was tuned."""
+    compared = [v.comparison for v in variants if v.comparison is not None]
+    forms = []
+    for v in variants:
+        score = v.comparison.candidate_estimate if v.comparison else None
+        if v is variants[0] and compared:
+            score = compared[0].baseline_estimate
+        forms.append(
+            MeasuredForm(
+                form=v.form,
+                reason=v.reason,
+                answer=v.answer,
+                artifact=v.artifact.digest if v.artifact else None,
+                bytes=v.bytes,
+                score=score,
+                change=v.comparison.delta if v.comparison else None,
+                tokens_per_s=v.footprint.tokens_per_s if v.footprint else None,
+                peak_bytes=v.footprint.peak_bytes if v.footprint else None,
+            )
+        )
+    return MeasuredForms(
+        artifact=source.digest, name=source.name, margin=margin, forms=tuple(forms)
+    )
+
+
+def variants_entry(told: MeasuredForms, *, task: str, at: str) -> LedgerEntry:
+    """Return the line of the ledger that keeps what was measured."""
+    said = ", ".join(f"{f.form} {f.answer or 'not made'}" for f in told.forms[1:])
+    return LedgerEntry(
+        kind="variants", task=task, at=at, payload=told, text=f"forms of {told.name}: {said}"
+    )
 
 
 def smallest(variants: Sequence[Variant]) -> Variant | None:

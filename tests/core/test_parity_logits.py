@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from harness.core.parity_counts import check_counts
+from harness.core.parity_endings import check_endings, unseen_ends
 from harness.core.parity_logits import LogitProbe, check_logits
 from harness.records import Message, ParityFinding, TrainingRow
 
@@ -67,17 +68,90 @@ def test_without_log_probabilities_the_words_are_compared() -> None:
     assert told(check_logits([unsure])) == [("warn", "near-tie")]
 
 
-def test_a_reply_that_does_not_stop_where_ours_does_is_a_failure() -> None:
-    going = (*SURE, step("The", -0.1))
-    [found] = check_logits(probes(going, has_ended=True, their_finish="length"))
-    assert (found.severity, found.name) == ("fail", "does-not-stop")
-    ends = probes(SURE, has_ended=True, their_finish="stop")
-    assert check_logits(ends) == ()
-    near_tie_at_the_end = probes(going, has_ended=True, their_finish="length")[:1]
-    assert told(check_logits([*ends, *near_tie_at_the_end])) == [("warn", "does-not-stop")]
+# ---------------------------------------------------------------- ends
+
+TURN, TEXT = (7, "<|im_end|>"), (2, "<|endoftext|>")
+
+
+def ended(
+    *theirs: Any,
+    finish: str | None = "length",
+    end: tuple[int, str] = TURN,
+    margin: float = 3.0,
+    text: str = "",
+) -> LogitProbe:
+    """A reply of `SURE` that ends by `end`, and what the server had instead of it."""
+    last = {**step(end[1], -0.1, Also=-0.1 - margin), "id": end[0], "margin": margin}
+    return LogitProbe(
+        case_id=f"c{end[0]}",
+        ours=SURE,
+        theirs=(*SURE, *theirs) if not text else (),
+        their_text=text,
+        end=last,
+        their_finish=finish,
+    )
+
+
+STOPPED = ended(finish="stop")
+
+
+def test_a_server_that_writes_the_end_and_goes_on_does_not_know_it() -> None:
+    near = ended(step("<|im_end|>", -0.7, Also=-0.8), step("The", -0.1), margin=0.1)
+    hidden = ended(step("", -0.1, Also=-3.0), step("The", -0.1))
+    for one in (near, hidden):
+        [found] = check_endings([one])
+        assert (found.severity, found.name) == ("fail", "does-not-stop")
+        assert "end here with '<|im_end|>' (id 7)" in found.detail
+        assert "eos_token_id of the served model's generation_config.json" in found.detail
+
+
+def test_a_server_that_knows_one_of_two_ends_fails_by_the_other_though_most_replies_end() -> None:
+    known = [ended(finish="stop", end=TEXT) for _ in range(4)]
+    [found] = check_endings([*known, ended(step("The", -0.1, X=-3.0), margin=4.5)])
+    assert (found.severity, found.case_id) == ("fail", "c7")
+    assert "1 of 1 replies that end here with '<|im_end|>' (id 7) go on" in found.detail
+    # without log probabilities the words tell, where the end was no near tie
+    going = ended(text="The sky is blue", margin=4.5)
+    assert told(check_endings([*known, going])) == [("fail", "does-not-stop")]
+    # it may end later, at the end that it knows
+    later = ended(text="The sky. The sky", margin=4.5, finish="stop")
+    assert told(check_endings([*known, later])) == [("fail", "does-not-stop")]
+
+
+def test_an_end_that_is_a_near_tie_is_told_and_no_failure() -> None:
+    tie = ended(step("Also", -0.6, **{"<|im_end|>": -0.8}), margin=0.1)
+    [found] = check_endings([tie])
+    assert (found.severity, found.name) == ("warn", "does-not-stop")
+    assert "at a near tie (0.30 nat)" in found.detail
+    assert told(check_endings([ended(text="The sky is", margin=0.3)])) == [
+        ("warn", "does-not-stop")
+    ]
+
+
+def test_a_server_that_ends_other_replies_with_an_id_knows_it() -> None:
+    coarse = ended(step("Also", -0.1, **{"<|im_end|>": -3.0}), margin=2.5)
+    [found] = check_endings([STOPPED, STOPPED, coarse])
+    assert found.severity == "warn"
+    assert "it ends the others" in found.detail
+    # alone, by more than rounding turns: the server does not know the id
+    assert told(check_endings([coarse])) == [("fail", "does-not-stop")]
+
+
+def test_an_end_that_the_server_keeps_raises_no_alarm() -> None:
+    shown = ended(step("<|im_end|>", -0.1), finish="stop")  # some show the token that ended it
+    trimmed = ended(text=" The sky", finish="stop")
+    assert check_endings([STOPPED, shown, trimmed]) == ()
     # a piece of a letter is no text, so that nothing says that theirs was the same until then
-    piece = LogitProbe(case_id="c1", ours=(step("\ufffd", -0.1),), their_text="RW", has_ended=True)
-    assert check_logits([replace(piece, their_finish="length")]) == ()
+    piece = replace(ended(text="RW"), ours=(step("\ufffd", -0.1),))
+    assert check_endings([piece]) == ()
+
+
+def test_an_end_that_is_taught_and_that_no_reply_reached_is_told() -> None:
+    assert unseen_ends([STOPPED], [TURN]) == ""
+    assert unseen_ends([], [TURN]) == ""
+    assert unseen_ends([STOPPED], [TURN, TEXT]).startswith(
+        "no greedy reply ended with '<|endoftext|>' (id 2)"
+    )
 
 
 # ---------------------------------------------------------------- lengths

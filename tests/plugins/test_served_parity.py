@@ -180,6 +180,7 @@ class Vllm:
     template: str = CHATML
     changes: Callable[[list[int]], list[int]] = lambda ids: ids
     tells_template: bool = False
+    knows_ends: bool = True
     asked: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -220,7 +221,9 @@ class Vllm:
         from harness import Request
 
         request = Request(messages=tuple(Message(**m) for m in body["messages"]))
-        steps, _ = self.local.greedy_logprobs(request, tokens=body["max_tokens"], top=5)
+        if not self.knows_ends:
+            self.local.__dict__["_stops"] = frozenset()
+        steps, end = self.local.greedy_logprobs(request, tokens=body["max_tokens"], top=5)
         shown = [
             {
                 "token": s["token"],
@@ -233,7 +236,7 @@ class Vllm:
             "model": "tuned",
             "choices": [
                 {
-                    "finish_reason": "length",
+                    "finish_reason": "stop" if end else "length",
                     "message": {"content": "".join(s["token"] for s in steps)},
                     "logprobs": {"content": shown},
                 }
@@ -313,3 +316,49 @@ def test_a_folder_of_the_datasets_library_is_read(
     assert found.findings == ()
     assert found.rows == 3
     shutil.rmtree(folder)
+
+
+def closing(folder: Path, under: Path) -> Path:
+    """Return the model with one row of its head changed: every reply ends at once, and surely."""
+    import torch
+    from harness_transformers.models import load_model
+    from safetensors.torch import load_file, save_file
+
+    model, tokenizer = load_model(folder, dtype="float32"), load_tokenizer(folder)
+    ends = [
+        tokenizer.apply_chat_template(
+            [{"role": r, "content": c} for r, c in turns],
+            add_generation_prompt=True,
+            return_dict=False,
+        )
+        for turns, _ in ROWS
+    ]
+    with torch.inference_mode():
+        last = [
+            model(torch.tensor([ids]), output_hidden_states=True).hidden_states[-1][0, -1]
+            for ids in ends
+        ]
+    made = Path(shutil.copytree(folder, under / "closing"))
+    weights = load_file(made / "model.safetensors")
+    head = weights["lm_head.weight"] = weights["model.embed_tokens.weight"].clone()
+    config = json.loads((made / "config.json").read_text())
+    (made / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": False}))
+    head[tokenizer.convert_tokens_to_ids("<|im_end|>")] = 20 * torch.stack(last).mean(0)
+    save_file(weights, made / "model.safetensors", metadata={"format": "pt"})
+    return made
+
+
+def test_a_server_that_does_not_know_an_end_that_the_model_is_sure_of_is_found(
+    pool: BackendPool, tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    folder = closing(tiny_model_dir, tmp_path)
+    for knows in (True, False):
+        made = Vllm(folder=folder, knows_ends=knows)
+        with loopback() as served:
+            connect(served, made)
+            found = of_vllm(pool, (made, f"{served.base_url}#vllm"), folder, tmp_path)
+        made.local.close()
+        assert failed(found) == ([] if knows else ["does-not-stop"])
+        assert not any("was not seen" in line for line in found.unknown)
+    assert "3 of 3 replies that end here with '<|im_end|>'" in found.findings[0].detail
+    assert "the server writes it and goes on" in found.findings[0].detail

@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 
+from harness.store import schema
 from harness.store.store import Store
 from tests.plugins.test_merging import build_adapter, make as make_form, serving
 from tests.plugins.tiny import build_tiny_model
+from tests.store.test_opening import migrations_of, older_store
 from tests.surface.inprocess import Cli
 from tests.surface.toy import Toy
 
@@ -89,6 +91,11 @@ def adopt(cli: Cli, folder: Path, base: Path, *more: str) -> Any:
 
 def store_of(toy: Toy) -> Store:
     return Store.open(toy.root / ".harness" / "harness.db")
+
+
+def replies(toy: Toy) -> int:
+    with store_of(toy) as store, store.reading() as connection:
+        return int(connection.execute("SELECT count(*) FROM replies").fetchone()[0])
 
 
 def shelf(toy: Toy) -> list[str]:
@@ -269,15 +276,101 @@ def test_a_base_that_is_only_served_is_taken_by_name_and_said_so(
     assert "--base local:FOLDER" in merged.err
 
 
-def test_a_folder_as_an_artifact_is_answered_with_the_line_that_adopts_it(
-    project: Callable[..., Cli], base: Path
+def test_a_folder_is_scored_by_path_and_known_by_its_content(
+    project: Callable[..., Cli], copy: Path, base: Path
+) -> None:
+    cli = project(prompt="plain", name="sums")
+    named = f"plain@local:{base}+{copy}"
+    first = cli("eval", "toy", "--candidate", named)
+    assert first.code == 0, first.out + first.err
+    assert "how it was trained is not known" in first.out + first.err
+    [folder] = shelf(cli.toy)
+    with store_of(cli.toy) as store:
+        [run], [made] = store.runs(), store.artifacts()
+        assert (run.artifact, made.origin, made.prompt) == (made.digest, "a path", "")
+        assert made.folder == folder
+        assert [e.text for e in store.ledger(kind="adopt")] == [
+            f"elsewhere-by-path {made.digest[:8]}, named by its path: its lineage is unknown"
+        ]
+    assert replies(cli.toy) == 12
+    assert cli("eval", "toy", "--candidate", named).code == 0
+    assert replies(cli.toy) == 12
+    shown = cli("model", "show", "elsewhere-by-path").out
+    assert "nobody knows: a folder was named by its path" in shown
+    assert "who trained it, on what and with which prompt is unknown" in shown  # the gate's too
+    forms = cli("model", "variants", "elsewhere-by-path")
+    assert forms.code == 2
+    assert "was trained is not known: adopt it again and say" in forms.err
+
+    # adopted with what is known, the same files have a lineage, by their path too
+    adopt(cli, copy, base, "--prompt", "plain")
+    before = replies(cli.toy)
+    assert cli("eval", "toy", "--candidate", named).code == 0
+    with store_of(cli.toy) as store:
+        assert [a.name for a in store.artifacts()] == ["elsewhere-by-path", "sums"]
+    assert replies(cli.toy) == before
+    by_shelf = f"plain@local:{base}+{cli.toy.root}/.harness/{folder}"
+    assert cli("eval", "toy", "--candidate", by_shelf).code == 0
+    assert shelf(cli.toy) == [folder]
+
+    # a file that changed is another artifact, and asks anew
+    config = json.loads((copy / "adapter_config.json").read_text())
+    config["lora_alpha"] *= 2
+    (copy / "adapter_config.json").write_text(json.dumps(config))
+    assert cli("eval", "toy", "--candidate", named).code == 0
+    with store_of(cli.toy) as store:
+        assert len({r.artifact for r in store.runs()}) == 2
+    assert replies(cli.toy) == before + 12
+    assert len(shelf(cli.toy)) == 2
+
+
+def test_what_a_path_may_not_hold_is_refused_and_nothing_is_left(
+    project: Callable[..., Cli], copy: Path, base: Path, tmp_path: Path
 ) -> None:
     cli = project()
-    said = cli("eval", "toy", "--candidate", f"plain@local:{base}+./out")
-    assert said.code == 2
-    assert f"harness model adopt ./out --base local:{base} --task toy --prompt plain" in (
-        said.out + said.err
+
+    def refused(place: Path | str, by: str = f"local:{base}") -> str:
+        said = cli("eval", "toy", "--candidate", f"plain@{by}+{place}")
+        assert said.code in (1, 2), said.out
+        assert shelf(cli.toy) == []
+        return str(said.out + said.err)
+
+    assert "does not exist" in refused("./nowhere")
+    served = refused(copy, by="openai:x")
+    assert f"harness model adopt {copy} --base openai:x --task toy" in served
+    other = build_tiny_model(tmp_path / "other", seed=4)
+    (copy / "harness-base.json").write_text('{"base": "tiny", "base_digest": "0"}')
+    assert "was tuned on 'tiny'" in refused(copy, by=f"local:{other}")
+    (copy / "harness-base.json").unlink()
+    (copy / "adapter_model.safetensors").rename(copy / "adapter_model.bin")
+    assert "pickle" in refused(copy)
+
+
+def test_rows_that_hold_a_case_of_dev_refuse_the_adoption_and_leave_nothing(
+    project: Callable[..., Cli], copy: Path, base: Path
+) -> None:
+    cli = project(prompt="plain", name="sums")
+    rows = cli.toy.root / "rows.jsonl"
+    command = ["model", "adopt", str(copy), "--base", f"local:{base}", "--trained-on", str(rows)]
+
+    def write(*texts: str) -> None:
+        said = [
+            [{"role": "user", "content": t}, {"role": "assistant", "content": "9"}] for t in texts
+        ]
+        rows.write_text("".join(json.dumps({"messages": turns}) + "\n" for turns in said))
+
+    write("90 + 1 =", "3 + 6 =")
+    leaked = cli(*command)
+    assert leaked.code == 2
+    assert re.search(
+        r"rows\.jsonl:2: the inputs of .* stand in train and at .*:4 \(dev\)", leaked.err
     )
+    assert "It was trained on them" in leaked.err
+    assert shelf(cli.toy) == []
+    write("90 + 1 =", "91 + 6 =")
+    clean = cli(*command)
+    assert clean.code == 0, clean.err
+    assert "2 rows compared with the 18 cases of dev and test: none stands in both" in clean.out
 
 
 # ---------------------------------------------------------------- merge and export
@@ -351,6 +444,17 @@ def test_an_export_lies_where_it_was_wanted_with_a_manifest_that_tells_its_files
 
 
 # ---------------------------------------------------------------- looking after
+
+
+def test_an_older_store_is_upgraded_by_looking_as_by_any_verb(cli: Cli) -> None:
+    path = cli.toy.root / ".harness" / "harness.db"
+    path.parent.mkdir()
+    older_store(path, stop_before=schema.NAMES[-1])
+    said = cli("model", "list")
+    assert (said.code, said.err) == (0, "")
+    assert "no artifacts yet" in said.out
+    assert migrations_of(path) == list(schema.NAMES)
+    assert migrations_of(path.with_name(f"harness.db.before-{schema.NAMES[-1]}"))
 
 
 def test_to_look_makes_no_store(cli: Cli) -> None:

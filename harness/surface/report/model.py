@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from harness.records import (
     Artifact,
@@ -24,6 +24,9 @@ from harness.records import (
     Try,
     WallVerdict,
 )
+
+if TYPE_CHECKING:
+    from harness.surface.report.forms import FormTable
 
 RungKind = Literal["prompt", "tuned", "reference", "other"]
 
@@ -122,7 +125,8 @@ class ReportData:
 
     `generated_at` is UTC, ISO 8601. `comparisons` are those over dev; the one on the sealed cases
     is in `release`. `min_gain` is the least gain that matters, drawn in every comparison.
-    `parity_checks` are the last of each artifact with each runtime that was asked.
+    `parity_checks` are the last of each artifact with each runtime that was asked; `forms` the last
+    measurement of each artifact's other forms.
     `commands` reproduce the report, in order; a line that begins with `#` is a remark.
     """
 
@@ -146,6 +150,7 @@ class ReportData:
     artifacts: tuple[Artifact, ...] = ()
     parity: ParityView | None = None
     parity_checks: tuple[ParityCheck, ...] = ()
+    forms: tuple[FormTable, ...] = ()
     waivers: Mapping[str, str] = field(default_factory=dict)
     ledger: tuple[LedgerEntry, ...] = ()
     data: DataPage | None = None

@@ -19,6 +19,7 @@ import jinja2
 
 from harness.errors import StoreError
 from harness.records import Json
+from harness.store.flushing import flush_folder
 from harness.surface.report import cases, charts, words
 from harness.surface.report.curves import curve_of
 from harness.surface.report.island import Island
@@ -119,7 +120,7 @@ def write_page(text: str, path: Path) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         draft.replace(path)
-        _sync_folder(path.parent)
+        flush_folder(path.parent)
     except OSError as exc:
         with contextlib.suppress(OSError):
             draft.unlink()
@@ -127,17 +128,6 @@ def write_page(text: str, path: Path) -> None:
             f"{path}: the page cannot be written: {exc.strerror or exc}. "
             "Free some space, or choose another place with --out."
         ) from exc
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the new name last; Windows has no folder handles, and needs none."""
-    if os.name != "posix":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 # ---------------------------------------------------------------- what the page says of itself
