@@ -272,9 +272,10 @@ PAGES = {
 
 
 def main() -> None:
-    """Write every page."""
+    """Write every page, and the recipes that plugins ship."""
     for name, make in PAGES.items():
         (DOCS / name).write_text(make(), encoding="utf-8")
+    importlib.import_module("recipe_files").write()  # beside this file, which is being run
 
 
 if __name__ == "__main__":

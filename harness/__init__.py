@@ -21,6 +21,8 @@ if TYPE_CHECKING:
         HarnessError as HarnessError,
         Miss as Miss,
         MissingExtra as MissingExtra,
+        RecipeError as RecipeError,
+        Refused as Refused,
         UsageError as UsageError,
     )
     from harness.ports.hookspecs import hookimpl as hookimpl
@@ -70,6 +72,8 @@ _HOMES = {
     "OptimiseJob": "harness.ports.protocols",
     "OptimisedPrompt": "harness.ports.protocols",
     "PreparedRow": "harness.records",
+    "RecipeError": "harness.errors",
+    "Refused": "harness.errors",
     "Reply": "harness.records",
     "Request": "harness.records",
     "Reward": "harness.engine.reward",
@@ -109,6 +113,8 @@ __all__ = [
     "OptimiseJob",
     "OptimisedPrompt",
     "PreparedRow",
+    "RecipeError",
+    "Refused",
     "Reply",
     "Request",
     "Reward",

@@ -3,6 +3,7 @@
 HarnessError                 exit 2 unless said otherwise
 ├── UsageError               a wrong name, option or file; the message says what is known
 │   ├── TaskError            a task.toml, prompt or case file that cannot be read (file:line)
+│   ├── RecipeError          a recipe that a tuner cannot follow
 │   ├── PluginError          a plugin that cannot be loaded, or two that claim one name
 │   └── MissingExtra         a library that an extra installs
 ├── Refused                  exit 1: the harness will not do it, and says what would change that
@@ -15,6 +16,7 @@ HarnessError                 exit 2 unless said otherwise
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -34,6 +36,16 @@ class UsageError(HarnessError):
 
 class TaskError(UsageError):
     """A file of a task is broken; the message begins with `file:line`."""
+
+
+class RecipeError(UsageError):
+    """A recipe that a tuner cannot follow. A tuner says what is wrong and which `keys` it is about;
+    the engine, which knows the file, puts file and lines in the place of `recipe`.
+    """
+
+    def __init__(self, problem: str, *, keys: Sequence[str] = (), place: str = "recipe") -> None:
+        super().__init__(f"{place}: {problem}")
+        self.problem, self.keys = problem, tuple(keys)
 
 
 class PluginError(UsageError):

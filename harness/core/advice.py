@@ -251,9 +251,10 @@ def _not_worth_it(e: Evidence) -> _Finding | None:
                     "training_cost_usd",
                 )
             ),
-            change=(f"more than about {fixed / manual:,.0f} cases a month" if manual else "",),
+            change=(
+                f"more than about {fixed / manual:,.0f} cases a month"
+                if manual
+                else "people whose work costs something: state manual_usd_per_case",
+            ),
         )
     return None
-
-
-# ---------------------------------------------------------------- the reasons

@@ -35,7 +35,9 @@ def measured_reasons(e: Evidence) -> list[Reason]:
         text = e.wall.reason
         if e.best is not None:
             text += f" Best prompt: {e.best.name}, {span(e.best.estimate)}."
-        is_wall = e.wall.answer == "WALL"
+        is_wall: bool | None = e.wall.answer == "WALL"
+        if e.why_stale:  # it speaks of other cases, evals or tries than there are now
+            text, is_wall = f"no longer holds: {text}", None
         reasons.append(Reason(text=text, evidence=wall_name(e), is_for_tuning=is_wall))
     if e.untunable:
         reasons.append(Reason(text=e.untunable, evidence=OFFERS, is_for_tuning=False))

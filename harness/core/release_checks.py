@@ -251,15 +251,16 @@ def judge_budget(budget: Budget, *, alpha: float, block_alpha: float) -> Judged:
         lower = quantile_lower(values, of, q=budget.quantile, alpha=block_alpha)
     if lower is not None and lower > budget.limit:
         return _fact(name, "BLOCK", f"{name} at least {_beside(lower, budget)} ({limit})")
-    if upper is None or np.isinf(upper):
+    if upper is not None and np.isinf(upper):
+        text = f"{name}: unknown for {percent(unknown)} of the cases, too many for an upper bound"
+        return _fact(name, "INSUFFICIENT_EVIDENCE", f"{text} ({limit})")
+    if upper is None:
         _, groups = cluster_codes(budget.clusters, len(values))
         each = len(values) / groups
         text = f"{name}: {count(len(values), 'case')} "
         text += "" if groups == len(values) else f"from {count(groups, 'source')} "
         text += f"are too few for an upper bound ({limit})"
-        need = (
-            _cases_for_quantile(budget.quantile, alpha=alpha, each=each) if upper is None else None
-        )
+        need = _cases_for_quantile(budget.quantile, alpha=alpha, each=each)
         if need is not None and need > len(values):
             text += f"; {need} are needed"
             return _fact(name, "INSUFFICIENT_EVIDENCE", text, need=need)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,7 @@ import numpy.typing as npt
 from harness.core.examples import Example
 from harness.core.near import near_pairs, normalised, plain_text, shingles
 from harness.core.sketch import Sketches
+from harness.core.spool import Codes, Column, Held, Marks, Spools
 from harness.records import Json, canonical_json
 
 NEAR = 0.8
@@ -25,7 +26,11 @@ FEW = 2000
 HELD = 3_000_000
 """Shingles that are kept at a time in the second look; pairs beyond are counted, not compared."""
 
-Codes = npt.NDArray[np.uint64]
+__all__ = ["FEW", "HELD", "NEAR", "Codes", "Pair", "Twins", "asked_code", "code", "repeated",
+           "value_code"]  # fmt: skip
+
+
+_HALF = np.uint64(32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +67,19 @@ def value_code(value: Json) -> int:
 
 
 class Twins:
-    """Finds equal and near rows among those that were added."""
+    """Finds equal and near rows among those that were added. `spools` lend room for what is kept
+    of each row; without them it is kept in memory.
+    """
 
-    def __init__(self, *, near: float | None = NEAR) -> None:
+    def __init__(self, *, near: float | None = NEAR, spools: Spools = Held) -> None:
         self._near = near
-        self._asked, self._context = array("Q"), array("Q")
+        self._asked, self._context = Column(spools()), Column(spools())
         self._texts: list[str] | None = []
-        self._sketches = Sketches()
-        self._pairs: list[Pair] = []
-        self._open: dict[int, list[int]] = defaultdict(list)  # later: its earlier partners
-        self._last: dict[int, int] = {}  # earlier: the last row that it is compared with
+        self._sketches = Sketches(spools())
+        self._found = (array("I"), array("I"), array("d"))  # one, other, similarity
+        self._pairs: Codes = np.zeros(0, dtype=np.uint64)  # later << 32 | earlier, in order
+        self._at = 0
+        self._last = np.zeros(0, dtype=np.uint32)  # of an earlier row: the last one beside it
         self._seen: dict[int, frozenset[str]] = {}
         self._held = 0
         self.uncompared = 0
@@ -83,9 +91,9 @@ class Twins:
         """Add the next row, and return what it asks as a code. `content` is normalised."""
         asked = asked_code(example)
         self._asked.append(asked)
-        self._context.append(code(context, *example.images))
         if self._near is None:
             return asked
+        self._context.append(code(context, *example.images))
         if self._texts is not None:
             self._texts.append(content)
             if len(self._texts) > FEW:
@@ -99,38 +107,49 @@ class Twins:
     @property
     def asked(self) -> Codes:
         """What each row asks, as a code."""
-        return np.frombuffer(self._asked, dtype=np.uint64)
+        return self._asked.all()
 
-    def settle(self) -> set[int]:
+    def settle(self) -> Marks:
         """End the first look. Return the rows that must be seen again."""
+        marks = Marks(len(self))
         if self._near is None or not len(self):
-            return set()
-        first = np.zeros(len(self), dtype=bool)
-        first[np.unique(self.asked, return_index=True)[1]] = True
-        context = np.frombuffer(self._context, dtype=np.uint64)
+            return marks
+        first = np.unique(self.asked, return_index=True)[1]
+        context = np.zeros(len(self), dtype=np.uint64)  # 0: the row was asked before
+        context[first] = self._context.all()[first]
         if self._texts is not None:
-            rows = [int(r) for r in np.flatnonzero(first) if self._texts[r]]
+            rows = [int(r) for r in np.sort(first) if self._texts[r]]
             texts = [self._texts[r] for r in rows]
-            self._pairs = [
-                Pair(rows[p.other], rows[p.index], p.similarity)
-                for p in near_pairs(texts, texts, least=self._near)
-                if p.other < p.index and context[rows[p.index]] == context[rows[p.other]]
-            ]
+            for p in near_pairs(texts, texts, least=self._near):
+                one, other = rows[p.other], rows[p.index]
+                if one < other and context[one] == context[other]:
+                    self._add(one, other, p.similarity)
             self._texts = []
-            return {n for p in self._pairs for n in (p.one, p.other)}
-        for one, other in self._sketches.candidates(first):
-            if context[one] == context[other]:
-                self._open[other].append(one)
-                self._last[one] = max(other, self._last.get(one, 0))
-        return set(self._open) | set(self._last)
+            for found in self._found[:2]:
+                marks.mask[found] = True
+            return marks
+        del first
+        self._pairs = self._sketches.candidates(context)
+        self.uncompared = self._sketches.left_out
+        del context
+        later = (self._pairs >> _HALF).astype(np.uint32)
+        earlier = self._pairs.astype(np.uint32)
+        self._last = np.zeros(len(self), dtype=np.uint32)
+        np.maximum.at(self._last, earlier, later)
+        marks.mask[later] = marks.mask[earlier] = True
+        return marks
 
-    def again(self, number: int, content: str) -> None:
-        """Look at the words of a row that was asked for; rows come in order."""
-        if number not in self._open and number not in self._last:
-            return
-        mine = shingles(content)
-        partners = self._open.pop(number, [])
-        for one in partners:
+    def again(self, number: int, content: str) -> bool:
+        """Look at the words of a row that was asked for; rows come in order. Return whether it is
+        near an earlier one.
+        """
+        is_near, mine = False, None
+        while self._at < len(self._pairs) and int(self._pairs[self._at]) >> 32 <= number:
+            pair, self._at = int(self._pairs[self._at]), self._at + 1
+            if pair >> 32 < number:
+                continue
+            mine = shingles(content) if mine is None else mine
+            one = pair & 0xFFFFFFFF
             theirs = self._seen.get(one)
             if theirs is None:
                 self.uncompared += 1
@@ -138,16 +157,41 @@ class Twins:
                 shared = len(mine & theirs)
                 similarity = shared / (len(mine) + len(theirs) - shared)
                 if self._near is not None and similarity >= self._near - 1e-9:
-                    self._pairs.append(Pair(one, number, similarity))
-            if self._last.get(one) == number and self._seen.pop(one, None) is not None:
+                    self._add(one, number, similarity)
+                    is_near = True
+            if self._last[one] == number and self._seen.pop(one, None) is not None:
                 self._held -= len(theirs or ())
-        if self._last.get(number, 0) > number and self._held + len(mine) <= HELD:
-            self._seen[number] = mine
-            self._held += len(mine)
+        if number < len(self._last) and self._last[number] > number:
+            mine = shingles(content) if mine is None else mine
+            if self._held + len(mine) <= HELD:
+                self._seen[number] = mine
+                self._held += len(mine)
+        return is_near
+
+    def near_rows(self) -> Marks:
+        """Return the rows that are of a near pair, or wait to be compared."""
+        marks = Marks(len(self))
+        for found in self._found[:2]:
+            marks.mask[found] = True
+        marks.mask[list(self._seen)] = True
+        return marks
+
+    def _add(self, one: int, other: int, similarity: float) -> None:
+        ones, others, similar = self._found
+        ones.append(one)
+        others.append(other)
+        similar.append(similarity)
+
+    def found(self) -> Iterator[Pair]:
+        """Yield the near pairs, of rows that are not the same; the most similar first."""
+        ones, others, similar = self._found
+        order = np.lexsort((np.asarray(others), np.asarray(ones), -np.asarray(similar)))
+        for at in order.tolist():
+            yield Pair(ones[at], others[at], similar[at])
 
     def pairs(self) -> list[Pair]:
-        """Return the near pairs, of rows that are not the same; the most similar first."""
-        return sorted(self._pairs, key=lambda p: (-p.similarity, p.one, p.other))
+        """Return the near pairs."""
+        return list(self.found())
 
 
 def repeated(codes: Codes) -> list[npt.NDArray[np.int64]]:
@@ -158,8 +202,8 @@ def repeated(codes: Codes) -> list[npt.NDArray[np.int64]]:
     ordered = codes[order]
     starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
     ends = np.r_[starts[1:], len(codes)]
+    several = (ends - starts > 1) & (ordered[starts] != 0)
     return [
-        order[start:end]
-        for start, end in zip(starts, ends, strict=True)
-        if end - start > 1 and ordered[start]
+        order[start:end].copy()
+        for start, end in zip(starts[several].tolist(), ends[several].tolist(), strict=True)
     ]

@@ -24,10 +24,11 @@ from harness.core.scoring import case_values
 from harness.core.usage import Usage
 from harness.engine.backends import BackendPool
 from harness.engine.boundary import crossings, internal_ids, zone_of
+from harness.engine.candidates import CONSTANT, REPLAY, resolve_candidate
 from harness.engine.ladder import Ladder, last_wall, read_ladder, why_not_licensed
 from harness.engine.providers import provisions, read_table
 from harness.engine.release import Arms
-from harness.engine.tasks import CONSTANT, REPLAY, Task, resolve_candidate
+from harness.engine.tasks import Task
 from harness.errors import HarnessError, UsageError
 from harness.records import Candidate, ReleaseVerdict, Run, WallVerdict, from_plain
 from harness.store.store import Store

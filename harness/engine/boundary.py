@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Literal
 
 from harness.core.words import count, listed
 from harness.engine.backends import BackendPool, LiveBackend
-from harness.engine.tasks import Task, backend_options
+from harness.engine.candidates import backend_options
+from harness.engine.tasks import Task
 from harness.errors import UsageError
 from harness.records import Candidate, Case, Condition, LedgerEntry
 from harness.store.store import Store

@@ -73,7 +73,11 @@ def look_at(source: Path) -> Found:
     whole; Refused for weights that are pickles and code that would run.
     """
     if not source.is_dir():
-        what = "is a file: unpack it, and name the folder" if source.exists() else "does not exist"
+        what = (
+            "is a file: unpack it, and name the folder"
+            if source.exists()
+            else ("does not exist: name the folder that the training wrote its adapter or model to")
+        )
         raise UsageError(f"{source} {what}")
     kind, folder = _place(source)
     files = tuple(p for p in sorted(folder.iterdir()) if p.is_file() and _is_safe(p.name))

@@ -15,6 +15,7 @@ from shutil import copytree, rmtree
 from statistics import fmean
 
 from harness.core.scoring import ALL, trial_value
+from harness.core.words import count
 from harness.engine.backends import BackendPool
 from harness.engine.evaluate import Evaluation, fetch_all
 from harness.engine.fetch import Silence
@@ -24,7 +25,7 @@ from harness.engine.tune_plan import Plan
 from harness.errors import HarnessError
 from harness.ports.manager import Plugins
 from harness.ports.protocols import Checkpoint, TrainProgress
-from harness.records import CurvePoint, Trial, digest
+from harness.records import CurvePoint, Reply, Trial, digest
 from harness.store.artifacts import folder_digest
 from harness.store.store import Store
 from harness.store.trainings import Training
@@ -134,6 +135,8 @@ class DevLooks:
         self._losses = training.losses()
         self._plain: list[CurvePoint] = []
         self._last: TrainProgress | None = None
+        self._seen: Seen | None = None
+        self._stopped = ""
         self.notes: list[str] = []
 
     # ------------------------------------------------------------ while it trains
@@ -141,15 +144,17 @@ class DevLooks:
     def progress(self, step: TrainProgress) -> None:
         """Keep a step's loss, and pass it on."""
         self._last = step
-        self._losses[step.step] = step.loss
-        self._training.add_loss(step.step, step.loss)
+        if step.loss is not None:
+            self._losses[step.step] = step.loss
+            self._training.add_loss(step.step, step.loss)
         every = max(1, math.ceil(step.steps / LOSS_POINTS))
-        if step.step % every == 0 or step.step == step.steps:
+        is_point = step.step % every == 0 or step.step == step.steps
+        if is_point and step.loss is not None:
             self._plain.append(self._point(step.step, after=step.step - every, score=None))
         self._report(step)
 
     def check(self, checkpoint: Checkpoint) -> bool:
-        """Score a checkpoint, keep it if it is the best, and tell whether to go on.
+        """Score a checkpoint, keep it if it is the best above 0, and tell whether to go on.
 
         A look that an earlier process made at this step is not made again.
         """
@@ -159,21 +164,29 @@ class DevLooks:
             after = max((s for s in self._looks if s < step), default=0)
             point = self._point(step, after=after, score=score)
             self._looks[step] = point
-            is_best = score is not None and (self.best is None or score > self._score_at(self.best))
+            # a look without a hit tells no checkpoint from another: none is chosen by it
+            before = 0.0 if self.best is None else self._score_at(self.best)
+            is_best = score is not None and score > before
             if is_best:
                 self._keep(checkpoint)
             self._training.save_looks(tuple(self._looks.values()), best=self.best)
             self._looked(point, is_best)
-        return not self._is_over(step)
+        why = self._why_over(step)
+        if why and step < checkpoint.steps:
+            self._stopped = f"stopped after step {step} of {checkpoint.steps}: {why}"
+        return not why
 
-    def _is_over(self, step: int) -> bool:
+    def _why_over(self, step: int) -> str:
         scored = [p for s, p in sorted(self._looks.items()) if s <= step and p.score is not None]
         if not scored:
-            return False
+            return ""
         best = max(scored, key=lambda p: (p.score or 0.0, -p.step))
         if (best.score or 0.0) >= 1:  # no later one can be better, and ties go to the earlier
-            return True
-        return sum(p.step > best.step for p in scored) >= self._plan.patience
+            return "every dev case of a look is right"
+        worse = sum(p.step > best.step for p in scored)
+        if worse < self._plan.patience:
+            return ""
+        return f"{count(worse, 'look')} at dev without a better score (`patience` in [tune])"
 
     def _score_at(self, step: int) -> float:
         return self._looks[step].score or 0.0
@@ -197,16 +210,16 @@ class DevLooks:
     def _score(self, checkpoint: Checkpoint) -> float | None:
         """Return the mean score, None with a note where the checkpoint could not be asked."""
         try:
-            values = checkpoint_scores(
+            self._seen = seen = look_at(
                 self._plan, self._how, checkpoint.folder, plugins=self._plugins, store=self._store
             )
         except HarnessError as exc:  # hours of training are worth more than a look
             self.notes.append(f"step {checkpoint.step}: no look at dev: {exc}")
             return None
-        if not values:
+        if not seen.values:
             self.notes.append(f"step {checkpoint.step}: no dev case could be scored")
             return None
-        return fmean(values)
+        return fmean(seen.values)
 
     # ------------------------------------------------------------ afterwards
 
@@ -222,6 +235,58 @@ class DevLooks:
             return tuple(p for _, p in sorted(self._looks.items()))
         return tuple(self._plain)
 
+    @property
+    def metrics(self) -> dict[str, float]:
+        """What the artifact tells of them: empty where dev was not looked at.
+
+        Losses are means over the steps since the look before: of the checkpoint that is kept, and
+        of the last one, so that the two can be compared.
+        """
+        if not self.count:
+            return {}
+        told = {
+            "dev_looks": float(self.count),
+            "dev_cases": float(len(self._how.cases)),
+            "dev_score": 0.0 if self.best is None else self._score_at(self.best),
+        }
+        if self.best is not None:
+            told["best_step"] = float(self.best)
+        for name, step in (("best", self.best), ("last", max(self._looks))):
+            point = self._looks.get(step) if step is not None else None
+            if point is not None and point.loss is not None:
+                told[f"loss_at_{name}_look"] = point.loss
+        return told
+
+    @property
+    def ending(self) -> list[str]:
+        """What to say of them at the end: why they stopped the training, why none was chosen."""
+        return [*([self._stopped] if self._stopped else []), *self._why_nothing()]
+
+    def _why_nothing(self) -> list[str]:
+        """Return what to say where no look saw a hit: what was seen, and what to look for."""
+        scored = [p for _, p in sorted(self._looks.items()) if p.score is not None]
+        if not scored or self.best is not None:
+            return []
+        every = "its one look" if len(scored) == 1 else f"each of {len(scored)} looks"
+        said = [f"dev was 0 % at {every}. No checkpoint was chosen by it; the last one is kept."]
+        limit = self._plan.candidate.decoding.max_tokens
+        seen = self._seen
+        if seen is not None and seen.cut:
+            said.append(
+                f"{seen.cut} of {seen.answered} replies of the last look were cut at max_tokens = "
+                f"{limit}: raise it in [decoding], unless they should have ended long before."
+            )
+        if seen is not None and seen.example:
+            said.append(f"for example {seen.example}")
+        losses = [p.loss for p in scored if p.loss is not None]
+        fell = f" (loss {losses[0]:.3g} at first, {losses[-1]:.3g} at last)" if losses else ""
+        said.append(
+            f"look for: too few steps or too low a learning_rate{fell}; a chat template that the "
+            "base was not made for (harness model parity); an eval that is stricter than the "
+            "references; max_tokens or a `stop` that ends replies early."
+        )
+        return said
+
     def best_folder(self) -> Path | None:
         """Return where the best artifact is, if that is not the last that was looked at."""
         if self.best is None or self.best == max(self._looks):
@@ -229,10 +294,20 @@ class DevLooks:
         return self._training.best(self.best)
 
 
-def checkpoint_scores(
-    plan: Plan, how: LookPlan, folder: Path, *, plugins: Plugins, store: Store
-) -> list[float]:
-    """Return the score of each of the dev cases that could be scored, by the artifact in `folder`.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What a look saw: the scores of the cases that could be scored, how many replies came and how
+    many of them were cut at `max_tokens`, and one that scored nothing.
+    """
+
+    values: tuple[float, ...]
+    answered: int
+    cut: int
+    example: str = ""
+
+
+def look_at(plan: Plan, how: LookPlan, folder: Path, *, plugins: Plugins, store: Store) -> Seen:
+    """Return how the dev cases of `how` are answered by the artifact in `folder`.
 
     Raises what making the backend raises.
     """
@@ -257,8 +332,22 @@ def checkpoint_scores(
             for (t, _), each in zip(answered, found, strict=True)
         ]
     lost = [Trial(case_id="", fault=f) for f in faults if f is not None]
-    values = [trial_value(t, how.primary) for t in [*scored, *lost]]
-    return _numbers(values)
+    replies = [reply for _, reply in answered if reply]
+    return Seen(
+        values=tuple(_numbers([trial_value(t, how.primary) for t in [*scored, *lost]])),
+        answered=len(replies),
+        cut=sum(reply.finish_reason == "length" for reply in replies),
+        example=_example(scored, replies, primary=how.primary),
+    )
+
+
+def _example(scored: Sequence[Trial], replies: Sequence[Reply], *, primary: str) -> str:
+    """Return the first reply that scored nothing, with what was wrong with it."""
+    for trial, reply in zip(scored, replies, strict=True):
+        if trial_value(trial, primary) == 0:
+            why = next((s.reason for s in trial.scores if s.value == 0 and s.reason), "it missed")
+            return f"{trial.case_id}, whose reply was {reply.text[:80]!r}: {why.splitlines()[0]}"
+    return ""
 
 
 def _numbers(values: Sequence[float | None]) -> list[float]:

@@ -9,7 +9,7 @@ from harness.engine.backends import BackendPool
 from harness.engine.parity_check import PARITY, check_artifact, parity_condition
 from harness.engine.project import Project
 from harness.engine.tasks import Task
-from harness.errors import Refused, UsageError
+from harness.errors import MissingExtra, PluginError, Refused, UsageError
 from harness.ports.manager import Plugins
 from harness.records import Artifact, Candidate, Condition
 from harness.store.artifacts import verify
@@ -87,6 +87,8 @@ def _parity(
         check = check_artifact(
             task, candidate, artifact, store=store, pool=pool, plugins=plugins, project=project
         )
+    except (MissingExtra, PluginError):
+        raise  # what is not installed here says nothing of the model, and no look is spent yet
     except UsageError as exc:
         return Condition(name=PARITY, holds=False, text=str(exc))
     return parity_condition(check)

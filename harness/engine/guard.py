@@ -16,26 +16,20 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Literal
 
 from harness.core.answers import answer_of
 from harness.core.prompts import check_text
 from harness.engine.attempts import Attempt, GuardResult, failed, reasons_of, result_of
 from harness.engine.backends import BackendPool, LiveBackend
+from harness.engine.candidates import CONSTANT, REFERENCE, REPLAY, resolve_candidate
+from harness.engine.closing import Closing
 from harness.engine.healing import HEAL, Healer
 from harness.engine.loops import LoopThread
 from harness.engine.plain_evals import PlainEvals, PlainScores
 from harness.engine.project import Project, artifact_folder, find_project, find_task_folder
 from harness.engine.requests import Requests
-from harness.engine.tasks import (
-    CONSTANT,
-    REFERENCE,
-    REPLAY,
-    Task,
-    load_task,
-    resolve_candidate,
-)
+from harness.engine.tasks import Task, load_task
 from harness.engine.threads import Threads
 from harness.errors import BackendError, GuardRefused, UsageError
 from harness.ports.manager import Plugins
@@ -131,7 +125,7 @@ def _artifact(project: Project, task: str, text: str) -> Artifact:
         return store.artifact(text, task=task)
 
 
-class Guard:
+class Guard(Closing):
     """Made by `harness.guard`. Safe to use from several threads, and from a running event loop
     (where `acall` does not block it). Close it, or use it in a `with`.
     """
@@ -244,17 +238,6 @@ class Guard:
             self._pool.close()
         self._threads.close()
         self._evals.close()
-
-    def __enter__(self) -> Guard:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     # ------------------------------------------------------------ one reply after the other
 

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
+from harness.engine.candidates import REFERENCE, REPLAY, backend_options, replay_path
 from harness.engine.taskfile import CandidateTable
-from harness.engine.tasks import (
-    REFERENCE,
-    REPLAY,
-    Task,
-    backend_options,
-    replay_path,
-    rubric_text,
-)
+from harness.engine.tasks import Task, rubric_text
 from harness.engine.text_files import read_text
 from harness.records import SPEED, Json, digest
 

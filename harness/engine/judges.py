@@ -15,17 +15,11 @@ from harness.core.judging import Judge, judge_requests, said
 from harness.core.preferences import Preferences, count_preferences
 from harness.engine.backends import BackendPool, LiveBackend
 from harness.engine.boundary import internal_ids
+from harness.engine.candidates import REFERENCE, ArtifactFinder, backend_options, resolve_candidate
 from harness.engine.evaluate import Evaluation, TrialId
 from harness.engine.fetch import Ask, Outcome, Progress, fetch
 from harness.engine.spending import Later, Spending, was_not_asked
-from harness.engine.tasks import (
-    REFERENCE,
-    ArtifactFinder,
-    Task,
-    backend_options,
-    resolve_candidate,
-    rubric_text,
-)
+from harness.engine.tasks import Task, rubric_text
 from harness.errors import UsageError
 from harness.records import Candidate, Decoding, Fault, Reply, Request
 from harness.store.store import Store

@@ -16,10 +16,11 @@ from harness.core.scoring import case_values, trial_value
 from harness.core.tries import TryScores
 from harness.core.usage import Usage, usage
 from harness.core.wall import WallInput
+from harness.engine.candidates import REFERENCE
 from harness.engine.certificates import judges_condition
 from harness.engine.evaluate import verdict_of
 from harness.engine.leaks import refuse_leaks
-from harness.engine.tasks import REFERENCE, Task
+from harness.engine.tasks import Task
 from harness.errors import NotEnoughEvidence
 from harness.records import Case, LedgerEntry, Run, WallVerdict as Verdict, digest, from_plain
 from harness.store.store import RunRow, Store

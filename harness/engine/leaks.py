@@ -15,6 +15,8 @@ from harness.errors import TaskError
 from harness.records import Case, Split
 
 NEAR = 0.8
+NOTHING: tuple[str, tuple[str, ...]] = ("", ())
+"""Cases that ask nothing in words or images are alike in nothing."""
 Kind = Literal["the same input", "the same input in other letters", "the same source", "near"]
 
 
@@ -32,8 +34,8 @@ class Leak:
         """Both, by name and place."""
         said = {
             "the same input": "the inputs of {0!r} stand in train and at {1} ({2})",
-            "the same input in other letters": "the inputs of {0!r}, but for case, spacing or "
-            "punctuation, stand in train and at {1} ({2})",
+            "the same input in other letters": "the inputs of {0!r}, but for case, spacing, "
+            "punctuation or the names of pictures, stand in train and at {1} ({2})",
             "the same source": "the source {3!r} of {0!r} is in train and at {1} ({2})",
             "near": "the inputs of {0!r} are nearly those at {1} ({2}): {4:.0%} of their word "
             "sequences are the same",
@@ -67,11 +69,10 @@ def find_leaks(task: Task, *, near: float | None = NEAR) -> list[Leak]:
         case.id: Leak(case=case, other=other, kind="the same input")
         for case, other in leaked_inputs(task)
     }
-    texts = _texts(held_out)
-    by_text = dict(zip(texts, held_out, strict=True))
-    for case, text in zip(train, _texts(train), strict=True):
-        other = by_text.get(text)
-        if text and other is not None and case.images == other.images:
+    same = {words: c for c, words in zip(held_out, _asked(task, held_out), strict=True)}
+    for case, words in zip(train, _asked(task, train), strict=True):
+        other = same.get(words)
+        if words != NOTHING and other is not None:
             kind: Kind = "the same input in other letters"
             found.setdefault(case.id, Leak(case=case, other=other, kind=kind))
     clusters = {c.cluster: c for c in held_out if c.cluster}
@@ -82,8 +83,8 @@ def find_leaks(task: Task, *, near: float | None = NEAR) -> list[Leak]:
     if near is not None:
         of_task = wording_of(map(of_case, islice(task.cases, FIRST)))
         ours, theirs = ([of_task.parts(of_case(c)) for c in cases] for cases in (train, held_out))
-        words = [[normalised(own) for own, _ in parts] for parts in (ours, theirs)]
-        for pair in near_pairs(*words, least=near):
+        texts = [[normalised(own) for own, _ in parts] for parts in (ours, theirs)]
+        for pair in near_pairs(*texts, least=near):
             case, other = train[pair.index], held_out[pair.other]
             is_beside_the_same = ours[pair.index][1] == theirs[pair.other][1]
             if is_beside_the_same and case.images == other.images:
@@ -101,11 +102,11 @@ def refuse_leaks(task: Task, split: Split) -> None:
     """
     held = task.split(split)
     others = [c for c in task.cases if c.split != split]
-    seen = {(text, c.images): c for c, text in zip(others, _texts(others), strict=True) if text}
+    seen = {words: c for c, words in zip(others, _asked(task, others), strict=True)}
     pairs = [
-        (case, seen[text, case.images])
-        for case, text in zip(held, _texts(held), strict=True)
-        if (text, case.images) in seen
+        (case, seen[words])
+        for case, words in zip(held, _asked(task, held), strict=True)
+        if words != NOTHING and words in seen
     ]
     if pairs:
         case, other = pairs[0]
@@ -117,5 +118,10 @@ def refuse_leaks(task: Task, split: Split) -> None:
         )
 
 
-def _texts(cases: Sequence[Case]) -> list[str]:
-    return [normalised(plain_text(dict(c.inputs))) for c in cases]
+def _asked(task: Task, cases: Sequence[Case]) -> list[tuple[str, tuple[str, ...]]]:
+    """Return the words and the images of each case: a picture is the same under another name."""
+    names = set(task.settings.images)
+    return [
+        (normalised(plain_text({k: v for k, v in c.inputs.items() if k not in names})), c.images)
+        for c in cases
+    ]

@@ -20,9 +20,10 @@ from harness.core.tries import build_tries
 from harness.core.words import count
 from harness.engine.backends import LiveBackend
 from harness.engine.boundary import INTERNAL, internal_ids
+from harness.engine.candidates import candidate_names
 from harness.engine.ladder import read_ladder, scored_cases, try_scores
 from harness.engine.prompt_files import MADE
-from harness.engine.tasks import Task, candidate_names
+from harness.engine.tasks import Task
 from harness.engine.text_files import read_text
 from harness.errors import UsageError
 from harness.records import Prompt, Request, digest

@@ -19,10 +19,11 @@ from harness.core.release import Guard, align
 from harness.core.scoring import trial_value
 from harness.core.words import listed, percent
 from harness.engine.backends import BackendPool
+from harness.engine.candidates import backend_options, resolve_candidate
 from harness.engine.evaluate import Evaluation, fetch_all
 from harness.engine.fetch import Progress, Silence
 from harness.engine.plain_evals import PlainEvals
-from harness.engine.tasks import CHECKS, Task, backend_options, load_task, resolve_candidate
+from harness.engine.tasks import CHECKS, Task, load_task
 from harness.errors import HarnessError
 from harness.records import Artifact, Candidate, LedgerEntry, Trial
 from harness.store.store import Store

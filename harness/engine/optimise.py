@@ -16,13 +16,14 @@ from harness.core.prompts import front_matter, parse_prompt
 from harness.core.scoring import case_values
 from harness.engine.backends import BackendPool, LiveBackend
 from harness.engine.boundary import internal_ids, stay_inside
+from harness.engine.candidates import backend_options, resolve_candidate
 from harness.engine.fetch import Ask, Progress
 from harness.engine.ladder import read_ladder, why_not_counted
 from harness.engine.optimise_desk import Desk, reflection_request
 from harness.engine.plain_evals import PlainEvals
 from harness.engine.prompt_files import MADE
 from harness.engine.spending import Spending
-from harness.engine.tasks import Task, backend_options, resolve_candidate
+from harness.engine.tasks import Task
 from harness.engine.text_files import read_text
 from harness.errors import BackendError, HarnessError, TaskError, UsageError
 from harness.ports.manager import Plugins

@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from types import TracebackType
 from typing import Any
 
 from harness.engine.bare_asserts import told
 from harness.engine.bounded import Bounded
 from harness.engine.case_checks import run_case_checks
+from harness.engine.closing import Closing
 from harness.engine.eval_files import PlainEval, load_eval_files
 from harness.engine.outcomes import is_miss, is_unscored, merged, raising_frame, reason_of
 from harness.engine.tasks import CHECKS, Task
@@ -42,7 +42,7 @@ class PlainScores:
         return tuple(s for s in self.scores if s.value == 0)
 
 
-class PlainEvals:
+class PlainEvals(Closing):
     """The evals of a task that work without pytest. Safe to use from several threads.
 
     `names` are the scores that it gives; `left_out` says, by name, why others cannot be had here.
@@ -94,17 +94,6 @@ class PlainEvals:
     def close(self) -> None:
         """Let the threads end."""
         self._bounded.close()
-
-    def __enter__(self) -> PlainEvals:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _calls(self, case: Case, reply: Reply) -> list[_Call]:
         seen = eval_case(case)

@@ -12,7 +12,8 @@ from itertools import pairwise
 from typing import Any
 
 from harness.core.words import count, listed, percent
-from harness.engine.tasks import REFERENCE, Task
+from harness.engine.candidates import REFERENCE
+from harness.engine.tasks import Task
 from harness.records import LedgerEntry, to_plain
 from harness.store.store import Store
 

@@ -17,8 +17,9 @@ from harness.core.release import Advantage, Budget, Guard, judge_release
 from harness.core.scoring import case_values
 from harness.engine.backends import BackendPool
 from harness.engine.boundary import stays_inside
+from harness.engine.candidates import REFERENCE
 from harness.engine.ladder import Ladder
-from harness.engine.tasks import REFERENCE, Task
+from harness.engine.tasks import Task
 from harness.errors import NotEnoughEvidence, Refused, UsageError
 from harness.records import (
     Candidate,

@@ -13,10 +13,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from pathlib import Path
-from types import TracebackType
 
 from harness.core.answers import answer_of
 from harness.core.scoring import ALL, trial_value
+from harness.engine.closing import Closing
 from harness.engine.plain_evals import PlainEvals, PlainScores
 from harness.engine.tasks import Task, load_task
 from harness.errors import TaskError, UsageError
@@ -42,7 +42,7 @@ def reward(task_folder: str | Path, *, prompt: str | None = None) -> Reward:
     return Reward(task, prompt=task.prompts[name] if name is not None else None)
 
 
-class Reward:
+class Reward(Closing):
     """Made by `harness.reward`. Call it with a case's id and a reply's text. Safe to use from
     several threads; close it, or use it in a `with`.
 
@@ -75,17 +75,6 @@ class Reward:
     def close(self) -> None:
         """Let the threads of the evals end."""
         self._evals.close()
-
-    def __enter__(self) -> Reward:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _case(self, case_id: str) -> Case:
         if case_id not in self._cases:

@@ -104,7 +104,7 @@ class StageTable(Strict):
     tuner: str
     """A tuner's name; `harness plugins` lists them."""
     recipe: str | None = None
-    """The recipe file, relative to the task's folder."""
+    """The recipe: a file, relative to the task's folder, or a name that `harness plugins` lists."""
     rows: str | None = None
     """A tag: only the cases that have it are trained on (default: all that the tuner can use)."""
 
@@ -118,7 +118,7 @@ class TuneTable(Strict):
     prompt: str
     """The prompt that is trained, and served ever after."""
     recipe: str | None = None
-    """The recipe file, relative to the task's folder."""
+    """The recipe: a file, relative to the task's folder, or a name that `harness plugins` lists."""
     name: str = "tuned"
     """What the artifact is called."""
     command: str | None = None

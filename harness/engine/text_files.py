@@ -56,7 +56,8 @@ def read_text(path: Path) -> str:
     except FileNotFoundError as exc:
         raise TaskError(f"{path}: no such file") from exc
     except UnicodeDecodeError as exc:
-        raise TaskError(f"{path}: not UTF-8 (byte {exc.start}). Save it as UTF-8.") from exc
+        line = exc.object.count(b"\n", 0, exc.start) + 1
+        raise TaskError(f"{path}:{line}: not UTF-8 (byte {exc.start}). Save it as UTF-8.") from exc
     except OSError as exc:
         raise TaskError(f"{path}: {exc.strerror or exc}") from exc
 

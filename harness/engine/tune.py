@@ -15,6 +15,7 @@ from pathlib import Path
 from harness.engine.backends import BackendPool
 from harness.engine.dev_looks import DevLooks
 from harness.engine.project import Project
+from harness.engine.recipes import check_tuner, find_recipe, tuner_of
 from harness.engine.tasks import Task
 from harness.engine.tune_plan import (
     Licence,
@@ -25,6 +26,7 @@ from harness.engine.tune_plan import (
     stages_of,
 )
 from harness.engine.tune_ready import Ready, make_ready
+from harness.engine.tune_recipe import recipe_named
 from harness.engine.tune_sending import record_crossing
 from harness.errors import Refused, StoreError, UsageError
 from harness.ports.manager import Plugins
@@ -67,16 +69,25 @@ def drafts(
 ) -> list[Plan]:
     """Return the plans of all stages, not yet `checked`; the last makes what bears the name.
 
-    Raises UsageError for an unknown tuner, or where one recipe is given for several stages.
+    A recipe is a file or a name; a plugin's says whose it is, where no `tuner` is named. Raises
+    UsageError for an unknown tuner or recipe, or where one is given for several stages.
     """
+    if recipe is not None:
+        recipe = find_recipe(str(recipe), home=Path(), task=task, plugins=plugins)
+        tuner = tuner or tuner_of(recipe, plugins=plugins)
     stages = stages_of(task, tuner=tuner)
     if recipe is not None and len(stages) > 1:
         raise UsageError("--recipe is for one training; here each of [[tune.stages]] has its own")
     made = []
     for number, stage in enumerate(stages, start=1):
         needs = getattr(plugins.owner("harness_tuners", stage.tuner)(), "needs", "completions")
+        file = recipe
+        if file is None and stage.recipe:
+            file = find_recipe(stage.recipe, home=task.folder, task=task, plugins=plugins)
+        if file is not None:
+            check_tuner(file, tuner=stage.tuner, plugins=plugins)
         one = draft(
-            task, stage, licence=licence, passing=passing, recipe=recipe, name=name, seed=seed,
+            task, stage, licence=licence, passing=passing, recipe=file, name=name, seed=seed,
             needs=needs,
         )  # fmt: skip
         if number < len(stages):
@@ -198,8 +209,9 @@ def tune(
         if ready.looks.every is not None:
             job = replace(job, check_every=ready.looks.every, check=looks.check)
         record_crossing(ready.crossing, store)
-        result = tuner.train(job, ready.prepared, report=looks.progress)
-        for line in looks.notes:
+        with recipe_named(plan.recipe_file, folder=plan.task.folder):
+            result = tuner.train(job, ready.prepared, report=looks.progress)
+        for line in [*looks.notes, *looks.ending]:
             note(line)
         best = looks.best_folder()
         if best is not None:
@@ -267,15 +279,7 @@ def _artifact(
     project: Project,
 ) -> Artifact:
     plan = ready.plan
-    metrics = dict(result.metrics)
-    if looks.count and looks.best is not None:
-        scores = {p.step: p.score for p in looks.curve}
-        metrics |= {
-            "dev_looks": float(looks.count),
-            "dev_cases": float(len(ready.looks.cases)),
-            "best_step": float(looks.best),
-            "dev_score": scores[looks.best] or 0.0,
-        }
+    metrics = {**result.metrics, **looks.metrics}
     return Artifact(
         digest=digest_,
         name=plan.name,

@@ -9,17 +9,17 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from harness.engine.candidates import resolve_candidate
 from harness.engine.ladder import last_wall, why_not_licensed
 from harness.engine.leaks import NEAR, Leak, find_leaks
 from harness.engine.requests import Requests
 from harness.engine.taskfile import StageTable, TuneTable
-from harness.engine.tasks import Task, resolve_candidate
-from harness.engine.text_files import read_toml
+from harness.engine.tasks import Task
+from harness.engine.tune_recipe import COMMAND, read_recipe_file, recipe_file
 from harness.errors import Refused, TaskError, UsageError
 from harness.records import Artifact, Candidate, Case, Json, TrainingRow, digest
 from harness.store.store import Store
 
-COMMAND = "command"
 LACKING = {
     "completions": "without a reference",
     "preferences": "without both a reference and a `rejected` reply",
@@ -78,6 +78,7 @@ class Plan:
     dropped: tuple[Dropped, ...] = ()
     leaks: tuple[Leak, ...] = field(default=(), repr=False)
     override_boundary: str | None = None
+    recipe_file: Path | None = None
 
     @property
     def identity(self) -> Mapping[str, Json]:
@@ -165,12 +166,14 @@ def draft(
     table = tune_table(task)
     rows, dropped = select_rows(task, table.prompt, needs=needs, passing=passing, tag=stage.rows)
     # as `resolve_candidate` makes it, so that the gate can find the same prompt again
+    file = recipe_file(task.folder, stage, named=recipe)
     served = resolve_candidate(task, f"{table.prompt}@{task.settings.model}", artifact_digest=str)
     return Plan(
         task=task,
         tuner_name=stage.tuner,
         candidate=replace(served, name=name or table.name),
-        recipe=read_stage_recipe(task, stage, recipe=recipe),
+        recipe=read_recipe_file(file, stage, table=table),
+        recipe_file=file,
         rows=rows,
         licence=licence,
         name=name or table.name,
@@ -182,18 +185,6 @@ def draft(
         dropped=dropped,
         leaks=tuple(find_leaks(task, near=table.near or None)),
     )
-
-
-def read_stage_recipe(
-    task: Task, stage: StageTable, *, recipe: Path | None = None
-) -> dict[str, Json]:
-    """Return the recipe of a stage: of `recipe`, else of its own file. Raises TaskError."""
-    table = tune_table(task)
-    file = recipe or (task.folder / stage.recipe if stage.recipe else None)
-    settings = read_toml(file) if file else {}
-    if stage.tuner == COMMAND and table.command:
-        settings = {"command": table.command, **settings}
-    return settings
 
 
 def checked(plan: Plan) -> Plan:

@@ -11,6 +11,7 @@ from harness.engine.backends import BackendPool
 from harness.engine.project import Project
 from harness.engine.tune_plan import Plan, why_not_trained
 from harness.engine.tune_ready import make_ready
+from harness.engine.tune_recipe import recipe_named
 from harness.errors import HarnessError
 from harness.ports.manager import Plugins
 from harness.ports.protocols import TuneEstimate
@@ -104,7 +105,8 @@ def preview(
             notes.append(f"parity is not checked: {why}")
         if callable(getattr(tuner, "estimate", None)):
             try:
-                estimate = tuner.estimate(ready.job, ready.prepared)
+                with recipe_named(plan.recipe_file, folder=plan.task.folder):
+                    estimate = tuner.estimate(ready.job, ready.prepared)
             except HarnessError as exc:
                 refusals.append(str(exc))
         else:

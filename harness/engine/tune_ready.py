@@ -15,8 +15,9 @@ from harness.engine.dev_looks import LookPlan, look_plan
 from harness.engine.parity import served_parity
 from harness.engine.project import Project, artifact_folder
 from harness.engine.tune_plan import Dropped, Plan
+from harness.engine.tune_recipe import recipe_named
 from harness.engine.tune_sending import check_scheme, hosted_start, stays_here
-from harness.errors import HarnessError, Refused, UsageError
+from harness.errors import HarnessError, RecipeError, Refused, UsageError
 from harness.ports.protocols import TuneJob, Tuner
 from harness.records import LedgerEntry, ParityFinding, PreparedRow
 from harness.store.trainings import Training
@@ -75,7 +76,8 @@ def make_ready(
         state_dir=None if plan.is_pilot else training.state,
     )
     crossing = stays_here(plan, tuner, job)
-    job, prepared, left_out = _prepared(plan, tuner, job)
+    with recipe_named(plan.recipe_file, folder=plan.task.folder):
+        job, prepared, left_out = _prepared(plan, tuner, job)
     plan = replace(plan, rows=job.rows, dropped=(*plan.dropped, *left_out))
     served = replace(plan.candidate, artifact=start.digest if start else None)
     findings: tuple[ParityFinding, ...] | None = None
@@ -94,7 +96,7 @@ def make_ready(
     looks = look_plan(
         plan,
         steps=None if plan.check_every is not None else _steps(tuner, job, prepared),
-        can_look=getattr(tuner, "has_tokens", True),
+        can_look=getattr(tuner, "has_tokens", True) and getattr(tuner, "shows_checkpoints", True),
         makes=getattr(tuner, "makes", "replies"),
         is_external=is_external,
     )
@@ -133,7 +135,8 @@ def _explained(plan: Plan, tuner: Tuner, error: HarnessError) -> HarnessError:
             f"{len(error.case_ids)} in [tune] (now {plan.max_cut})."
         )
     is_of_a_base = getattr(tuner, "has_tokens", True)
-    if scheme == "local" or not is_of_a_base or not isinstance(error, UsageError):
+    of_the_recipe = isinstance(error, RecipeError) or not isinstance(error, UsageError)
+    if scheme == "local" or not is_of_a_base or of_the_recipe:
         return error
     return UsageError(
         f"{plan.tuner_name} cannot train the task's model {plan.candidate.backend}: {error}. "

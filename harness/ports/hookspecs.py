@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from harness.ports.protocols import (
         BackendFactory,
         CheckFunction,
@@ -41,6 +43,16 @@ def harness_tuners() -> Mapping[str, TunerFactory]:  # type: ignore[empty-body]
     """Return tuners by name, as `{"torch-lora": TorchLora}`.
 
     Called once, by `harness tune`. The factory takes no argument and returns a `Tuner`.
+    """
+
+
+@hookspec
+def harness_recipes() -> Mapping[str, Path]:  # type: ignore[empty-body]
+    """Return recipe files by name, as `{"trl-sft/dora": Path("dora.toml")}`.
+
+    Called once, by `harness tune` where it is asked for a recipe by name, and by `harness plugins`.
+    A name is that of the tuner, or begins with it and a slash. What a file leaves out is the
+    tuner's own default; a task's file `recipes/NAME.toml` stands before one of the same name.
     """
 
 

@@ -24,6 +24,7 @@ GROUP = "harness"
 WHAT = {
     "harness_backends": "backend",
     "harness_optimizers": "optimiser",
+    "harness_recipes": "recipe",
     "harness_servers": "server",
     "harness_tuners": "tuner",
     "harness_variants": "form of weights",

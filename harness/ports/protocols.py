@@ -57,7 +57,8 @@ class Backend(Protocol):
       None` (its source), `count_tokens(request) -> int | None` (of a server that shows no ids, and
       what its ids are checked by), `sampling_defaults() -> Mapping[str, float]` (what it was
       started with), `greedy_logprobs(request, tokens=, top=)` (steps as in `Reply.logprobs`, and
-      whether the reply ended), `pixel_digest(request) -> str` (of what its images become),
+      the step that ended the reply, with its `id` and by what `margin` in nats it was preferred
+      to going on, or None), `pixel_digest(request) -> str` (of what its images become),
       `read_rows(folder)` (rows that a trainer prepared).
     * `def ready() -> None`: called before a first request is sent to any backend; raises
       UsageError where nothing can be sent, as for want of a key. Not called where every reply is
@@ -169,13 +170,13 @@ class TuneJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainProgress:
-    """One step. `loss` is the mean over its supervised tokens; `seconds` and `tokens` since the
-    start; `memory_gb` is the peak of the process or device so far; `numbers` are others of the
-    method, as the mean reward."""
+    """One step. `loss` is the mean over its supervised tokens, None where there are none (a
+    classical model); `seconds` and `tokens` since the start; `memory_gb` is the peak of the process
+    or device so far; `numbers` are others of the method, as the mean reward."""
 
     step: int
     steps: int
-    loss: float
+    loss: float | None
     tokens: int
     seconds: float
     memory_gb: float | None = None
@@ -202,7 +203,9 @@ class TrainResult:
 class TuneEstimate:
     """What a training would need, before it: None where it is not known, with a note that says why.
 
-    `facts` are lines for a person: what was chosen for this model's size, and how it was reckoned.
+    `seconds` is as busy as the machine is now, `least_seconds` on it alone, where the two were told
+    apart. `facts` are lines for a person: what was chosen for this model's size, and how it was
+    reckoned.
     """
 
     steps: int
@@ -210,6 +213,7 @@ class TuneEstimate:
     memory_gb: float | None = None
     cost_usd: float | None = None
     facts: tuple[str, ...] = ()
+    least_seconds: float | None = None
 
 
 class Tuner(Protocol):
@@ -224,6 +228,8 @@ class Tuner(Protocol):
     * `has_tokens: bool` (True): rows become token ids, so parity with serving can be checked. Where
       False (a classical model, a hosted one) `prepare` returns nothing and parity is not checked:
       it is said so, with `why_no_tokens: str`.
+    * `shows_checkpoints: bool` (True): whether it calls `job.check`; where False, dev is not looked
+      at while it trains.
     * `schemes: frozenset[str]` (any): the schemes of the models that it tunes, as `{"openai"}`; a
       task's model of another is refused. An artifact without files, made by one of these, is gone
       on from by its name.
@@ -235,8 +241,10 @@ class Tuner(Protocol):
       looked at about five times in them. Without it, only where `check_every` asks for it.
     * `def estimate(job, rows) -> TuneEstimate`: what `harness tune --plan` prints.
 
-    An error of `prepare` may have the attribute `case_ids`, a tuple of the rows that it is about:
-    so many may be left out as the task's `max_cut` allows.
+    What a recipe says wrong is a RecipeError that names its `keys`: the engine, which knows the
+    file, puts file and lines before it. An error of `prepare` may have the attribute
+    `case_ids`, a tuple of the rows that it is about: so many may be left out as the task's
+    `max_cut` allows.
     """
 
     def prepare(self, job: TuneJob) -> Sequence[PreparedRow]:

@@ -12,13 +12,26 @@ import os
 import shutil
 import stat
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from harness.errors import Refused, StoreError
 from harness.records import Artifact
+from harness.store.flushing import flush_folder
 
 PICKLES = frozenset({".bin", ".ckpt", ".joblib", ".pickle", ".pkl", ".pt", ".pth"})
 CHUNK = 1 << 20
+
+
+@contextmanager
+def shelf_lock(home: Path) -> Iterator[None]:
+    """Let one process at a time put a folder on the shelf: workers of one run come at once."""
+    from filelock import FileLock
+
+    home.mkdir(parents=True, exist_ok=True)
+    with FileLock(home / ".shelf.lock"):
+        yield
 
 
 def folder_digest(path: str | Path) -> str:
@@ -114,7 +127,7 @@ def adopt(tmp_folder: str | Path, artifacts_dir: str | Path) -> tuple[str, Path]
                     f"away and adopt {source} again."
                 )
             shutil.rmtree(source)
-        _flush_folder(shelf)
+        flush_folder(shelf)
     except OSError as exc:
         raise StoreError(f"cannot keep the artifact {source} in {shelf}: {exc}") from exc
     return name, target
@@ -141,17 +154,7 @@ def _flush(root: Path) -> None:
         for name in files:
             with (Path(folder) / name).open("rb") as file:
                 os.fsync(file.fileno())
-        _flush_folder(Path(folder))
-
-
-def _flush_folder(folder: Path) -> None:
-    if os.name != "posix":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        flush_folder(Path(folder))
 
 
 def verify(artifact: Artifact, *, base: str | Path = ".") -> Path | None:

@@ -63,6 +63,10 @@ def refuse_network(path: Path, mountinfo: str) -> None:
         )
 
 
+class OlderStore(StoreError):
+    """A store that a reader cannot read before it is upgraded."""
+
+
 @contextmanager
 def clean_errors(path: Path) -> Iterator[None]:
     """Turn what SQLite and the disk raise into StoreError that says what to do."""
@@ -146,9 +150,9 @@ def _open_read_only(path: Path) -> sqlite3.Connection:
         connection, is_current = _read(f"{address}&immutable=1", path)
     if not is_current:
         connection.close()
-        raise StoreError(
+        raise OlderStore(
             f"store {path}: it was made by an older harness and must be upgraded first. "
-            "Run any command that writes to it, such as `harness eval`; a copy is kept."
+            "`harness runs` does that, as does any command that can write to it; a copy is kept."
         )
     return connection
 

@@ -62,7 +62,8 @@ def _blocks(example: Example, folder: Path | None) -> Iterator[Block]:
         yield from _turn(message)
     if example.tools:
         names = ", ".join(tool_name(tool) for tool in example.tools)
-        yield Block(label=f"{len(example.tools)} tools", kind="text", text=names)
+        label = "1 tool" if len(example.tools) == 1 else f"{len(example.tools)} tools"
+        yield Block(label=label, kind="text", text=names)
     named = {v for v in example.inputs.values() if isinstance(v, str)}
     for url in example.images:
         if url.startswith("data:") and any(_IMAGE.search(v) for v in named):
@@ -77,6 +78,30 @@ def _blocks(example: Example, folder: Path | None) -> Iterator[Block]:
         yield Block(label="thumb", kind="text", text=thumb, part="answer")
     if example.rejected is not None:
         yield from _value("rejected", example.rejected, folder=folder, part="rejected")
+    yield from _beside(example.other, folder)
+
+
+def _beside(other: Mapping[str, Json], folder: Path | None) -> Iterator[Block]:
+    """Yield what a row holds besides: two answers of which neither was preferred as answers are
+    shown, all else as one line of text.
+    """
+    pair = other.get("pair")
+    is_tie = isinstance(pair, Mapping) and pair.keys() >= {"a", "b"}
+    if isinstance(pair, Mapping) and is_tie:
+        for name in ("a", "b"):
+            yield from _value(f"tied, {name}", pair[name], folder=folder, part="beside")
+    said = []
+    for name, value in other.items():
+        if name == "pair" and is_tie:
+            continue
+        parts = value.items() if isinstance(value, Mapping) else [(name, value)]
+        said += [f"{key}: {_plain(one)}" for key, one in parts if one not in (None, "", [], {})]
+    if said:
+        yield Block(label="beside", kind="text", text=", ".join(said), part="beside")
+
+
+def _plain(value: Json) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _turn(message: Message) -> Iterator[Block]:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness.checks.base import Unmeasured
+from harness.engine.candidates import REFERENCE
 from harness.engine.outcomes import JOIN
-from harness.engine.tasks import REFERENCE
 from harness.engine.views import NoReference, TrialView, eval_case
 from harness.records import Candidate, Case, Reply, Request
 from harness.surface.eval_outcomes import GIVEN, TURNS, NoReply

@@ -10,11 +10,12 @@ from datetime import UTC, datetime
 from functools import partial
 
 from harness.core.usage import usage
+from harness.engine.candidates import REFERENCE
 from harness.engine.evaluate import Evaluation, TrialId, fetch_all
 from harness.engine.fetch import Silence
 from harness.engine.outcomes import merged
 from harness.engine.policy import pin_policy
-from harness.engine.tasks import REFERENCE, Task
+from harness.engine.tasks import Task
 from harness.records import Condition, Run, Score
 from harness.surface.eval_scores import TaskScores
 from harness.surface.eval_session import EvalSession

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.core.usage import Usage
+from harness.engine.candidates import resolve_candidate
 from harness.engine.evaluate import Asked, Evaluation, TrialId, fetch_asked, take_known
 from harness.engine.fetch import Outcome, Progress, Silence, fetch
 from harness.engine.project import task_folder_of
-from harness.engine.tasks import Task, load_task, resolve_candidate
+from harness.engine.tasks import Task, load_task
 from harness.engine.views import TrialView
 from harness.errors import HarnessError, UsageError
 from harness.records import Request, Run
@@ -87,7 +88,7 @@ class EvalSession:
                 task,
                 name,
                 base_url=option.base_url,
-                artifact_digest=lambda text: self.open.store(folder).artifact(text, task=task.name),
+                artifact_digest=self.open.artifacts_of(task, note=self._told),
             )
             for name in option.candidate or task.settings.default_candidates
         ]
@@ -214,17 +215,20 @@ class EvalSession:
             self._fetch([(trial.evaluation, [trial.id])])
         return outcomes[trial.id]
 
+    def _told(self, text: str) -> None:
+        if text not in self.notes:
+            self.notes.append(text)
+
     def judging_of(self, evaluation: Evaluation) -> Judging:
         """Return the judges of a task."""
         task = evaluation.task
         if task.folder not in self._judgings:
             from harness.engine.judges import Judging
 
-            store = self.open.store(task.folder)
             self._judgings[task.folder] = Judging(
                 evaluation,
                 pool=self.open.pool(task.folder),
-                artifact_digest=lambda text: store.artifact(text, task=task.name),
+                artifact_digest=self.open.artifacts_of(task, note=self._told),
             )
         return self._judgings[task.folder]
 

@@ -8,6 +8,9 @@ from harness.core.lints.base import Finding, Place
 from harness.engine.data.linting import Report
 from harness.surface.words import clean, one_line
 
+FIRST = 100
+"""Rules that do not name all of their rows name so many, or more."""
+
 
 def report_lines(report: Report, *, most: int) -> Iterator[str]:
     """Yield a report for people, at most `most` rows of each finding."""
@@ -49,4 +52,5 @@ def _row(place: Place) -> str:
 
 
 def _is_cut(finding: Finding) -> bool:
-    return finding.count > len(finding.rows) and not finding.groups
+    """Whether a finding names the first of its rows alone; of words it names each."""
+    return finding.count > len(finding.rows) >= FIRST and not finding.groups

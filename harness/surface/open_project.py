@@ -1,16 +1,19 @@
 """The store, the plugins and the backends of one session, opened when first needed.
 
-Knows nothing of tasks or evals.
+Knows nothing of cases or evals.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 from harness.checks import use_plugins
 from harness.engine.backends import BackendPool
+from harness.engine.by_path import ArtifactsOf
 from harness.engine.project import Project, artifact_folder, find_project
+from harness.engine.tasks import Task
 from harness.ports.manager import Plugins
 from harness.store.store import Store
 from harness.surface.estimates import ESTIMATES
@@ -49,6 +52,17 @@ class OpenProject:
         if self._compares_keys:
             plugins.load()
         return BackendPool(plugins, artifact_folder=partial(artifact_folder, project))
+
+    def artifacts_of(self, task: Task, *, note: Callable[[str], None]) -> ArtifactsOf:
+        """Return what finds the artifacts of `task`, by name, digest or path."""
+        return ArtifactsOf(
+            task=task,
+            store=lambda: self.store(task.folder),
+            project=self._project(task.folder),
+            plugins=lambda: self.plugins(task.folder),
+            note=note,
+            is_looking=self._is_collecting,
+        )
 
     def close(self) -> None:
         """Close the backends and the store."""

@@ -11,13 +11,16 @@ from pathlib import Path
 from harness.core.scoring import trial_value
 from harness.core.tries import build_tries
 from harness.engine.advise import last_release
+from harness.engine.candidates import REFERENCE
 from harness.engine.ladder import Ladder, last_wall, read_ladder, scored_cases, try_scores
 from harness.engine.project import Project
 from harness.engine.release import arms_of, best_prompt
-from harness.engine.tasks import REFERENCE, Task, repeated_inputs
+from harness.engine.tasks import Task, repeated_inputs
+from harness.engine.variants import MeasuredForms
 from harness.errors import HarnessError
 from harness.records import Artifact, Comparison, LedgerEntry, ParityCheck, Try, from_plain
 from harness.store.store import Store
+from harness.surface.report.forms import FormTable, form_table, latest
 from harness.surface.report.model import (
     CaseView,
     ParityView,
@@ -59,6 +62,7 @@ def gather(task: Task, store: Store, *, project: Project, at: str) -> ReportData
         artifacts=artifacts,
         parity=_parity(artifacts),
         parity_checks=_parity_checks(store.ledger(task=task.name, kind="parity")),
+        forms=_forms(store.ledger(task=task.name, kind="variants")),
         waivers=s.waivers,
         ledger=tuple(store.ledger(task=task.name)),
         data=data_page(
@@ -146,6 +150,10 @@ def _parity_checks(entries: Sequence[LedgerEntry]) -> tuple[ParityCheck, ...]:
         check = from_plain(ParityCheck, entry.payload)
         last[check.artifact, check.runtime] = check
     return tuple(last.values())
+
+
+def _forms(entries: Sequence[LedgerEntry]) -> tuple[FormTable, ...]:
+    return latest([form_table(from_plain(MeasuredForms, e.payload), at=e.at) for e in entries])
 
 
 def _commands(task: Task, dev: Ladder, is_released: bool) -> tuple[str, ...]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from harness.records import Estimate
+if TYPE_CHECKING:  # `harness --help` needs no record
+    from harness.records import Estimate
 
 # C0 and C1 controls, and the marks that reorder or hide text: data may not drive a terminal
 _UNSAFE = re.compile(

@@ -248,7 +248,7 @@ def _train_problems(
         yield "`train` reported no progress"
     if any(b.step <= a.step for a, b in pairwise(steps)):
         yield "the steps that `train` reports do not rise"
-    if not all(math.isfinite(step.loss) for step in steps):
+    if not all(step.loss is None or math.isfinite(step.loss) for step in steps):
         yield "a loss is not a finite number"
     try:
         folder_digest(out_dir)

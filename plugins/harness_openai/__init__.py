@@ -13,6 +13,7 @@ answer, and none asks anew), `preset`, and what replaces a preset's own `honours
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness import BackendConfig, hookimpl
@@ -58,3 +59,10 @@ def _dpo() -> Any:
 def harness_tuners() -> Mapping[str, Any]:
     """Offer `openai` and `openai-dpo`: hosted tuning, by any server with that API."""
     return {"openai": _tuner, "openai-dpo": _dpo}
+
+
+@hookimpl
+def harness_recipes() -> Mapping[str, Path]:
+    """Offer the files of `recipes/`, by their paths in it."""
+    home = Path(__file__).with_name("recipes")
+    return {f.relative_to(home).with_suffix("").as_posix(): f for f in home.rglob("*.toml")}

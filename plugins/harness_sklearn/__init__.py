@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from harness import BackendConfig, MissingExtra, hookimpl
@@ -45,3 +46,10 @@ def harness_tuners() -> Mapping[str, Any]:
 def harness_backends() -> Mapping[str, Any]:
     """Own the scheme `sklearn`."""
     return {"sklearn": make_backend}
+
+
+@hookimpl
+def harness_recipes() -> Mapping[str, Path]:
+    """Offer the files of `recipes/`, by their paths in it."""
+    home = Path(__file__).with_name("recipes")
+    return {f.relative_to(home).with_suffix("").as_posix(): f for f in home.rglob("*.toml")}

@@ -35,6 +35,8 @@ ALPHAS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 MOST_STEPS = 300
 Rows = NDArray[np.int64]
 Folds = Sequence[tuple[Rows, Rows]]
+Told = Callable[..., None]
+"""Hears of each fit: by name, what it missed of the rows that it did not see, or of its own."""
 NAMES = {
     "numbers": "ridge",
     "classes": "logistic",
@@ -87,9 +89,9 @@ def fit(
     *,
     recipe: Recipe,
     seed: int,
-    told: Callable[[float], None],
+    told: Told,
 ) -> Fitted:
-    """Return the model of `texts` and their `replies`; `told` hears the loss of each fit.
+    """Return the model of `texts` and their `replies`; `told` hears of each fit.
 
     Raises UsageError where there is nothing to learn from.
     """
@@ -107,7 +109,7 @@ def fit(
             "sees nothing else. Does the prompt show the inputs there?"
         )
     if kind == "nearest":
-        told(0.0)
+        told()
         return _nearest(texts, replies, vocabulary)
     from threadpoolctl import threadpool_limits
 
@@ -141,7 +143,7 @@ def _best(
     folds: Folds,
     *,
     loss: Callable[[float, Rows, Rows], float],
-    told: Callable[[float], None],
+    told: Told,
 ) -> tuple[float, float]:
     """Return the option with the least mean loss over the folds, the first of equals, and it."""
     losses: dict[float, float] = {}
@@ -149,7 +151,7 @@ def _best(
         each = []
         for inside, outside in folds:
             each.append(loss(option, inside, outside))
-            told(each[-1])
+            told(held_out_error=each[-1])
         losses[option] = float(np.mean(each))
     best = min(options, key=lambda option: losses[option])
     return best, losses[best]
@@ -172,7 +174,7 @@ def _numbers(
     recipe: Recipe,
     *,
     seed: int,
-    told: Callable[[float], None],
+    told: Told,
 ) -> Fitted:
     from sklearn.linear_model import Ridge
 
@@ -191,7 +193,7 @@ def _numbers(
     strict_first = sorted(options, reverse=True)
     best, held_out = _best(strict_first, _split(replies, recipe, seed=seed), loss=loss, told=told)
     whole = made(best, np.arange(len(replies)))
-    told(float(((whole.predict(matrix) - targets) ** 2).mean()))
+    told(own_error=float(((whole.predict(matrix) - targets) ** 2).mean()))
     spread = float(targets.var())
     metrics = {name: best, "is_log": float(is_log)}
     if spread > 0:
@@ -217,7 +219,7 @@ def _chosen_texts(
     recipe: Recipe,
     *,
     seed: int,
-    told: Callable[[float], None],
+    told: Told,
 ) -> Fitted:
     """Fit classes, or the labels of lists one by one."""
     lists = [labels_in(r) or () for r in replies] if kind == "labels" else [(r,) for r in replies]
@@ -251,7 +253,7 @@ def _chosen_texts(
     best, held_out = _best(sorted(options), folds, loss=loss, told=told)  # the strictest first
     every = np.arange(len(replies))
     weights, bias = made(best, every)
-    told(missed(weights, bias, every))
+    told(own_error=missed(weights, bias, every))
     metrics = {name: best, "choices": float(len(names)), "held_out_right": 1 - held_out}
     model = Model(
         kind=kind,

@@ -7,36 +7,39 @@ from typing import Annotated, Literal
 
 import pydantic
 
-from harness import UsageError
+from harness import RecipeError
 
 Kind = Literal["auto", "numbers", "classes", "labels", "nearest"]
 Positive = Annotated[float, pydantic.Field(gt=0)]
 
 
 class Recipe(pydantic.BaseModel):
-    """What the recipe of a classical model may say.
-
-    `kind`: `numbers` (ridge regression), `classes` (logistic regression over whole replies),
-    `labels` (JSON lists: one logistic regression a label), `nearest` (the reply of the nearest
-    training row) or `auto`, by the replies. `c` and `alpha`: how freely the logistic and the ridge
-    regression fit; `auto` takes the best of a cross-validation in `folds` parts of the training
-    rows. `words` and `characters`: the longest run of words, and the lengths of pieces of words
-    ([0, 0]: none). `least_rows`: in how many rows a feature must stand; `most_share`: in how large
-    a part of them it may; `most_features`: how many are kept. `log`: fit the logarithm of numbers.
-    """
+    """What the recipe of a classical model may say."""
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
     kind: Kind = "auto"
+    """`numbers` (ridge regression), `classes` (logistic regression over whole replies),
+    `labels` (JSON lists: one logistic regression a label), `nearest` (the reply of the nearest
+    training row); `auto`: by the replies."""
     c: Literal["auto"] | Positive = "auto"
+    """How freely the logistic regression fits; `auto` takes the best of a cross-validation."""
     alpha: Literal["auto"] | Positive = "auto"
+    """How stiffly the ridge regression fits; `auto` as above."""
     folds: int = pydantic.Field(default=5, ge=2, le=20)
+    """Parts of the training rows in a cross-validation."""
     words: int = pydantic.Field(default=2, ge=1, le=4)
+    """The longest run of words that is a feature."""
     characters: tuple[int, int] = (2, 5)
+    """The lengths of pieces of words that are features; [0, 0]: none."""
     least_rows: int = pydantic.Field(default=1, ge=1)
+    """In how many rows a feature must stand."""
     most_share: float = pydantic.Field(default=0.95, gt=0, le=1)
+    """In how large a share of the rows it may stand."""
     most_features: int = pydantic.Field(default=50_000, ge=1)
+    """How many are kept."""
     log: Literal["auto"] | bool = "auto"
+    """Fit the logarithm of numbers."""
 
     @pydantic.field_validator("characters")
     @classmethod
@@ -47,7 +50,7 @@ class Recipe(pydantic.BaseModel):
 
 
 def read_recipe(plain: Mapping[str, object]) -> Recipe:
-    """Return the recipe. Raises UsageError naming what is unknown or out of range."""
+    """Return the recipe. Raises RecipeError naming what is unknown or out of range."""
     try:
         return Recipe.model_validate(dict(plain))
     except pydantic.ValidationError as exc:
@@ -58,4 +61,7 @@ def read_recipe(plain: Mapping[str, object]) -> Recipe:
             for e in exc.errors()
         ]
         known = ", ".join(Recipe.model_fields)
-        raise UsageError(f"recipe of sklearn: {'; '.join(problems)}. Known keys: {known}.") from exc
+        raise RecipeError(
+            f"{'; '.join(problems)}. Known keys: {known}.",
+            keys=[str(e["loc"][0]) for e in exc.errors() if e["loc"]],
+        ) from exc

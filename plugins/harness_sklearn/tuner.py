@@ -80,13 +80,17 @@ class Sklearn:
         replies = [r.completion for r in job.rows]
         steps, done, began = self.steps(job, ()), 0, time.perf_counter()
 
-        def told(loss: float) -> None:
+        def told(**numbers: float) -> None:
             nonlocal done
             done += 1
-            seconds = time.perf_counter() - began
             report(
                 TrainProgress(
-                    step=min(done, steps), steps=steps, loss=loss, tokens=0, seconds=seconds
+                    step=min(done, steps),
+                    steps=steps,
+                    loss=None,
+                    tokens=0,
+                    seconds=time.perf_counter() - began,
+                    numbers=numbers,
                 )
             )
 

@@ -179,8 +179,9 @@ class LocalBackend:
 
     def greedy_logprobs(
         self, request: Request, *, tokens: int, top: int
-    ) -> tuple[Sequence[Any], bool]:
-        """Return what the model thought of its greedy reply, token by token, and whether it ended.
+    ) -> tuple[Sequence[Any], Mapping[str, Any] | None]:
+        """Return what the model thought of its greedy reply, token by token, and of the token that
+        ended it, None where none did.
 
         Not for answering: one request at a time, in the thread of the caller.
         """

@@ -57,7 +57,9 @@ def require_peft() -> None:
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True
     try:
-        importlib.import_module("peft")
+        with warnings.catch_warnings():  # torch warns of itself
+            warnings.filterwarnings("ignore", r"`torch\.jit\.", category=DeprecationWarning)
+            importlib.import_module("peft")
     finally:
         constants.HF_HUB_OFFLINE = before
 

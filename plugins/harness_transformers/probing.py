@@ -1,6 +1,7 @@
 """Greedy replies with what the model thought of each token, for parity with a server.
 
-Knows nothing of requests or servers: ids in, steps in the shape of `Reply.logprobs` out.
+Knows nothing of requests or servers: ids in, steps in the shape of `Reply.logprobs` out. The step
+that ends a reply is told apart, with its id and by how much the end was preferred to going on.
 """
 
 from __future__ import annotations
@@ -18,9 +19,12 @@ def greedy_steps(
     top: int,
     stops: AbstractSet[int],
     decode: Callable[[Sequence[int]], str],
-) -> tuple[list[dict[str, Any]], bool]:
+) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
     """Return up to `steps` greedy tokens of the session's one row, each with its log probability
-    and the `top` nearest, and whether the reply ended. The token that ends it is left out.
+    and the `top` nearest; and the token that ended the reply, None where none did.
+
+    Of that one `id` is told too, and `margin`: its log probability less that of the best token
+    which ends nothing, in nats.
     """
     found: list[dict[str, Any]] = []
     logits = session.start()
@@ -28,9 +32,11 @@ def greedy_steps(
         chances = logits[0].float().log_softmax(-1)
         values, ids = chances.topk(top)
         token = int(ids[0])
-        if token in stops:
-            return found, True
         nearest = [[decode([int(i)]), float(v)] for v, i in zip(values, ids, strict=True)]
-        found.append({"token": decode([token]), "logprob": float(values[0]), "top": nearest})
+        step = {"token": decode([token]), "logprob": float(values[0]), "top": nearest}
+        if token in stops:
+            chances[sorted(s for s in stops if s < chances.numel())] = float("-inf")
+            return found, {**step, "id": token, "margin": float(values[0] - chances.max())}
+        found.append(step)
         logits = session.step([token])
-    return found, False
+    return found, None

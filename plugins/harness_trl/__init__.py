@@ -10,6 +10,7 @@ import importlib
 import importlib.util
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import harness
@@ -70,3 +71,10 @@ def harness_tuners() -> Mapping[str, Any]:
     """Offer `torch-lora`, `trl-sft`, and those that learn from preferences and rewards."""
     others = {name: partial(_other, name) for name in _OTHERS}
     return {"torch-lora": _torch_lora, "trl-sft": _trl_sft, "command": _command, **others}
+
+
+@harness.hookimpl
+def harness_recipes() -> Mapping[str, Path]:
+    """Offer the files of `recipes/`, by their paths in it."""
+    home = Path(__file__).with_name("recipes")
+    return {f.relative_to(home).with_suffix("").as_posix(): f for f in home.rglob("*.toml")}

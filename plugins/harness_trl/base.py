@@ -13,7 +13,7 @@ from harness_transformers.artifacts import Parts, parts_of
 from harness_transformers.encoding import use_kwargs, use_template
 from harness_transformers.models import choose_device, choose_dtype, find_model, load_tokenizer
 
-from harness import TuneJob, UsageError
+from harness import RecipeError, TuneJob, UsageError
 
 if TYPE_CHECKING:
     from harness_trl.recipe import Recipe
@@ -42,11 +42,11 @@ def makes_whole_model(job: TuneJob, recipe: Recipe) -> bool:
     return recipe.method == "full" or starts_whole
 
 
-def tokenizer_of(job: TuneJob, recipe: Recipe) -> Any:
+def tokenizer_of(job: TuneJob) -> Any:
     """Return the tokenizer that the artifact will carry, its chat template decided.
 
-    A base model without one gets the template of the task's `[backends]` table or of the recipe.
-    Raises UsageError where the two differ, or the model has another one of its own.
+    A base model without one gets the template of the task's `[backends]` table.
+    Raises UsageError where the model has another one of its own.
     """
     parts = parts_of_job(job)
     tokenizer = load_tokenizer(parts.tokenizer, model=parts.model)
@@ -54,35 +54,16 @@ def tokenizer_of(job: TuneJob, recipe: Recipe) -> Any:
     asked = job.options.get("chat_template")
     if asked is not None:
         use_template(tokenizer, asked)
-    if recipe.chat_template is not None:
-        before = tokenizer.chat_template
-        if asked is not None:
-            tokenizer.chat_template = None
-        use_template(tokenizer, _template_text(job, recipe.chat_template))
-        if asked is not None and tokenizer.chat_template != before:
-            raise UsageError(
-                f"recipe: chat_template = {recipe.chat_template!r} is not the one that the task's "
-                f'[backends."local:{job.base}"] serves it with. Keep one of them.'
-            )
     return tokenizer
 
 
-def _template_text(job: TuneJob, name: str) -> str:
-    if not name.endswith((".jinja", ".j2")):
-        return name
-    path = (job.task_folder or Path()) / name
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as exc:
-        raise UsageError(f"recipe: chat_template: {path} cannot be read: {exc}") from exc
-
-
 def device_of(recipe: Recipe) -> str:
-    """Return `cpu` or `cuda`. Raises UsageError where the recipe wants a GPU and there is none."""
+    """Return `cpu` or `cuda`. Raises RecipeError where the recipe wants a GPU and there is none."""
     if recipe.device == "cuda" and choose_device() != "cuda":
-        raise UsageError(
-            'recipe: device = "cuda", but torch sees no CUDA device here. Install a CUDA build of '
-            'torch and check nvidia-smi, or set device = "cpu" (or leave it out).'
+        raise RecipeError(
+            'device = "cuda", but torch sees no CUDA device here. Install a CUDA build of '
+            'torch and check nvidia-smi, or set device = "cpu" (or leave it out).',
+            keys=["device"],
         )
     return choose_device() if recipe.device == "auto" else recipe.device
 

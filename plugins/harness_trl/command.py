@@ -37,11 +37,11 @@ from harness_transformers.tool_calls import as_call
 from harness import (
     BackendError,
     PreparedRow,
+    RecipeError,
     TrainingRow,
     TrainProgress,
     TrainResult,
     TuneJob,
-    UsageError,
 )
 from harness_trl.base import context_of
 from harness_trl.pictures import refuse_images
@@ -55,23 +55,24 @@ _SHOWN_LINES = 15
 
 
 class CommandRecipe(pydantic.BaseModel):
-    """What the recipe of a training line may say.
-
-    `command`: the line, without a shell; `{rows}`, `{prepared}`, `{out}`, `{base}`, `{seed}` and
-    `{start}` are filled in, and stand in the environment as HARNESS_ROWS, .... `leaves`: where it
-    leaves its adapter or model, relative to the task's folder (default: `{out}`). `max_length` is
-    in tokens (default: what the model holds).
-    """
+    """What the recipe of a training line may say."""
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
     command: str = pydantic.Field(min_length=1)
+    """The line, without a shell; `{rows}`, `{prepared}`, `{out}`, `{base}`, `{seed}` and
+    `{start}` are filled in, and stand in the environment as HARNESS_ROWS, .... It may stand in
+    task.toml instead."""
     leaves: str | None = None
+    """Where it leaves its adapter or model, relative to the task's folder. Not set: `{out}`."""
     max_length: int | None = pydantic.Field(default=None, ge=8)
+    """Tokens of a row at most. Not set: what the model holds."""
 
 
 class Command:
     """Trains by a line of the user's own. It shows no checkpoints, and cannot be gone on with."""
+
+    shows_checkpoints = False
 
     def prepare(self, job: TuneJob) -> Sequence[PreparedRow]:
         """Return the rows as token ids and labels, as the file `{prepared}` will have them."""
@@ -119,22 +120,27 @@ class Command:
 
 
 def read_command(job: TuneJob) -> CommandRecipe:
-    """Return the recipe. Raises UsageError naming what is missing or unknown."""
+    """Return the recipe. Raises RecipeError naming what is missing or unknown."""
     try:
         recipe = CommandRecipe.model_validate(dict(job.recipe))
     except pydantic.ValidationError as exc:
         problems = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in exc.errors()]
         known = ", ".join(CommandRecipe.model_fields)
-        raise UsageError(
-            f"the tuner command: {'; '.join(problems)}. Known keys: {known}. The line itself may "
-            'stand in task.toml: [tune] command = "..."'
+        raise RecipeError(
+            f"{'; '.join(problems)}. Known keys: {known}. The line itself "
+            'may stand in task.toml: [tune] command = "..."',
+            keys=[str(e["loc"][0]) for e in exc.errors() if e["loc"]],
         ) from exc
     words = _words(recipe.command, {})
     if not words:
-        raise UsageError("the tuner command: the command is empty")
+        raise RecipeError("the command is empty", keys=["command"])
     folder = job.task_folder  # without one, as at the gate, nothing is run
     if folder and shutil.which(words[0]) is None and not (folder / words[0]).is_file():
-        raise UsageError(f"the tuner command: there is no program {words[0]!r} here")
+        raise RecipeError(
+            f"there is no program {words[0]!r} here: name one that is installed, or a file of the "
+            "task's folder",
+            keys=["command"],
+        )
     return recipe
 
 
@@ -142,7 +148,7 @@ def _words(command: str, places: Mapping[str, object]) -> list[str]:
     try:
         words = shlex.split(command)
     except ValueError as exc:
-        raise UsageError(f"the tuner command: {command!r} cannot be read: {exc}") from exc
+        raise RecipeError(f"{command!r} cannot be read: {exc}", keys=["command"]) from exc
     return [_filled(word, places) for word in words]
 
 
@@ -302,4 +308,4 @@ def _said_by_trainer(left: Path) -> dict[str, float]:
     except (OSError, ValueError, KeyError, TypeError):
         return {}
     found = {"steps": float(state.get("global_step") or 0)}
-    return found | ({"first_loss": losses[0], "final_loss": losses[-1]} if losses else {})
+    return found | ({"first_loss": losses[0], "last_loss": losses[-1]} if losses else {})

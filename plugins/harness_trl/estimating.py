@@ -1,13 +1,12 @@
-"""What a training will need: steps, memory, time. Trains nothing but the two steps of a probe.
+"""What a training will need: steps, memory, time. Trains nothing but the steps of a probe.
 
-Memory is reckoned, time is measured: two steps of the real model on rows of middling length.
+Memory is reckoned, time is measured: a few steps of the real model on rows of middling length.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,13 +22,14 @@ from harness_trl.base import (
     parts_of_job,
     tensor_shapes,
 )
-from harness_trl.recipe import Recipe, batching_of
+from harness_trl.pacing import Pace, pace_told
+from harness_trl.recipe import Batching, Recipe, batching_of
 from harness_trl.rows import supervised_tokens
 
 LIBRARIES_GB = 0.7
 """What a process holds once torch, transformers and peft are imported (measured, Linux, CPU)."""
 PROBE_UP_TO = 2e9
-"""Parameters up to which a model is loaded to time two steps of it, where there is no GPU."""
+"""Parameters up to which a model is loaded to time steps of it, where there is no GPU."""
 TILE_POSITIONS, TILE_WORDS = 4096, 32768
 """The tiles in which TRL 1.16 computes log-probabilities."""
 
@@ -54,11 +54,11 @@ def estimate_sft(
     recipe: Recipe,
     rows: Sequence[PreparedRow],
     *,
-    two_steps: Callable[[Sequence[PreparedRow]], float],
+    timed: Callable[[Sequence[PreparedRow]], Pace],
     lean: bool,
 ) -> TuneEstimate:
-    """Return what training on `rows` needs. `two_steps` trains two steps on some rows and returns
-    the seconds of the second; `lean` tells `torch-lora` from a trainer.
+    """Return what training on `rows` needs. `timed` trains a few steps on some rows and returns
+    their pace; `lean` tells `torch-lora` from a trainer.
     """
     batching = batching_of(recipe, devices=job.devices)
     steps = batching.steps(len(rows), epochs=recipe.epochs)
@@ -69,12 +69,11 @@ def estimate_sft(
         job,
         recipe,
         steps=steps,
-        data=f"{len(rows)} rows, {tokens:,} tokens in {recipe.epochs} epoch(s), {steps} steps of "
-        f"{batching.rows} rows ({batching.batch_size} x {batching.accumulation} accumulated x "
-        f"{batching.devices} device(s))",
+        data=f"{many(len(rows), 'row')}, {tokens:,} tokens in {many(recipe.epochs, 'epoch')}, "
+        f"{many(steps, 'step')} of {_dealt(batching)}",
         memory=memory_of(job, recipe, held_by_sft(job, recipe, rows, lean=lean), lean=lean),
-        two_steps=lambda: two_steps(some) / share,
-        how=f"time from the second of two steps on {len(some)} rows of middling length",
+        timed=lambda: timed(some).times(1 / share),
+        what=f"{len(some)} rows of middling length",
     )
 
 
@@ -85,32 +84,35 @@ def estimate(
     steps: int,
     data: str,
     memory: Memory,
-    two_steps: Callable[[], float],
-    how: str,
+    timed: Callable[[], Pace],
+    what: str,
 ) -> TuneEstimate:
-    """Return an estimate. `two_steps` trains two, and returns the seconds of a step like most;
-    `data` and `how` (it was timed) are lines for a person.
+    """Return an estimate. `timed` trains a few steps, and returns the pace of a step like most;
+    `data` and `what` (a timed step was made of) are words for a person.
     """
     parameters = count_parameters(model_folder(job))
     on_cpu = device_of(recipe) == "cpu"
-    seconds = None
+    pace = None
     if on_cpu and parameters > PROBE_UP_TO:
-        how = f"time is not known: {parameters / 1e9:.1f}e9 parameters are not loaded to tell"
+        how = f"time is not known: {counted(parameters)} parameters are not loaded to tell"
     else:
         try:
-            seconds = two_steps() * steps
+            pace = timed()
+            how = pace_told(pace, what=what)
+            pace = pace.times(steps)
         except HarnessError as exc:  # as for want of memory: the plan is what tells
-            how = f"time is not known: two steps of it failed: {exc}"
+            how = f"time is not known: a few steps of it failed: {exc}"
     total_gb = memory.total / 1e9 + (LIBRARIES_GB if on_cpu else 0)
     needs = (
-        f"memory: weights {memory.weights / 1e9:.2f} GB, what is trained "
-        f"{memory.trained / 1e9:.2f}, layers at the longest batch {memory.activations / 1e9:.2f}, "
-        f"logits {memory.logits / 1e9:.2f}"
-        f"{f', libraries {LIBRARIES_GB}' if on_cpu else ''}; reckoned, right within a factor of 1.5"
+        f"memory: weights {sized(memory.weights)}, what is trained {sized(memory.trained)}, layers "
+        f"at the longest batch {sized(memory.activations)}, logits {sized(memory.logits)}"
+        f"{f', libraries {LIBRARIES_GB} GB' if on_cpu else ''}; reckoned, right within a factor of "
+        "1.5"
     )
     return TuneEstimate(
         steps=steps,
-        seconds=seconds,
+        seconds=None if pace is None else pace.seconds,
+        least_seconds=None if pace is None else pace.least_seconds,
         memory_gb=total_gb,
         cost_usd=0.0,
         facts=(*facts_of(job, recipe, parameters=parameters), data, needs, how),
@@ -129,10 +131,39 @@ def row_length(row: PreparedRow) -> int:
     return max(len(row.input_ids), len(row.rejected_ids))
 
 
-def note_time(ends: list[float]) -> bool:
-    """Note when a step ended, and go on."""
-    ends.append(time.monotonic())
-    return True
+def many(number: int, noun: str) -> str:
+    """Return `1 step`, `2 steps`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _dealt(batching: Batching) -> str:
+    parts = [f"{batching.batch_size} at once"]
+    if batching.accumulation > 1:
+        parts.append(f"{batching.accumulation} times accumulated")
+    if batching.devices > 1:
+        parts.append(f"on {batching.devices} devices")
+    rows = many(batching.rows, "row")
+    return f"{rows} ({', '.join(parts)})" if len(parts) > 1 else rows
+
+
+def counted(number: float) -> str:
+    """Return `98,624`, `134.5 million`, `7.2 billion`: three or four digits that tell."""
+    for size, name in ((1e9, "billion"), (1e6, "million")):
+        if number >= size:
+            return f"{number / size:.1f} {name}"
+    return f"{number:,.0f}"
+
+
+def sized(number: float) -> str:
+    """Return so many bytes as `0.3 MB` or `1.25 GB`."""
+    return f"{number / 1e9:.2f} GB" if number >= 1e8 else f"{number / 1e6:.1f} MB"
+
+
+def timed_threads(recipe: Recipe) -> int | None:
+    """Return how many threads compute a step, None where it is not processors that do."""
+    import torch
+
+    return torch.get_num_threads() if device_of(recipe) == "cpu" else None
 
 
 def facts_of(job: TuneJob, recipe: Recipe, *, parameters: int) -> tuple[str, ...]:
@@ -152,7 +183,7 @@ def facts_of(job: TuneJob, recipe: Recipe, *, parameters: int) -> tuple[str, ...
     said = [f"{n} = {_toml(v)}" for n, v in job.recipe.items()]
     kind = "a whole model" if makes_whole_model(job, recipe) else "an adapter"
     first = (
-        f"{job.base}: {parameters / 1e6:,.0f} million parameters; method {recipe.method} makes "
+        f"{job.base}: {counted(parameters)} parameters; method {recipe.method} makes "
         f"{kind}, in {dtype_of(recipe)} on {device_of(recipe)}"
     )
     lines = [first]

@@ -41,7 +41,7 @@ class Journal:
         self._job, self._recipe, self._report = job, recipe, report
         self._write, self._collect, self._keep = write, collect, keep
         self.losses: list[float] = []
-        self.tokens = 0
+        self.tokens = self._steps = 0
         self.is_stopped = False
         self._seconds_before = 0.0
         self._began = self._kept = time.monotonic()
@@ -66,7 +66,7 @@ class Journal:
         """
         check_loss(loss, step=step, steps=steps, learning_rate=self._recipe.learning_rate)
         self.losses.append(loss)
-        self.tokens = tokens
+        self.tokens, self._steps = tokens, steps
         progress = TrainProgress(
             step=step,
             steps=steps,
@@ -105,14 +105,16 @@ class Journal:
         return True
 
     def summary(self, *, epochs: int) -> dict[str, float]:
-        """Return the metrics of a finished training; `final_loss` is the mean of the last epoch."""
-        last = self.losses[-max(1, len(self.losses) // epochs) :]
+        """Return the metrics of a training that ended, perhaps before its last step;
+        `last_epoch_loss` is the mean over so many steps as an epoch has.
+        """
+        last = self.losses[-max(1, max(self._steps, len(self.losses)) // epochs) :]
         seconds = self.seconds
         peak = peak_memory_gb()
         return {
             "steps": float(len(self.losses)),
             "first_loss": self.losses[0],
-            "final_loss": sum(last) / len(last),
+            "last_epoch_loss": sum(last) / len(last),
             "tokens": float(self.tokens),
             "train_s": seconds,
             "tokens_per_s": self.tokens / max(seconds, 1e-9),

@@ -28,7 +28,7 @@ def prepare_pairs(job: TuneJob, *, recipe: Recipe) -> tuple[PreparedRow, ...]:
     """
     check_preferences(job.rows)
     refuse_images(job.rows, what="a training on preferences")
-    tokenizer = tokenizer_of(job, recipe)
+    tokenizer = tokenizer_of(job)
     rows = tuple(encode_pair(tokenizer, row) for row in job.rows)
     check_pairs(rows, max_length=recipe.max_length)
     return rows

@@ -15,14 +15,13 @@ from harness_transformers.vision import Seen, joined, pixel_digest, sees
 
 from harness import BackendError, PreparedRow, TrainingRow, TuneJob, UsageError
 from harness_trl.base import parts_of_job, tokenizer_of
-from harness_trl.recipe import Recipe
 
 
 class Pictures:
     """What a model that sees is given beside ids and labels."""
 
-    def __init__(self, job: TuneJob, recipe: Recipe) -> None:
-        self._tokenizer = tokenizer_of(job, recipe)
+    def __init__(self, job: TuneJob) -> None:
+        self._tokenizer = tokenizer_of(job)
         self._rows = {row.case_id: row for row in job.rows}
 
     def of(self, rows: Sequence[PreparedRow], *, model: Any) -> dict[str, Any]:
@@ -49,9 +48,9 @@ class Pictures:
         return seen
 
 
-def pictures_of(job: TuneJob, recipe: Recipe) -> Pictures | None:
+def pictures_of(job: TuneJob) -> Pictures | None:
     """Return where the images of a job's rows come from; None where its model does not see."""
-    return Pictures(job, recipe) if sees(parts_of_job(job).model) else None
+    return Pictures(job) if sees(parts_of_job(job).model) else None
 
 
 def refuse_images(rows: Sequence[TrainingRow], *, what: str) -> None:

@@ -9,13 +9,13 @@ from typing import Any, ClassVar, Literal
 
 from harness import PreparedRow, TrainProgress, TrainResult, TuneEstimate, TuneJob
 from harness_trl.base import device_of, parts_of_job
-from harness_trl.estimating import Held, estimate, memory_of, middling, row_length
+from harness_trl.estimating import Held, estimate, many, memory_of, middling, row_length
 from harness_trl.pairs import check_pairs, other_side, prepare_pairs
 from harness_trl.preference_recipes import PreferenceRecipe
 from harness_trl.recipe import batching_of, read_recipe
 from harness_trl.rows import supervised_tokens
 from harness_trl.saving import save_artifact, scratch
-from harness_trl.trl_runs import Training, forget_reference, seconds_a_step, shared_settings
+from harness_trl.trl_runs import Training, forget_reference, pace_of_steps, shared_settings
 
 MARGINS = {
     "rewards/margins": "margin",
@@ -58,7 +58,7 @@ class PreferenceTuner(ABC):
         return steps_of(self.read(job), rows=len(rows) * self.rows_a_pair)
 
     def estimate(self, job: TuneJob, rows: Sequence[PreparedRow]) -> TuneEstimate:
-        """Return steps, memory and time, the last from two steps of the real model."""
+        """Return steps, memory and time, the last from a few steps of the real model."""
         recipe = self.read(job)
         batching = batching_of(recipe)
         some = middling(rows, max(1, batching.rows // self.rows_a_pair))
@@ -66,10 +66,10 @@ class PreferenceTuner(ABC):
             job,
             recipe,
             steps=self.steps(job, rows),
-            data=f"{len(rows)} pairs, {recipe.epochs} epoch(s), {self.steps(job, rows)} steps of "
-            f"{len(some)} pairs",
+            data=f"{many(len(rows), 'pair')}, {many(recipe.epochs, 'epoch')}, "
+            f"{many(self.steps(job, rows), 'step')} of {many(len(some), 'pair')}",
             memory=memory_of(job, recipe, self.held(job, recipe, rows)),
-            two_steps=lambda: seconds_a_step(
+            timed=lambda: pace_of_steps(
                 job,
                 recipe,
                 some,
@@ -77,7 +77,7 @@ class PreferenceTuner(ABC):
                     job, recipe=short, rows=some, folder=home
                 ),
             ),
-            how=f"time from the second of two steps on {len(some)} pairs of middling length",
+            what=f"{len(some)} pairs of middling length",
         )
 
     def held(self, job: TuneJob, recipe: Any, rows: Sequence[PreparedRow]) -> Held:

@@ -6,6 +6,7 @@ with more keys and, in `sizes.toml`, a table of its own if its defaults differ.
 
 from __future__ import annotations
 
+import difflib
 import math
 import tomllib
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, overload
 import pydantic
 from pydantic import ConfigDict, Field
 
-from harness import TuneJob, UsageError
+from harness import RecipeError, TuneJob, UsageError
 from harness_trl.base import context_of, count_parameters, model_folder
 
 Targets = Literal["all-linear"] | Annotated[list[str], Field(min_length=1)]
@@ -28,13 +29,7 @@ LOW_RANK = ("rank", "alpha", "dropout", "targets")
 class Recipe(pydantic.BaseModel):
     """What the recipe of every local tuner may say.
 
-    `method`: `lora`; `dora` (LoRA with learnt magnitudes); `qlora` (LoRA on a base held in 4 bits);
-    `full` (all weights: a whole model is made). `alpha` over `rank` scales the adapter.
-    `batch_size` x `gradient_accumulation` rows make one step, on however many devices.
-    `max_length` is in tokens, prompt and reply together. `dtype` `auto` is bfloat16 where the
-    hardware computes in it. `chat_template` is for a base model without one: `plain`, or a .jinja
-    file of the task's folder. `launch` is how several GPUs share the work. `seed` `None` takes the
-    job's.
+    A base model's chat template is no matter of a recipe: `[backends]` in task.toml has it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -42,24 +37,43 @@ class Recipe(pydantic.BaseModel):
     """The table of `sizes.toml` with this recipe's defaults by size."""
 
     method: Literal["lora", "dora", "qlora", "full"] = "lora"
+    """`lora` (arXiv 2106.09685); `dora`, LoRA with learnt magnitudes (2402.09353); `qlora`,
+    LoRA on a base held in 4 bits (2305.14314); `full`, all weights: a whole model is made."""
     rank: int = Field(default=16, ge=1, le=512)
+    """Size of the adapter."""
     alpha: float = Field(default=32.0, gt=0)
+    """Over `rank`, how much the adapter counts. Not set: twice the rank."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the adapter's inputs left out at a time."""
     targets: Targets = "all-linear"
+    """The layers that are adapted, by name."""
     epochs: int = Field(default=3, ge=1, le=1000)
+    """How often every row is learnt."""
     batch_size: int = Field(default=4, ge=1)
+    """Rows computed at a time."""
     gradient_accumulation: int = Field(default=1, ge=1)
+    """So many batches make one step, on one device or on several."""
     gradient_checkpointing: bool = False
+    """Layers are computed twice instead of kept: a third slower, the same numbers, less memory."""
     learning_rate: float = Field(default=1e-3, gt=0, lt=1)
+    """The highest one: after the warm-up a cosine leads to zero."""
     warmup_steps: int = Field(default=5, ge=0)
+    """At most a tenth of the training."""
     weight_decay: float = Field(default=0.0, ge=0)
+    """What each step takes off the weights."""
     max_grad_norm: float = Field(default=1.0, gt=0)
+    """A longer gradient is cut to this length."""
     max_length: int = Field(default=512, ge=8)
+    """Tokens of a row, prompt and reply together; at most what the model holds. Longer rows are
+    refused and never cut."""
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"
+    """`auto` is bfloat16 where the hardware computes in it, else float32."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    chat_template: str | None = None
+    """`cuda` is refused at once where there is none."""
     launch: Literal["ddp", "zero2", "zero3", "fsdp2"] = "ddp"
+    """How several GPUs share the work (`--devices`)."""
     seed: int | None = Field(default=None, ge=0)
+    """Not set: the command's."""
 
     @pydantic.model_validator(mode="after")
     def _no_rank_of_a_whole_model(self) -> Self:
@@ -81,8 +95,8 @@ def read_recipe(job: TuneJob, kind: type[RecipeT]) -> RecipeT: ...
 def read_recipe(job: TuneJob, kind: type[Recipe] = Recipe) -> Recipe:
     """Return the job's recipe as `kind`, with what suits the model's size filled in.
 
-    Raises UsageError naming each key that is unknown or out of its limits, where there is no such
-    model, and for a `max_length` that the model's context does not hold.
+    Raises RecipeError naming each key that is unknown or out of its limits, and for a
+    `max_length` that the model's context does not hold; UsageError where there is no such model.
     """
     said = parse_recipe(job, kind)
     folder = model_folder(job)
@@ -95,9 +109,10 @@ def read_recipe(job: TuneJob, kind: type[Recipe] = Recipe) -> Recipe:
     context = context_of(folder)
     if context is not None and said.max_length > context:
         if "max_length" in job.recipe:
-            raise UsageError(
-                f"recipe: max_length = {said.max_length}, but {job.base} holds {context} tokens, "
-                f"prompt and reply together. Set max_length = {context} or less."
+            raise RecipeError(
+                f"max_length = {said.max_length}, but {job.base} holds {context} tokens, "
+                f"prompt and reply together. Set max_length = {context} or less.",
+                keys=["max_length"],
             )
         filled["max_length"] = context
     if said.seed is None:
@@ -128,17 +143,29 @@ def parse_recipe(job: TuneJob, kind: type[RecipeT]) -> RecipeT:
     try:
         return kind.model_validate(dict(job.recipe))
     except pydantic.ValidationError as exc:
-        problems = []
-        for error in exc.errors():
+        problems, keys, has_unknown = [], [], False
+        order = {key: place for place, key in enumerate(job.recipe)}
+        for error in sorted(
+            exc.errors(), key=lambda e: order.get(str(next(iter(e["loc"]), "")), -1)
+        ):
             key = ".".join(str(part) for part in error["loc"])
-            if error["type"] == "extra_forbidden":
-                problems.append(f"unknown key {key!r}")
+            keys.append(key.partition(".")[0])
+            if key == "chat_template":
+                problems.append(
+                    "chat_template belongs in task.toml, where training and serving both read it: "
+                    f'[backends."local:{job.base}"] chat_template = "plain", or a .jinja file of '
+                    "the task's folder"
+                )
+            elif error["type"] == "extra_forbidden":
+                has_unknown = True
+                like = difflib.get_close_matches(key, kind.model_fields, n=1)
+                problems.append(f"unknown key {key!r}{f' ({like[0]}?)' if like else ''}")
             elif not key:
                 problems.append(error["msg"].removeprefix("Value error, "))
             else:
                 problems.append(f"{key} = {error['input']!r}: {error['msg']}")
-        known = ", ".join(kind.model_fields)
-        raise UsageError(f"recipe: {'; '.join(problems)}. Known keys: {known}.") from exc
+        known = f" Known keys: {', '.join(kind.model_fields)}." if has_unknown else ""
+        raise RecipeError(f"{'; '.join(problems)}.{known}", keys=[k for k in keys if k]) from exc
 
 
 def warmup_of(recipe: Recipe, *, steps: int) -> int:
@@ -167,7 +194,8 @@ class Batching:
 def batching_of(recipe: Recipe, *, devices: int = 1) -> Batching:
     """Return how a step's rows are dealt to `devices`: as many rows a step as on one.
 
-    Accumulation is given up first, then the batch is divided. Raises UsageError where it cannot be.
+    Accumulation is given up first, then the batch is divided. Raises RecipeError where neither
+    can be.
     """
     whole = recipe.batch_size * recipe.gradient_accumulation
     if recipe.gradient_accumulation % devices == 0:
@@ -177,10 +205,11 @@ def batching_of(recipe: Recipe, *, devices: int = 1) -> Batching:
     elif whole % devices == 0:
         accumulation, size = 1, whole // devices
     else:
-        raise UsageError(
-            f"recipe: the {whole} rows of a step (batch_size = {recipe.batch_size} x "
+        raise RecipeError(
+            f"the {whole} rows of a step (batch_size = {recipe.batch_size} x "
             f"gradient_accumulation = {recipe.gradient_accumulation}) cannot be dealt to {devices} "
-            f"devices alike. Make their product a multiple of {devices}."
+            f"devices alike. Make their product a multiple of {devices}.",
+            keys=["batch_size", "gradient_accumulation"],
         )
     return Batching(batch_size=size, accumulation=accumulation, devices=devices)
 

@@ -22,7 +22,7 @@ def prepare_rows(job: TuneJob) -> tuple[PreparedRow, ...]:
     """
     recipe = read_recipe(job)
     device_of(recipe)  # a GPU that is not there is told before anything else
-    tokenizer = tokenizer_of(job, recipe)
+    tokenizer = tokenizer_of(job)
     rows = tuple(encode_row(tokenizer, row) for row in job.rows)
     check_rows(rows, max_length=recipe.max_length)
     return rows

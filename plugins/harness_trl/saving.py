@@ -89,7 +89,7 @@ def save_artifact(
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     return TrainResult(
         base_digest=weights_digest(model_folder(job)),
-        template_digest=template_digest(tokenizer_of(job, recipe)),
+        template_digest=template_digest(tokenizer_of(job)),
         metrics={
             "rows": float(len(rows)),
             "supervised_tokens": float(sum(supervised_tokens(r) for r in rows)),
@@ -114,7 +114,7 @@ def write_artifact(
 ) -> None:
     """Write a whole artifact, as `model` is now, into the new `folder`."""
     folder.mkdir(parents=True)
-    tokenizer = tokenizer_of(job, recipe)
+    tokenizer = tokenizer_of(job)
     environment = describe_environment(model, recipe, devices=job.devices)
     base_digest = weights_digest(model_folder(job))
     with quiet_libraries():
@@ -142,6 +142,7 @@ def write_artifact(
         folder / "train_report.json",
         {
             **describe_data(rows),
+            "steps": len(losses),
             "losses": list(losses),
             "batching": {
                 "rows_a_step": recipe.batch_size * recipe.gradient_accumulation,

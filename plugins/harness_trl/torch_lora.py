@@ -1,8 +1,9 @@
 """The tuner `torch-lora`: a lean loop for CPUs and single GPUs. Knows nothing of prompts.
 
-What makes it fast on a CPU: batches of rows of like length; no attention mask (a row's padding
-stands behind all that attends); the output layer only where a token is learnt; computing in
-bfloat16 where the hardware can, while the optimiser keeps what it trains in float32; no metrics.
+What makes it fast on a CPU: batches of rows of like length; what they begin with alike computed
+once; no attention mask (a row's padding stands behind all that attends); the output layer only
+where a token is learnt; computing in bfloat16 where the hardware can, while the optimiser keeps
+what it trains in float32; no metrics.
 """
 
 from __future__ import annotations
@@ -15,14 +16,16 @@ from typing import Any
 from harness_transformers.encoding import IGNORED
 
 from harness import BackendError, PreparedRow, TrainProgress, TrainResult, TuneEstimate, TuneJob
-from harness_trl.estimating import estimate_sft, note_time
+from harness_trl.estimating import estimate_sft, timed_threads
 from harness_trl.failures import explained
 from harness_trl.guests import kept_randomness, quiet_libraries
 from harness_trl.journal import Journal
+from harness_trl.pacing import MOST_STEPS, End, Pace, note_end, pace_of
 from harness_trl.pictures import Pictures, pictures_of
 from harness_trl.recipe import Recipe, batching_of, read_recipe, refuse_devices, warmup_of
 from harness_trl.rows import check_rows, prepare_rows, supervised_tokens
 from harness_trl.saving import save_artifact, write_artifact
+from harness_trl.shared_prefix import can_share, keys_of, shared_length
 from harness_trl.states import (
     State,
     identity_of,
@@ -52,23 +55,23 @@ class TorchLora:
         return prepare_rows(job)
 
     def estimate(self, job: TuneJob, rows: Sequence[PreparedRow]) -> TuneEstimate:
-        """Return steps, memory and time, the last from two steps of the real model."""
+        """Return steps, memory and time, the last from a few steps of the real model."""
         recipe = read_recipe(job)
 
-        def two_steps(some: Sequence[PreparedRow]) -> float:
-            ends: list[float] = []
+        def timed(some: Sequence[PreparedRow]) -> Pace:
+            ends: list[End] = []
             with explained(recipe), kept_randomness(), quiet_libraries():
                 loop = Loop(
                     trainable_model(job, recipe),
                     some,
                     recipe=recipe,
-                    batches=[range(len(some))] * 2,
-                    pictures=pictures_of(job, recipe),
+                    batches=[range(len(some))] * MOST_STEPS,
+                    pictures=pictures_of(job),
                 )
-                loop.run(lambda *_: note_time(ends))
-            return ends[1] - ends[0]
+                loop.run(lambda *_: note_end(ends))
+            return pace_of(ends, threads=timed_threads(recipe))
 
-        return estimate_sft(job, recipe, rows, two_steps=two_steps, lean=True)
+        return estimate_sft(job, recipe, rows, timed=timed, lean=True)
 
     def train(
         self,
@@ -89,7 +92,7 @@ class TorchLora:
             model = trainable_model(job, recipe)
             # Dropout draws from the global generator.
             torch.manual_seed(recipe.seed or 0)
-            loop = Loop(model, rows, recipe=recipe, pictures=pictures_of(job, recipe))
+            loop = Loop(model, rows, recipe=recipe, pictures=pictures_of(job))
 
             def write(folder: Any) -> None:
                 with loop.raised():
@@ -163,6 +166,7 @@ class Loop:
             parameter.data = parameter.data.to(self._dtype)  # a fifth of a step on a CPU
         if recipe.gradient_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
+        self._shares = pictures is None and can_share(model, recipe)
         self._optimizer = torch.optim.AdamW(
             self._masters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
         )
@@ -186,7 +190,7 @@ class Loop:
         total = 0.0
         for start in range(0, len(rows), self._batch_size):
             some = rows[start : start + self._batch_size]
-            loss = supervised_loss(self.model, some, pictures=self._pictures)
+            loss = supervised_loss(self.model, some, pictures=self._pictures, shares=self._shares)
             if len(some) < len(rows):  # a step's loss is the mean over all its tokens
                 loss = loss * (sum(supervised_tokens(r) for r in some) / learnt)
             total += loss.item()
@@ -271,9 +275,15 @@ def plan_batches(
 
 
 def supervised_loss(
-    model: Any, rows: Sequence[PreparedRow], *, pictures: Pictures | None = None
+    model: Any,
+    rows: Sequence[PreparedRow],
+    *,
+    pictures: Pictures | None = None,
+    shares: bool = False,
 ) -> Any:
-    """Return the mean loss over the supervised tokens of `rows`, as a tensor."""
+    """Return the mean loss over the supervised tokens of `rows`, as a tensor. With `shares`, what
+    they begin with alike is computed once.
+    """
     import torch
 
     device = next(model.parameters()).device
@@ -289,8 +299,12 @@ def supervised_loss(
     is_learnt = wanted != IGNORED
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
     pixels = pictures.of(rows, model=model) if pictures else {}
-    with _head_only_at(inner, is_learnt):
-        logits = model(input_ids=ids, use_cache=False, **pixels).logits
+    start, known = shared_length(rows) if shares else 0, {}
+    if start:
+        with _head_only_at(inner, torch.zeros(1, start, dtype=torch.bool, device=device)):
+            known = {"past_key_values": keys_of(model, ids[:1, :start], rows=len(rows))}
+    with _head_only_at(inner, is_learnt[:, start:]):
+        logits = model(input_ids=ids[:, start:], use_cache=bool(start), **known, **pixels).logits
     if logits.shape[:2] != (1, int(is_learnt.sum())):
         raise BackendError(
             f"{type(inner).__name__} computes its logits in a way that torch-lora does not know. "

@@ -13,7 +13,7 @@ from harness_transformers.artifacts import Parts
 from harness_transformers.models import auto_class, load_model, merge_adapter, require_peft
 from harness_transformers.vision import language_layers
 
-from harness import MissingExtra, TuneJob, UsageError
+from harness import MissingExtra, RecipeError, TuneJob
 from harness_trl.base import device_of, dtype_of, parts_of_job
 from harness_trl.guests import no_telemetry, quiet_libraries
 from harness_trl.recipe import Recipe
@@ -24,7 +24,7 @@ def trainable_model(job: TuneJob, recipe: Recipe, *, task_type: str = "CAUSAL_LM
 
     Seeded by the recipe. `method = "full"` gives all weights in float32; every other an adapter in
     float32 on frozen weights in the dtype of the recipe, or in 4 bits. `task_type` is peft's.
-    Raises UsageError where `targets` names no layer of the model, or where the recipe and the
+    Raises RecipeError where `targets` names no layer of the model, or where the recipe and the
     adapter in `job.start` are of different kinds; MissingExtra for 4 bits without bitsandbytes.
     """
     import torch
@@ -108,9 +108,10 @@ def _adapted(base: Any, job: TuneJob, recipe: Recipe, *, task_type: str) -> Any:
         return get_peft_model(base, config)
     except ValueError as exc:
         layers = {n.rsplit(".", 1)[-1] for n, m in base.named_modules() if hasattr(m, "weight")}
-        raise UsageError(
-            f"recipe: targets = {recipe.targets!r} do not fit {job.base}: {exc}. "
-            f'Layers are {", ".join(sorted(layers))}; "all-linear" always fits.'
+        raise RecipeError(
+            f"targets = {recipe.targets!r} do not fit {job.base}: {exc}. "
+            f'Layers are {", ".join(sorted(layers))}; "all-linear" always fits.',
+            keys=["targets"],
         ) from exc
 
 
@@ -122,16 +123,18 @@ def _went_on(base: Any, parts: Parts, job: TuneJob, recipe: Recipe) -> Any:
     config = model.peft_config["default"]
     if bool(getattr(config, "use_dora", False)) != (recipe.method == "dora"):
         theirs = "dora" if config.use_dora else "lora"
-        raise UsageError(
-            f"recipe: method = {recipe.method!r}, but the adapter in {job.start} is of method "
+        raise RecipeError(
+            f"method = {recipe.method!r}, but the adapter in {job.start} is of method "
             f"{theirs!r}, and a training that goes on from it stays so. Set method = {theirs!r}, "
-            'or method = "full" to train all weights with it merged.'
+            'or method = "full" to train all weights with it merged.',
+            keys=["method"],
         )
     held = {"rank": config.r, "alpha": config.lora_alpha}
     for key, value in held.items():
         if key in job.recipe and float(getattr(recipe, key)) != float(value):
-            raise UsageError(
-                f"recipe: {key} = {job.recipe[key]}, but the adapter in {job.start} has {key} = "
-                f"{value}, and a training that goes on from it keeps it. Leave {key} out."
+            raise RecipeError(
+                f"{key} = {job.recipe[key]}, but the adapter in {job.start} has {key} = "
+                f"{value}, and a training that goes on from it keeps it. Leave {key} out.",
+                keys=[key],
             )
     return model

@@ -50,13 +50,14 @@ class TrlDpo(PreferenceTuner):
             loss_weights=recipe.loss_weights,
             beta=recipe.beta,
             label_smoothing=recipe.label_smoothing,
+            ld_alpha=recipe.ld_alpha,
             precompute_ref_log_probs=recipe.precompute_ref_log_probs,
         )
         trainer = Trainer(
             model=trainable_model(job, recipe),
             args=config,
             train_dataset=Dataset.from_list(pair_columns(rows)),
-            processing_class=tokenizer_of(job, recipe),
+            processing_class=tokenizer_of(job),
         )
         return with_reference(trainer, job, recipe)
 

@@ -14,8 +14,8 @@ from typing import Any
 from harness_transformers.encoding import encode_prompt, stop_ids
 
 from harness import (
-    BackendError,
     PreparedRow,
+    Refused,
     Reward,
     TrainProgress,
     TrainResult,
@@ -26,13 +26,14 @@ from harness import (
 )
 from harness_trl.base import device_of, tokenizer_of
 from harness_trl.estimating import Held, estimate, memory_of, middling
+from harness_trl.pacing import Pace
 from harness_trl.pictures import refuse_images
 from harness_trl.preference_recipes import GrpoRecipe
 from harness_trl.preference_tuner import keeps_start, with_reference
 from harness_trl.recipe import read_recipe
 from harness_trl.saving import save_artifact, scratch
 from harness_trl.trainable import trainable_model
-from harness_trl.trl_runs import Training, seconds_a_step, shared_settings, well_behaved
+from harness_trl.trl_runs import Training, pace_of_steps, shared_settings, well_behaved
 
 NUMBERS = {
     "reward": "reward",
@@ -65,7 +66,7 @@ class TrlGrpo:
                 "trl-grpo scores replies that are text, and the prompt offers tools: train another "
                 "prompt, or use trl-sft or trl-dpo"
             )
-        tokenizer = tokenizer_of(job, recipe)
+        tokenizer = tokenizer_of(job)
         rows = tuple(encode_prompt(tokenizer, row) for row in job.rows)
         _check_prompts(rows, recipe=recipe)
         return rows
@@ -75,17 +76,17 @@ class TrlGrpo:
         return _steps(read_recipe(job, GrpoRecipe), len(rows))
 
     def estimate(self, job: TuneJob, rows: Sequence[PreparedRow]) -> TuneEstimate:
-        """Return steps, memory and time, the last from two steps on one prompt."""
+        """Return steps, memory and time, the last from a few steps on one prompt."""
         recipe = read_recipe(job, GrpoRecipe)
         prompts, steps = _prompts_a_step(recipe, len(rows)), _steps(recipe, len(rows))
         some = middling(rows, 1)
         alone = recipe.model_copy(update={"batch_size": 1, "gradient_accumulation": 1})
 
-        def two_steps() -> float:
+        def timed() -> Pace:
             if job.task_folder is None:
                 raise UsageError("there is no task, whose evals are the reward")
             with reward(job.task_folder) as worth:
-                seconds = seconds_a_step(
+                pace = pace_of_steps(
                     job,
                     alone,
                     some,
@@ -93,7 +94,7 @@ class TrlGrpo:
                         job, recipe=short, rows=some, folder=home, worth=worth
                     ),
                 )
-            return seconds * prompts
+            return pace.times(prompts)
 
         return estimate(
             job,
@@ -102,9 +103,9 @@ class TrlGrpo:
             data=f"{steps} steps of {prompts} prompts, {recipe.group} replies each of up to "
             f"{recipe.max_new_tokens} tokens",
             memory=memory_of(job, recipe, _held(job, recipe, rows)),
-            two_steps=two_steps,
-            how=f"time from the second of two steps on one prompt, so many times {prompts}: "
-            "several at once take less, and longer replies than now take more",
+            timed=timed,
+            what=f"one prompt, {prompts} times (several at once take less, and longer replies than "
+            "now take more)",
         )
 
     def train(
@@ -117,7 +118,7 @@ class TrlGrpo:
         """Train an adapter on replies to exactly `rows`, and write it in the end.
 
         Raises UsageError where the task's evals give no reward outside pytest, what `Reward`
-        raises where one breaks, and BackendError where no reply was ever better than another.
+        raises where one breaks, and Refused where no reply was ever better than another.
         """
         if job.task_folder is None:
             raise UsageError("trl-grpo needs a task, whose evals are the reward: task_folder")
@@ -172,7 +173,7 @@ class TrlGrpo:
                     super()._get_train_sampler(dataset), seed=recipe.seed or 0
                 )
 
-        tokenizer = tokenizer_of(job, recipe)
+        tokenizer = tokenizer_of(job)
 
         def earned(prompts: Any, completion_ids: Any, **_: Any) -> list[float | None]:
             texts = [tokenizer.decode(ids, skip_special_tokens=True) for ids in completion_ids]
@@ -221,7 +222,7 @@ class _Signal:
             self.check(progress.step)
 
     def check(self, steps: int) -> None:
-        """Raise BackendError where every group of every step earned one and the same reward."""
+        """Raise Refused where every group of every step earned one and the same reward."""
         if "reward" in self.series and min(self.series.get("silent", (0.0,))) < 1 - 1e-9:
             return
         what = (
@@ -229,10 +230,15 @@ class _Signal:
             if "reward" in self.series
             else "no reply was scored at all"
         )
-        raise BackendError(
-            f"in {steps} steps {what}, so there was nothing to learn: nothing was written. Tune "
-            "with SFT first and go on from that artifact (start), ask easier cases, or raise "
-            "`temperature` or `group` in the recipe."
+        earned = set(self.series.get("reward", ()))
+        if earned in ({0.0}, {1.0}):
+            what += f" (all earned {earned.pop():.0f})"
+        raise Refused(
+            f"in {steps} steps {what}, so there was nothing to learn, and nothing was written. "
+            "That is a finding about model and task. See how the model answers (harness eval). "
+            "Where it misses: tune with SFT first and go on from that artifact (--start), ask "
+            "easier cases, or raise `temperature` or `group` in the recipe. Where it is right: ask "
+            "harder cases."
         )
 
 

@@ -50,6 +50,6 @@ class TrlKto(PreferenceTuner):
                 undesirable_weight=recipe.undesirable_weight,
             ),
             train_dataset=Dataset.from_list(columns),
-            processing_class=tokenizer_of(job, recipe),
+            processing_class=tokenizer_of(job),
         )
         return with_reference(trainer, job, recipe)

@@ -49,7 +49,7 @@ class TrlOrpo(PreferenceTuner):
             def concatenated_forward(self, model: Any, batch: Any) -> tuple[Any, ...]:
                 return _forward(self, model, batch)
 
-        tokenizer = tokenizer_of(job, recipe)
+        tokenizer = tokenizer_of(job)
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
         model = trainable_model(job, recipe)

@@ -77,5 +77,5 @@ class TrlReward(PreferenceTuner):
                 center_rewards_coefficient=recipe.center,
             ),
             train_dataset=Dataset.from_list(whole_columns(rows)),
-            processing_class=tokenizer_of(job, recipe),
+            processing_class=tokenizer_of(job),
         )

@@ -13,11 +13,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from harness import BackendError, Checkpoint, PreparedRow, TrainProgress, TuneJob, UsageError
-from harness_trl.estimating import note_time
+from harness import BackendError, PreparedRow, TrainProgress, TuneJob, UsageError
+from harness_trl.estimating import timed_threads
 from harness_trl.failures import explained
 from harness_trl.guests import guest_manners, kept_randomness, trl_warnings
 from harness_trl.journal import Journal
+from harness_trl.pacing import MOST_STEPS, End, Pace, note_end, pace_of
+from harness_trl.ranks import is_first, told_by_first
+from harness_trl.recipe import warmup_of
 from harness_trl.saving import scratch, write_artifact
 from harness_trl.states import (
     State,
@@ -49,13 +52,14 @@ class Training:
         numbers: Mapping[str, str],
         report: Callable[[TrainProgress], None],
         shows: bool = True,
+        knows_devices: bool = False,
     ) -> None:
         """Take what a tuner is given. `numbers` are TRL's names of what is logged, by ours; where
         `shows` is false, what is made is no candidate, and `job.check` is not asked.
 
-        Raises UsageError where more than one process is wanted.
+        Raises UsageError where more than one process is wanted, and the tuner knows but one.
         """
-        if job.devices > 1:
+        if job.devices > 1 and not knows_devices:
             raise UsageError(
                 f"{tuner} trains in one process, not in {job.devices}: leave out --devices"
             )
@@ -69,12 +73,13 @@ class Training:
 
     def run(self, build: Callable[[Path], Any], *, folder: Path) -> Any:
         """Train to the end, or to where `job.check` stops it, and return the model. `build` makes
-        the trainer that keeps its files in a given folder.
+        the trainer that keeps its files in a given folder. Processes that train together call this
+        together, and the first one writes.
 
         Raises BackendError where TRL warns while it is made, where the loss is no number, and
         where memory does not suffice.
         """
-        before = read_state(self.job.state_dir, identity=self.identity)
+        found = read_state(self.job.state_dir, identity=self.identity) if is_first() else None
         with guest_manners(), explained(self.recipe):
             from transformers import PrinterCallback
 
@@ -89,6 +94,7 @@ class Training:
                 raise BackendError(
                     f"TRL would train something else than was asked: {' '.join(said)}"
                 )
+            before = told_by_first(found)  # now: making a trainer brings the processes together
             self.trainer.remove_callback(PrinterCallback)  # it prints steps where bars are off
             self.trainer.add_callback(_watcher(self))
             self.journal = self._begun()  # now: its clock runs from here
@@ -101,6 +107,7 @@ class Training:
                 self.trainer.train(
                     resume_from_checkpoint=str(before.folder) if before is not None else None
                 )
+            self.trainer.collect()
         return self.trainer.model
 
     def metrics(self) -> dict[str, float]:
@@ -117,8 +124,10 @@ class Training:
         now = {ours: float(logs[k]) for k, ours in self.numbers.items() if logs.get(k) is not None}
         for name, value in now.items():
             self.series.setdefault(name, []).append(value)
-        # TRL's own count of most trainers begins anew after a kill
-        tokens = self.trainer.tokens_seen or int(logs.get("num_tokens") or 0)
+        if self.trainer.args.include_num_input_tokens_seen == "non_padding":  # of all processes
+            tokens = int(state.num_input_tokens_seen)
+        else:  # TRL's own count of most trainers begins anew after a kill
+            tokens = self.trainer.tokens_seen or int(logs.get("num_tokens") or 0)
         return self.journal.step(
             step=state.global_step,
             steps=state.max_steps,
@@ -128,12 +137,14 @@ class Training:
         )
 
     def _begun(self) -> Journal:
+        keeps = self.job.state_dir is not None and not is_sharded(self.trainer)
         return Journal(
-            replace(self.job, check=_undisturbed(self.job.check)),
+            self.job,
             self.recipe,
             report=self._report,
             write=self._write if self._shows else None,
-            keep=self._keep if self.job.state_dir is not None else None,
+            collect=self.trainer.collect,
+            keep=self._keep if keeps else None,
         )
 
     def _write(self, folder: Path) -> None:
@@ -144,18 +155,21 @@ class Training:
             rows=self.rows,
             folder=folder,
             losses=self.journal.losses,
+            state=self.trainer.collected,
         )
 
     def _keep(self, step: int) -> None:
         assert self.job.state_dir is not None
         trainer = self.trainer
         held, optimizer = pack_optimizer(trainer.optimizer)
-        noise, random = pack_random()
+        noise, random = pack_random()  # of all processes
+        if not is_first():
+            return
         write_state(
             self.job.state_dir,
             identity=self.identity,
             step=step,
-            tensors={**_learnt(trainer.model), **held, **noise},
+            tensors={**_learnt(trainer.accelerator.unwrap_model(trainer.model)), **held, **noise},
             plain={
                 "optimizer": optimizer,
                 "schedule": trainer.lr_scheduler.state_dict(),
@@ -180,23 +194,25 @@ class Training:
         )
 
 
-def seconds_a_step(
+def pace_of_steps(
     job: TuneJob, recipe: Any, rows: Sequence[PreparedRow], *, build: Callable[[Any, Path], Any]
-) -> float:
-    """Train two steps on `rows`, keep nothing, and return the seconds of the second. `build` makes
-    the trainer of a recipe that keeps its files in a folder.
+) -> Pace:
+    """Train a few steps on `rows`, keep nothing, and return their pace. `build` makes the trainer
+    of a recipe that keeps its files in a folder.
     """
-    ends: list[float] = []
+    ends: list[End] = []
     alone = replace(job, state_dir=None, check=None, check_every=None)
-    short = recipe.model_copy(update={"epochs": 2, "max_steps": 2})
+    most = {key: MOST_STEPS for key in ("epochs", "max_steps") if hasattr(recipe, key)}
+    short = recipe.model_copy(update=most)
 
     def note(_: TrainProgress) -> None:
-        note_time(ends)
+        if not note_end(ends):
+            training.journal.is_stopped = True
 
     training = Training(alone, short, rows, tuner="", numbers={}, report=note)
     with scratch(job.out_dir) as folder:
         training.run(lambda home: build(short, home), folder=folder)
-    return ends[1] - ends[0]
+    return pace_of(ends, threads=timed_threads(recipe))
 
 
 def well_behaved(trainer_class: Any) -> Any:
@@ -207,6 +223,13 @@ def well_behaved(trainer_class: Any) -> Any:
     class WellBehaved(trainer_class):  # type: ignore[misc] # trl is untyped
         tokens_seen = 0
         state_before: State | None = None
+        collected: Any = None
+        """All weights, where each process holds a part of them."""
+
+        def collect(self) -> None:
+            """Bring the weights together; all processes call this together."""
+            if is_sharded(self):
+                self.collected = self.accelerator.get_state_dict(self.model_wrapped)
 
         def _send_telemetry(self) -> None:
             """Nobody is told what is trained here."""
@@ -244,11 +267,11 @@ def shared_settings(recipe: Any, *, steps: int, on_cpu: bool) -> dict[str, Any]:
     """Return what every trainer is told, with nothing left to TRL's defaults that matters."""
     return {
         "num_train_epochs": recipe.epochs,
-        "max_steps": steps if recipe.max_steps else -1,
+        "max_steps": steps if getattr(recipe, "max_steps", None) else -1,
         "gradient_accumulation_steps": recipe.gradient_accumulation,
         "learning_rate": recipe.learning_rate,
         "lr_scheduler_type": "cosine",
-        "warmup_steps": min(recipe.warmup_steps, steps // 10),
+        "warmup_steps": warmup_of(recipe, steps=steps),
         "weight_decay": recipe.weight_decay,
         "max_grad_norm": recipe.max_grad_norm,
         # The weights are in the recipe's dtype and the adapter in float32 already: autocasting
@@ -256,6 +279,7 @@ def shared_settings(recipe: Any, *, steps: int, on_cpu: bool) -> dict[str, Any]:
         "bf16": False,
         "fp16": False,
         "gradient_checkpointing": recipe.gradient_checkpointing,
+        "gradient_checkpointing_kwargs": {"use_reentrant": False},
         "use_cpu": on_cpu,
         "dataloader_pin_memory": not on_cpu,
         "save_strategy": "no",
@@ -263,20 +287,9 @@ def shared_settings(recipe: Any, *, steps: int, on_cpu: bool) -> dict[str, Any]:
         "push_to_hub": False,
         "disable_tqdm": True,
         "logging_steps": 1,
+        "logging_nan_inf_filter": False,  # it would log the mean of the steps before as the loss
         "seed": recipe.seed or 0,
     }
-
-
-def _undisturbed(check: Callable[[Checkpoint], bool] | None) -> Any:
-    """What is asked while a training waits must not change what it draws next."""
-    if check is None:
-        return None
-
-    def asked(checkpoint: Checkpoint) -> bool:
-        with kept_randomness():
-            return check(checkpoint)
-
-    return asked
 
 
 def _learnt(model: Any) -> dict[str, Any]:
@@ -293,6 +306,11 @@ def learn(model: Any, tensors: Mapping[str, Any]) -> None:
                 parameter.copy_(tensors[f"model.{name}"])
 
 
+def is_sharded(trainer: Any) -> bool:
+    """Tell whether each process holds a part of the weights only: then no state is kept."""
+    return bool(trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled)
+
+
 def forget_reference(model: Any) -> None:
     """Have the reference be the base: TRL's copy of the adapter, where it made one, is dropped."""
     if "ref" in getattr(model, "peft_config", {}):
@@ -307,7 +325,10 @@ def _watcher(training: Training) -> Any:
 
         def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             logs = kwargs.get("logs") or {}
-            if "loss" in logs and not training.logged(state, logs):
-                control.should_training_stop = True
+            if "loss" not in logs:
+                return
+            with kept_randomness():  # what is done meanwhile must not change what is trained
+                if not training.logged(state, logs):
+                    control.should_training_stop = True
 
     return Watcher()

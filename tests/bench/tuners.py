@@ -1,15 +1,18 @@
 """What a step costs: `torch-lora`, `trl-sft`, and TRL's own trainer with the same settings.
 
     python -m tests.bench.tuners            # SmolLM2-135M, two minutes and more on two cores
+    python -m tests.bench.tuners --rows mixed --steps 16    # rows of 60 to 400 tokens
 
-Seconds are the process's own (both cores together), medians over the steps after the first of
-trainings that take turns, so that what else the machine does counts for little. Each has the
-same rows, length, precision and adapter; TRL's own has no callback of ours.
+Seconds are the process's own (both cores together), medians (for mixed rows means) over the steps
+after the first of trainings that take turns, so that what else the machine does counts for little.
+Each has the same rows, length, precision and adapter; TRL's own has no callback of ours.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
+import random
 import statistics
 import tempfile
 import time
@@ -19,9 +22,49 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from harness_trl.torch_lora import plan_batches
+
 from harness import Message, PreparedRow, TrainingRow, TuneJob
 
+WORDS = (
+    "how many slow requests did each customer make in last two hours by status code region host "
+    "service trace error average longest per minute since deploy where name contains retry queue"
+)
 TEXT = "How many slow requests did each customer make in the last two hours, by status code? "
+
+
+def mixed_rows(count: int, *, seed: int = 0) -> tuple[TrainingRow, ...]:
+    """Rows of many lengths, as questions with a passage have: about 60 to 400 tokens, the middle at
+    120 (lognormal); words drawn, so that no two begin alike behind the system prompt.
+    """
+    chance = random.Random(seed)
+    made = []
+    for index in range(count):
+        words = round(min(350, max(15, chance.lognormvariate(math.log(75), 0.7))))
+        made.append(
+            TrainingRow(
+                case_id=f"m{index}",
+                messages=(
+                    Message(role="system", content="Translate the question into a query."),
+                    Message(role="user", content=" ".join(chance.choices(WORDS.split(), k=words))),
+                ),
+                completion=f'{{"calculations": [{{"op": "COUNT"}}], "limit": {index}}}',
+            )
+        )
+    return tuple(made)
+
+
+def padded_share(lengths: Sequence[int], *, batch_size: int, by_length: bool) -> float:
+    """Return how many positions are computed for one token: in batches of rows as they come, padded
+    to their longest, or in those that `torch-lora` plans.
+    """
+    if by_length:
+        batches = plan_batches(lengths, batch_size=batch_size, epochs=1, seed=0)
+    else:
+        order = list(range(len(lengths)))
+        random.Random(0).shuffle(order)
+        batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+    return sum(len(b) * max(lengths[i] for i in b) for b in batches) / sum(lengths)
 
 
 def rows_of(count: int) -> tuple[TrainingRow, ...]:
@@ -96,7 +139,9 @@ def bare(job: TuneJob, rows: Sequence[PreparedRow], note: Callable[[], None]) ->
         trainer.train()
 
 
-def measure(model: str, *, steps: int, turns: int, dtype: str) -> dict[str, float]:
+def measure(
+    model: str, *, steps: int, turns: int, dtype: str, kind: str = "equal"
+) -> dict[str, float]:
     """Return the median seconds of a step by who made it, and what the plan had said."""
     from harness_trl import harness_tuners
 
@@ -105,13 +150,16 @@ def measure(model: str, *, steps: int, turns: int, dtype: str) -> dict[str, floa
     with tempfile.TemporaryDirectory() as name:
         job = TuneJob(
             base=model,
-            rows=rows_of(4 * steps),
+            rows=(mixed_rows if kind == "mixed" else rows_of)(4 * steps),
             recipe={"epochs": 1, "batch_size": 4, "dtype": dtype},
             out_dir=Path(name) / "out",
         )
         made = {tuner: harness_tuners()[tuner]() for tuner in ("torch-lora", "trl-sft")}
         prepared = made["torch-lora"].prepare(job)
         lengths = [len(r.input_ids) for r in prepared]
+        for name, by_length in (("as they come", False), ("by length", True)):
+            share = padded_share(lengths, batch_size=4, by_length=by_length)
+            said[f"positions a token, batches {name}"] = share
         print(f"{len(prepared)} rows of {min(lengths)} to {max(lengths)} tokens, {dtype}")
         for tuner, its in made.items():
             plan = its.estimate(job, prepared)
@@ -131,7 +179,9 @@ def measure(model: str, *, steps: int, turns: int, dtype: str) -> dict[str, floa
                     said[f"{who}, wall seconds a step"] = result.metrics["train_s"] / steps
                 took.setdefault(who, []).extend(b - a for a, b in pairwise(ends))
                 print(f"  {who}: {len(ends)} steps, {time.monotonic() - began:.0f} s in all")
-    medians = {who: statistics.median(times) for who, times in took.items()}
+    # rows of many lengths make steps of many lengths: the middle one would not be their measure
+    middle = statistics.fmean if kind == "mixed" else statistics.median
+    medians = {who: middle(times) for who, times in took.items()}
     ratio = medians["trl-sft"] / medians["bare TRL"] - 1
     lean = medians["trl-sft"] / medians["torch-lora"]
     return {
@@ -153,8 +203,11 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--turns", type=int, default=2)
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
+    parser.add_argument("--rows", default="equal", choices=["equal", "mixed"])
     args = parser.parse_args()
-    found = measure(args.model, steps=args.steps, turns=args.turns, dtype=args.dtype)
+    found = measure(
+        args.model, steps=args.steps, turns=args.turns, dtype=args.dtype, kind=args.rows
+    )
     for name, value in found.items():
         print(f"{name}: {value:.3f}")
 

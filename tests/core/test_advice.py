@@ -73,6 +73,8 @@ DEAR = {
          "Within 'one' the best prompt reaches", "runs a and b"),
         ({"release": blocked()}, "KEEP_MANUAL", "tried and blocked", "release verdict"),
         ({"facts": DEAR}, "KEEP_MANUAL", "People cost $50.00 a month", "[advise] manual_usd"),
+        ({"facts": DEAR | {"manual_usd_per_case": 0.0}}, "KEEP_MANUAL", "People cost $0",
+         "[advise] manual_usd"),
         ({"facts": DEAR | {"volume_per_month": 2000.0}}, "FINE_TUNE", "", "wall verdict"),
         ({"wall": None, "why_stale": "No wall."}, "INSUFFICIENT_EVIDENCE", "No wall.", None),
         ({"why_stale": "cases changed"}, "INSUFFICIENT_EVIDENCE", "cases changed", None),
@@ -86,6 +88,7 @@ def test_the_evidence_gives_the_answer_and_names_what_it_rests_on(
     found = advise(replace(WALLED, **change))
     assert found.answer == answer
     assert says in found.summary
+    assert all(found.would_change)
     assert found.would_change
     deciding = [r.evidence for r in found.reasons if r.decides]
     if decides is None:
@@ -210,3 +213,11 @@ def test_a_condition_of_the_audit_is_told() -> None:
     labelled = replace(WALLED, labels="30 labels read, 2 wrong: the ceiling is 96 %")
     assert any(r.evidence == "the label audit" for r in advise(labelled).reasons)
     assert not any("labels are right" in gap for gap in advise(labelled).not_measured)
+
+
+def test_a_wall_that_no_longer_holds_speaks_for_nothing() -> None:
+    [now] = [r for r in advise(WALLED).reasons if r.evidence.startswith("wall verdict")]
+    stale = advise(replace(WALLED, why_stale="cases changed"))
+    [then] = [r for r in stale.reasons if r.evidence.startswith("wall verdict")]
+    assert (now.is_for_tuning, then.is_for_tuning) == (True, None)
+    assert then.text == f"no longer holds: {now.text}"

@@ -187,6 +187,21 @@ def test_a_budget_that_is_clearly_broken_blocks() -> None:
     assert judge(BETTER, budgets=[cheap]).answer == "SHIP"
 
 
+def test_a_bound_that_unknown_times_reach_into_says_so_and_asks_for_no_cases() -> None:
+    values = [None, *[0.5] * 99]
+    budget = Budget(name="latency", values=values, limit=1.0, quantile=0.99, unit="s")
+    found = check(judge(BETTER, budgets=[budget]), "latency (p99)")
+    assert found.answer == "INSUFFICIENT_EVIDENCE"
+    assert "are too few" in found.text  # of so few, the largest is no bound at all
+    values = [*[None] * 6, *[0.5] * 594]
+    budget = Budget(name="latency", values=values, limit=1.0, quantile=0.99, unit="s")
+    found = check(judge(BETTER, budgets=[budget]), "latency (p99)")
+    assert (
+        found.text
+        == "latency (p99): unknown for 1 % of the cases, too many for an upper bound (limit 1 s)"
+    )
+
+
 def test_unknown_costs_do_not_pass_a_budget() -> None:
     values = [None] * 3 + [0.001] * 97
     unknown = Budget(name="cost", values=values, limit=0.01, quantile=None)

@@ -10,10 +10,11 @@ from typing import Any
 
 from harness import BackendConfig, hookimpl
 from harness.engine.backends import BackendPool
+from harness.engine.candidates import resolve_candidate
 from harness.engine.evaluate import Evaluation, TrialId, fetch_all
 from harness.engine.fetch import Silence
 from harness.engine.project import Project, artifact_folder, find_project
-from harness.engine.tasks import Task, load_task, resolve_candidate
+from harness.engine.tasks import Task, load_task
 from harness.ports.manager import Plugins
 from harness.ports.protocols import TrainProgress, TrainResult, TuneJob
 from harness.records import Case, Fault, PreparedRow, Reply, Request, Run, Score, Split

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from harness.engine.candidates import resolve_candidate
 from harness.engine.requests import Requests
-from harness.engine.tasks import Task, load_task, resolve_candidate
+from harness.engine.tasks import Task, load_task
 from harness.errors import TaskError
 from tests.engine.small import write_rows, write_task
 

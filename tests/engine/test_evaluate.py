@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from harness.engine.candidates import resolve_candidate
 from harness.engine.evaluate import Evaluation, TrialId, fetch_all
 from harness.engine.fetch import Silence
 from harness.engine.requests import Requests
-from harness.engine.tasks import resolve_candidate
 from harness.engine.views import NoReference, eval_case
 from harness.errors import TaskError, UsageError
 from harness.records import Case, Fault, Score

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -114,3 +115,26 @@ def test_a_near_question_is_a_leak_beside_the_same_table_as_lint_says_too(
     report = lint([task_rows(task)], settings=Settings(only=("near-leak",)))
     named = [{p.id for p in group} for f in report.findings for group in f.groups]
     assert named == [{case, other} for case, other, _ in leaks]
+
+
+PICTURE = bytes.fromhex("89504e470d0a1a0a")
+
+
+def asks_of(name: str) -> dict[str, Any]:
+    return {"inputs": {"n": "what is shown?", "photo": name}, "reference": "x"}
+
+
+def test_a_picture_under_another_name_is_the_same_picture(make: Make, tmp_path: Path) -> None:
+    """And the words that every picture is asked in are none."""
+    pictures = {"a.png": b"1", "copy.png": b"1", "b.png": b"2"}
+    for name, more in pictures.items():
+        (tmp_path / name).write_bytes(PICTURE + more)
+    some = [row | {"inputs": row["inputs"] | {"photo": None}} for row in rows()]
+    for place, name in {2: "a.png", 7: "copy.png", 15: "b.png"}.items():
+        some[place] |= asks_of(str(tmp_path / name))
+    task = make(some=some, images=["photo"]).task
+    leaks = [(leak.case.id, leak.other.id, leak.kind) for leak in find_leaks(task)]
+    assert leaks == [("c7", "c2", "the same input in other letters")]
+    with pytest.raises(TaskError, match=r"cases\.jsonl:3: .* stand in train too, at .*jsonl:8"):
+        refuse_leaks(task, "dev")
+    refuse_leaks(task, "test")

@@ -10,9 +10,9 @@ from harness import hookimpl
 from harness.core.coverage import profile_named
 from harness.core.making import Plan, choose, is_as_made, plan_prompts, prompt_text, toml_value
 from harness.core.tips import Missed
+from harness.engine.candidates import resolve_candidate
 from harness.engine.making import facts_of, missed_on_dev, named_apart, seed_of, write_prompts
 from harness.engine.requests import Requests
-from harness.engine.tasks import resolve_candidate
 from harness.errors import TaskError, UsageError
 from harness.records import Candidate, Decoding
 from tests.engine.small import Letters, Plugin, Workshop, rows, write_settings

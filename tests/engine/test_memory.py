@@ -7,9 +7,10 @@ import tracemalloc
 from pathlib import Path
 
 from harness.engine.backends import BackendPool
+from harness.engine.candidates import resolve_candidate
 from harness.engine.evaluate import Evaluation, fetch_all
 from harness.engine.fetch import Silence
-from harness.engine.tasks import load_task, resolve_candidate
+from harness.engine.tasks import load_task
 from harness.ports.manager import Plugins
 from harness.records import Run, Score
 from harness.store.store import Store

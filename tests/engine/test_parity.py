@@ -12,13 +12,13 @@ import pytest
 
 from harness import BackendConfig, hookimpl
 from harness.core.parity import IGNORED
+from harness.engine.candidates import resolve_candidate
 from harness.engine.gate import candidate_conditions
 from harness.engine.parity_check import check_artifact, parity_condition, parity_entry
 from harness.engine.parity_probes import TEXT
 from harness.engine.prepared import check_prepared
 from harness.engine.project import artifact_folder
-from harness.engine.tasks import resolve_candidate
-from harness.errors import BackendError, UsageError
+from harness.errors import BackendError, MissingExtra, UsageError
 from harness.records import Candidate, Condition, ParityCheck, Reply, Request
 from tests.engine.small import Letters, Plugin, Workshop, codes, rows
 from tests.engine.test_tune import tune
@@ -127,6 +127,18 @@ def test_the_gate_compares_with_the_server_that_answers_for_the_artifact(make: M
     assert "compared with remote:tuned: 8 rows id by id, 5 probes" in condition.text
     assert "the runtime does not tell which ids end its replies" in condition.text
     assert "no logit probe" in condition.text
+
+
+def test_what_is_not_installed_here_stops_the_gate_and_blocks_nothing(make: Make) -> None:
+    workshop = tuned(make, Showing)
+
+    class Bare:
+        def prepare(self, job: object) -> object:
+            raise MissingExtra("tuning", extra="tune")
+
+    workshop.plugins.table("harness_tuners")["by-heart"] = Bare
+    with pytest.raises(MissingExtra, match=r"tuning-harness\[tune\]"):
+        parity(workshop)
 
 
 def test_a_server_that_begins_twice_blocks_the_release(make: Make) -> None:
@@ -313,7 +325,7 @@ def test_what_a_tuner_elsewhere_trained_has_its_prompts_compared_and_it_is_said(
         project=workshop.project,
     )
     assert found.holds
-    assert found.unknown[0].startswith("axolotl trained elsewhere: its own rows are not here")
+    assert found.unknown[0].startswith("it was trained elsewhere by axolotl: its own rows")
 
 
 # ---------------------------------------------------------------- prepared elsewhere

@@ -16,11 +16,11 @@ import pytest
 
 from harness import BackendConfig, hookimpl
 from harness.core.scoring import case_values
+from harness.engine.candidates import resolve_candidate
 from harness.engine.evaluate import Evaluation, fetch_all
 from harness.engine.fetch import Silence
 from harness.engine.ladder import read_ladder
 from harness.engine.release import arms_of
-from harness.engine.tasks import resolve_candidate
 from harness.errors import BackendError, NotEnoughEvidence
 from harness.records import Artifact, Candidate, Reply, Request, Run
 from harness.testing import make_run

@@ -7,6 +7,7 @@ import pytest
 
 from harness import BackendConfig
 from harness.core.looks import alpha_of_look
+from harness.engine.candidates import resolve_candidate
 from harness.engine.ladder import read_ladder
 from harness.engine.release import (
     Arms,
@@ -19,7 +20,6 @@ from harness.engine.release import (
     pair_key,
     release_verdict,
 )
-from harness.engine.tasks import resolve_candidate
 from harness.errors import NotEnoughEvidence, UsageError
 from harness.records import Candidate, Condition, ReleaseVerdict
 from tests.engine.small import Letters, Plugin, Row, Workshop, rows, write_rows, write_settings

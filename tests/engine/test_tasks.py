@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from harness.engine.candidates import resolve_candidate
 from harness.engine.project import find_project, find_task_folder, task_folder_of, task_names
-from harness.engine.tasks import Task, load_task, resolve_candidate
+from harness.engine.tasks import Task, load_task
 from harness.errors import TaskError, UsageError
 from harness.records import Decoding
 from tests.engine.small import rows, write_rows, write_settings, write_task
@@ -118,7 +119,7 @@ def test_a_name_that_is_not_there_is_told_with_those_that_are(
 
 def test_a_task_toml_that_cannot_be_read_is_a_task_error(folder: Path) -> None:
     (folder / "task.toml").write_bytes(b'about = "\xff"\n')
-    assert said(folder) == "task.toml: not UTF-8 (byte 9). Save it as UTF-8."
+    assert said(folder) == "task.toml:1: not UTF-8 (byte 9). Save it as UTF-8."
     (folder / "task.toml").unlink()
     assert said(folder) == "task.toml: no such file"
     (folder / "task.toml").mkdir()
@@ -178,7 +179,7 @@ def test_a_broken_row_is_told_with_file_and_line(folder: Path, line: str, says: 
 
 def test_a_file_that_is_not_utf8_is_told(folder: Path) -> None:
     raw(folder, GOOD.encode("utf-16"))
-    assert said(folder) == "cases.jsonl: not UTF-8 (byte 0). Save it as UTF-8."
+    assert said(folder) == "cases.jsonl:1: not UTF-8 (byte 0). Save it as UTF-8."
 
 
 @pytest.mark.parametrize("text", ["", "\n\n", "\ufeff", "\r\n  \r\n"])
@@ -351,6 +352,20 @@ def test_identity_leaves_out_the_name_and_covers_prompt_decoding_and_place(folde
     assert candidate(load_task(folder), "plain").digest != before
     write_settings(folder, decoding={"max_tokens": 3})
     assert candidate(load_task(folder), "again").digest != before
+
+
+@pytest.mark.parametrize("model", ["local:m", "sklearn:ridge", "python:app:answer"])
+def test_an_address_is_given_to_candidates_that_a_server_answers(folder: Path, model: str) -> None:
+    """Else `--base-url` for the tuned one makes another of the local baseline beside it."""
+    task = load_task(folder)
+    here = candidate(task, f"plain@{model}")
+    given = candidate(task, f"plain@{model}", base_url="http://x")
+    assert (given.base_url, given.digest) == (None, here.digest)
+    assert candidate(task, "plain@openai:m", base_url="http://x").base_url == "http://x"
+    named = {"backend": model, "prompt": "plain", "base_url": "http://x"}
+    write_settings(folder, **{"candidates.far": named})
+    with pytest.raises(UsageError, match=r"'far': base_url is the address of a server"):
+        candidate(load_task(folder), "far")
 
 
 def test_train_rows_are_part_of_a_few_shot_prompt_and_of_no_other(folder: Path) -> None:

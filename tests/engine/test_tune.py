@@ -9,9 +9,9 @@ import pytest
 
 from harness.core.wall import judge_wall
 from harness.engine import tune as engine, tune_plan as planning
+from harness.engine.candidates import resolve_candidate
 from harness.engine.gate import candidate_conditions
 from harness.engine.ladder import read_ladder, wall_entry, wall_input
-from harness.engine.tasks import resolve_candidate
 from harness.errors import BackendError, Refused, StoreError, TaskError, UsageError
 from harness.ports.protocols import TrainResult, TuneJob
 from harness.records import Artifact, Case, Condition, PreparedRow, Reply, Request, WallVerdict

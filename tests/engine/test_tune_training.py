@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from harness.engine import tune as engine, tune_plan as planning
+from harness.engine.candidates import resolve_candidate
 from harness.engine.dev_looks import look_plan, look_score
 from harness.engine.project import artifact_folder
-from harness.engine.tasks import resolve_candidate
 from harness.errors import BackendError, Refused, UsageError
 from harness.ports.protocols import Checkpoint, TrainProgress, TrainResult, TuneJob
 from harness.records import Artifact, Case, CurvePoint, PreparedRow
@@ -126,14 +126,37 @@ def test_the_best_checkpoint_on_dev_is_kept_and_of_equals_the_earlier(make: Make
         note=notes.append,
     )
     assert [p.score for p, _ in seen] == pytest.approx([0, 2 / 6, 3 / 6, 3 / 6, 1 / 6, 1 / 6])
-    assert [b for _, b in seen] == [True, True, True, False, False, False]
+    assert [b for _, b in seen] == [False, True, True, False, False, False]  # 0 chooses nothing
     assert known_of(workshop, artifact)["step"] == "3"
     assert artifact.curve == tuple(p for p, _ in seen)
     assert artifact.curve[2] == CurvePoint(step=3, loss=1 / 3, score=0.5, tokens=27, seconds=3)
     assert artifact.metrics["dev_looks"] == 6
     assert (artifact.metrics["best_step"], artifact.metrics["dev_score"]) == (3, 0.5)
+    assert artifact.metrics["loss_at_best_look"] == 1 / 3
+    assert artifact.metrics["loss_at_last_look"] == 1 / 6
     assert notes == ["kept: the checkpoint of step 3, the best on dev"]
     assert left_over(workshop) == []
+
+
+def test_looks_without_a_hit_choose_nothing_and_say_what_to_look_for(make: Make) -> None:
+    workshop = shop(make, Scholar(0, 0, 0, 0, 0, 0))
+    seen: list[bool] = []
+    notes: list[str] = []
+    artifact = tune(
+        workshop,
+        draft(workshop, check_every=2),
+        looked=lambda _, b: seen.append(b),
+        note=notes.append,
+    )
+    assert seen == [False] * 3
+    assert known_of(workshop, artifact)["step"] == "6"  # the last
+    assert "best_step" not in artifact.metrics
+    assert (artifact.metrics["dev_looks"], artifact.metrics["dev_score"]) == (3, 0)
+    assert notes[0].startswith("dev was 0 % at each of 3 looks. No checkpoint was chosen by it; ")
+    assert notes[1].startswith("for example c0, whose reply was '?': assert ")
+    assert (
+        "too few steps or too low a learning_rate (loss 0.75 at first, 0.183 at last)" in notes[2]
+    )
 
 
 def test_a_training_without_a_better_score_for_some_looks_is_stopped(make: Make) -> None:

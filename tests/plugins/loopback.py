@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import ssl
-import sys
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from tests.plugins.listening import listening
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,26 +111,6 @@ def loopback(*, tls: ssl.SSLContext | None = None) -> Iterator[Loopback]:
         def log_message(self, *_: Any) -> None:
             pass
 
-    class Server(ThreadingHTTPServer):
-        request_queue_size = 128
-        daemon_threads = True
-
-        def handle_error(self, request: Any, client_address: Any) -> None:
-            if not isinstance(sys.exc_info()[1], ConnectionError):  # a client may hang up
-                super().handle_error(request, client_address)
-
-    server = Server(("127.0.0.1", 0), Handler)
-    if tls is not None:
-        server.socket = tls.wrap_socket(server.socket, server_side=True)
-    served = Loopback(
-        base_url=f"http{'s' if tls else ''}://127.0.0.1:{server.server_port}/v1",
-        answer=lambda _: Answer(body=completion()),
-    )
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
+    with listening(Handler, tls=tls) as address:
+        served = Loopback(base_url=f"{address}/v1", answer=lambda _: Answer(body=completion()))
         yield served
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
+from tests.plugins.listening import listening
 from tests.plugins.loopback import Answer
 
 __all__ = ["Answer", "Loopback", "Seen", "loopback", "message"]
@@ -79,23 +78,9 @@ def loopback() -> Iterator[Loopback]:
         def log_message(self, *_: Any) -> None:
             pass
 
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-
-        def handle_error(self, request: Any, client_address: Any) -> None:
-            if not isinstance(sys.exc_info()[1], ConnectionError):  # a client may hang up
-                super().handle_error(request, client_address)
-
-    server = Server(("127.0.0.1", 0), Handler)
-    served = Loopback(
-        base_url=f"http://127.0.0.1:{server.server_port}",
-        answer=lambda _: Answer(body=message({"type": "text", "text": "hello"})),
-    )
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
+    with listening(Handler) as address:
+        served = Loopback(
+            base_url=address,
+            answer=lambda _: Answer(body=message({"type": "text", "text": "hello"})),
+        )
         yield served
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()

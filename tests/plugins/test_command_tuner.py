@@ -74,7 +74,7 @@ def test_a_line_trains_on_our_rows_and_what_it_leaves_becomes_an_artifact(
     assert [m["role"] for m in rows["prompt"]] == ["system", "user"]
     first = Command().prepare(job)[0]
     assert (tuple(ids["input_ids"]), tuple(ids["labels"])) == (first.input_ids, first.labels)
-    assert (result.metrics["steps"], result.metrics["final_loss"]) == (4, 0.5)
+    assert (result.metrics["steps"], result.metrics["last_loss"]) == (4, 0.5)
     assert sorted(p.name for p in job.out_dir.iterdir()) == ["adapter", "fingerprint.json"]
     kept = {p.name for p in (job.out_dir / "adapter").iterdir()}
     assert "optimizer.pt" not in kept

@@ -51,6 +51,9 @@ def trained(
     assert tuner.prepare(job) == ()
     result = tuner.train(job, (), report=told.append)
     assert [t.step for t in told] == list(range(1, tuner.steps(job, ()) + 1))
+    assert {(t.loss, t.tokens) for t in told} == {(None, 0)}  # it has neither
+    if len(told) > 1:
+        assert [list(t.numbers) for t in told[-2:]] == [["held_out_error"], ["own_error"]]
     moved = folder / "moved"
     shutil.copytree(out, moved)
     model = (result.backend or "").partition(":")[2]
@@ -85,7 +88,9 @@ def test_the_files_hold_no_pickle_and_answer_exactly_as_what_was_fitted(tmp_path
     pairs = routes(120, seed=2)
     backend, _ = trained(tmp_path, pairs)
     texts = [PROMPT.format(t) for t, _ in pairs]
-    fitted = fit(texts, [r for _, r in pairs], recipe=read_recipe({}), seed=0, told=lambda _: None)
+    fitted = fit(
+        texts, [r for _, r in pairs], recipe=read_recipe({}), seed=0, told=lambda **_: None
+    )
     for text, _ in routes(80, seed=3):
         assert backend.answer(request(text)).text == fitted.model.answer(PROMPT.format(text))
     files = sorted(p.name for p in (tmp_path / "out").rglob("*") if p.is_file())

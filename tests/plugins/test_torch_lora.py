@@ -57,7 +57,7 @@ def test_it_learns_its_rows_and_the_reply_changes(base: Path, tmp_path: Path) ->
     assert [p.step for p in seen] == list(range(1, 31))
     assert losses_of(seen)[-1] < 0.05 < losses_of(seen)[0]
     assert seen[-1].tokens == 30 * sum(len(r.input_ids) for r in tuner.prepare(job))
-    assert result.metrics["final_loss"] == pytest.approx(losses_of(seen)[-1])
+    assert result.metrics["last_epoch_loss"] == pytest.approx(losses_of(seen)[-1])
     for row in job.rows:
         assert reply_of(base, row) != row.completion
         assert reply_of(base, row, adapter=tmp_path / "out/adapter") == row.completion

@@ -13,7 +13,7 @@ from harness_transformers.models import load_tokenizer
 from harness_trl import journal, trl_grpo
 from harness_trl.trl_grpo import TrlGrpo
 
-from harness import BackendError, UsageError, reward
+from harness import Refused, UsageError, reward
 from harness.errors import TaskError
 from tests.plugins.rewarded import grpo_job, prompt_rows, rewarding_task
 from tests.plugins.tuning import (
@@ -125,7 +125,7 @@ def test_unscored_replies_are_left_out_and_are_no_misses(base: Path, tmp_path: P
     assert means[1] == pytest.approx(means[0], abs=0.15)
     assert means[1] > 0.35
     odd = replace(half, rows=tuple(r for r in half.rows if int(r.case_id[1:]) % 2))
-    with pytest.raises(BackendError, match="in 2 steps no reply was scored at all"):
+    with pytest.raises(Refused, match="in 2 steps no reply was scored at all"):
         TrlGrpo().train(odd, TrlGrpo().prepare(odd), report=ignore)
 
 
@@ -136,10 +136,10 @@ def test_no_difference_between_replies_is_said_and_nothing_written(
     job = grpo_job(base, tmp_path / "out", task, epochs=1)
     tuner = TrlGrpo()
     rows = tuner.prepare(job)
-    with pytest.raises(BackendError, match=r"in 4 steps no reply earned more.*Tune with SFT first"):
+    with pytest.raises(Refused, match=r"in 4 steps no .*all earned 0.*tune with SFT first"):
         tuner.train(job, rows, report=ignore)
     monkeypatch.setattr(trl_grpo, "PATIENCE", 2)
-    with pytest.raises(BackendError, match="in 2 steps no reply earned more"):
+    with pytest.raises(Refused, match="in 2 steps no reply earned more"):
         tuner.train(job, rows, report=ignore)
     assert not (tmp_path / "out").exists()
 

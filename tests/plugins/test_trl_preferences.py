@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -135,7 +136,7 @@ def test_the_one_encoder_agrees_with_trls_own(base: Path, tmp_path: Path) -> Non
                     model=trainable_model(job, recipe),
                     args=args,
                     train_dataset=Dataset.from_list(conversations),
-                    processing_class=tokenizer_of(job, recipe),
+                    processing_class=tokenizer_of(job),
                 ).train_dataset
             )
     pairs, single = made
@@ -192,6 +193,29 @@ def test_every_loss_that_a_recipe_may_name_is_one_of_trls(base: Path, tmp_path: 
         with pytest.raises(ValueError, match="Unknown loss type") as refused:
             trainer.compute_loss(trainer.model, batch)
     assert all(f"'{name}'" in str(refused.value) for name in get_args(DpoLoss))
+
+
+def test_the_surplus_of_the_longer_reply_counts_as_ld_alpha_says(
+    base: Path, tmp_path: Path
+) -> None:
+    """Every rejected reply is longer here: with 0 its surplus is not seen, with 1 all of it."""
+    found = []
+    for alpha in (None, 1.0, 0.0):
+        said = {} if alpha is None else {"ld_alpha": alpha}
+        job = pair_job(base, tmp_path, count=4, **said)
+        tuner = TrlDpo()
+        rows = tuner.prepare(job)
+        with guest_manners():
+            trainer = tuner.make_trainer(
+                job, recipe=read_recipe(job, DpoRecipe), rows=rows, folder=tmp_path / "t"
+            )
+            batch = trainer.data_collator(list(trainer.train_dataset))
+            found.append([v.tolist() for v in trainer.compute_ref_log_probs(trainer.model, batch)])
+    whole, all_of_it, none = found
+    assert all_of_it[0] == pytest.approx(whole[0])
+    assert all_of_it[1] == pytest.approx(whole[1])
+    assert none[0] == pytest.approx(whole[0])  # the shorter one is counted whole
+    assert all(short > long for short, long in zip(none[1], whole[1], strict=True))
 
 
 # ---------------------------------------------------------------- going on, and looking
@@ -317,6 +341,7 @@ def test_pairs_that_teach_nothing_are_refused_by_name(
         (TrlDpo, {"loss": "sigmoyd"}, "loss"),
         (TrlDpo, {"loss": ["sigmoid", "sft"], "loss_weights": [1.0]}, "1 weights for 2 losses"),
         (TrlDpo, {"loss": "exo_pair"}, "needs label_smoothing above 0"),
+        (TrlDpo, {"ld_alpha": 1.5}, "ld_alpha = 1.5"),
         (TrlDpo, {"method": "full"}, "method = 'full'"),
         (TrlKto, {"batch_size": 3}, "batch_size = 3"),
         (TrlOrpo, {"reference": "base"}, "unknown key 'reference'"),
@@ -336,6 +361,24 @@ def test_what_trl_refuses_is_an_error_of_the_recipe(base: Path, tmp_path: Path) 
     job = pair_job(base, tmp_path / "out", targets=["q_proj", "lm_head"])
     with pytest.raises(UsageError, match=r"TRL refuses this recipe: .*`lm_head` is not supported"):
         TrlDpo().train(job, TrlDpo().prepare(job), report=ignore)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("tuner_class", TUNERS)
+def test_a_loss_that_is_no_number_stops_it(tuner_class: Any, base: Path, tmp_path: Path) -> None:
+    """transformers would log 0, or the mean of the steps before, and go on to the end."""
+    from safetensors.torch import load_file, save_file
+
+    broken = tmp_path / "broken"
+    shutil.copytree(base, broken)
+    weights = load_file(broken / "model.safetensors")
+    weights["model.norm.weight"].fill_(float("nan"))
+    save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
+    job = pair_job(broken, tmp_path / "out", count=4)
+    with pytest.raises(
+        BackendError, match=r"the loss is nan at step 1 of \d+: nothing was written"
+    ):
+        tuner_class().train(job, tuner_class().prepare(job), report=ignore)
     assert not (tmp_path / "out").exists()
 
 

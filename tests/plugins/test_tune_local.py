@@ -13,8 +13,8 @@ import harness_trl
 import pytest
 
 from harness.engine import tune as engine
+from harness.engine.candidates import resolve_candidate
 from harness.engine.gate import candidate_conditions
-from harness.engine.tasks import resolve_candidate
 from harness.engine.tune_plan import Licence, Plan
 from harness.errors import UsageError
 from harness.ports.protocols import TrainProgress

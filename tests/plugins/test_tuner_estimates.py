@@ -100,8 +100,12 @@ def test_an_estimate_says_what_was_chosen_and_what_it_takes(
     assert "chosen for this size: rank = 16, alpha = 32" in text
     assert "said by the recipe: batch_size = 2" in text
     tokens = 4 * sum(len(r.input_ids) for r in rows)
-    assert f"4 rows, {tokens:,} tokens in 4 epoch(s), 4 steps of 4 rows (2 x 2 accumulated" in text
-    assert not (tmp_path / "out").exists()  # nothing is left of the two steps
+    assert f"4 rows, {tokens:,} tokens in 4 epochs, 4 steps of 4 rows (2 at once, 2 " in text
+    assert "98,624 parameters" in text
+    assert "memory: weights 0.4 MB" in text
+    assert "time: from 5 steps of 4 rows of middling length, after one to warm up" in text
+    assert found.least_seconds is None or 0 < found.least_seconds < found.seconds
+    assert not (tmp_path / "out").exists()  # nothing is left of these steps
     seen: list[Any] = []
     made.train(job, rows, report=seen.append)
     assert len(seen) == found.steps

@@ -14,7 +14,19 @@ from harness_transformers.encoding import IGNORED, encode_row
 from harness_transformers.models import load_tokenizer
 from harness_trl.torch_lora import TorchLora
 
-from harness import BackendConfig, Decoding, Message, Request, TrainingRow, UsageError
+from harness import (
+    BackendConfig,
+    Decoding,
+    Message,
+    RecipeError,
+    Request,
+    TrainingRow,
+    UsageError,
+)
+from harness.engine.candidates import backend_options
+from harness.engine.tasks import load_task
+from harness.errors import TaskError
+from tests.engine.small import write_settings, write_task
 from tests.plugins.test_transformers_tools import SEARCH, SHOWS_TOOLS
 from tests.plugins.tuning import build_trainable_model, single_thread, small_job, small_rows, train
 
@@ -64,28 +76,38 @@ def test_the_template_of_the_task_is_trained_and_travels(
         sent(base, job.out_dir, chat_template=OWN)
 
 
-def test_a_template_of_the_recipe_is_read_from_the_tasks_folder(base: Path, tmp_path: Path) -> None:
-    (tmp_path / "own.jinja").write_text(OWN)
-    job = small_job(base, tmp_path / "out", epochs=1, chat_template="own.jinja")
-    job = replace(job, task_folder=tmp_path)
+def test_a_template_in_the_recipe_is_refused_and_told_its_place(base: Path, tmp_path: Path) -> None:
+    job = replace(small_job(base, tmp_path / "out", **PLAIN), options=PLAIN)
+    with pytest.raises(
+        RecipeError, match=r"belongs in task.toml.*chat_template = .plain.*jinja"
+    ) as e:
+        TorchLora().prepare(job)
+    assert e.value.keys == ("chat_template",)
+
+
+def test_a_template_of_a_file_is_read_from_the_tasks_folder(base: Path, tmp_path: Path) -> None:
+    folder = write_task(tmp_path)
+    (folder / "own.jinja").write_text(OWN)
+    name = f"local:{base}"
+    table = {f'backends."{name}"': {"chat_template": "own.jinja"}}
+    write_settings(folder, model=name, **table)
+    options = backend_options(load_task(folder), name)
+    assert options == {"chat_template": OWN}
+    job = replace(small_job(base, tmp_path / "out", epochs=1), options=options)
     train("torch-lora", job)
-    tokenizer = load_tokenizer(job.out_dir / "adapter")
-    assert tokenizer.chat_template == OWN
+    assert load_tokenizer(job.out_dir / "adapter").chat_template == OWN
     assert sent(base, job.out_dir) == sent(base, None, chat_template=OWN)
-    for wrong, said in (
-        (replace(job, options=PLAIN), "is not the one that the task's"),
-        (replace(job, recipe={"chat_template": "none.jinja"}), "none.jinja cannot be read"),
-        (replace(job, recipe={"chat_template": "chatml"}), "only 'plain' is known, or the text"),
-    ):
-        with pytest.raises(UsageError, match=said):
-            TorchLora().prepare(wrong)
+    (folder / "own.jinja").unlink()
+    with pytest.raises(TaskError, match=r"own\.jinja: no such file"):
+        backend_options(load_task(folder), name)
+    with pytest.raises(UsageError, match="only 'plain' is known, or the text"):
+        TorchLora().prepare(replace(job, options={"chat_template": "chatml"}))
 
 
 def test_a_model_with_a_template_of_its_own_keeps_it(tiny_model_dir: Path, tmp_path: Path) -> None:
-    job = small_job(tiny_model_dir, tmp_path)
-    for other in (replace(job, options=PLAIN), small_job(tiny_model_dir, tmp_path, **PLAIN)):
-        with pytest.raises(UsageError, match="has a chat template of its own, which is the right"):
-            TorchLora().prepare(other)
+    job = replace(small_job(tiny_model_dir, tmp_path), options=PLAIN)
+    with pytest.raises(UsageError, match="has a chat template of its own, which is the right"):
+        TorchLora().prepare(job)
 
 
 def test_no_generation_markers_are_needed(tiny_model_dir: Path, tmp_path: Path) -> None:

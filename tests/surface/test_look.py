@@ -133,6 +133,27 @@ def test_a_row_without_unicode_is_ascii_and_long_text_is_cut_in_the_middle() -> 
     assert len(row_lines(row, is_full=True)) == 101
 
 
+def test_a_tie_and_what_a_row_holds_besides_are_shown() -> None:
+    other = {"pair": {"a": "left", "b": "right", "preferred": "tie"}, "metadata": {"app": "Y"}}
+    lines = row_lines(Example(place="f:1", inputs={"q": "x"}, other=other), plain=True)
+    assert [line.split() for line in lines[2:]] == [
+        [">", "answer", "none"],
+        ["tied,", "a", "left"],
+        ["tied,", "b", "right"],
+        ["beside", "app:", "Y"],
+    ]
+    many = Example(place="f:1", inputs={f"i{n}": "x" for n in range(40)}, reference="y")
+    assert any("17 more parts" in line for line in row_lines(many))
+    assert not any("more parts" in line for line in row_lines(many, is_full=True))
+
+
+def test_long_json_is_cut_at_spaces_and_keeps_every_word() -> None:
+    said = "several words that go on " * 9
+    lines = row_lines(Example(place="f:1", inputs={"q": "x"}, reference={"a": said}), width=60)
+    assert "".join("".join(lines[2:])[9:].split()) == json.dumps({"a": said}).replace(" ", "")
+    assert max(map(len, lines)) <= 60
+
+
 # ---------------------------------------------------------------- which rows
 
 

@@ -7,10 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from harness.engine.tune_preview import Preview
+from harness.ports.protocols import TrainProgress, TuneEstimate
+from harness.surface.cli.tune_show import preview_lines, step_line
 from tests.surface.inprocess import Cli
 
 TUNER = '''
@@ -48,11 +52,14 @@ class Slow:
         return found
     def steps(self, job, rows):
         return 10
+    has_tokens = os.environ.get("NO_TOKENS") is None
     def estimate(self, job, rows):
         return harness.TuneEstimate(steps=10, seconds=90.0, memory_gb=0.5, facts=("a small model",))
     def train(self, job, rows, *, report):
         state = job.state_dir / "step.json"
         first = json.loads(state.read_text()) if state.is_file() else 0
+        if "rat" in job.recipe:
+            raise harness.RecipeError("unknown key 'rat'", keys=["rat"])
         for step in range(first + 1, 11):
             if os.environ.get("PAUSE_AT") == str(step):
                 pathlib.Path("paused").touch()
@@ -127,7 +134,7 @@ def test_a_plan_tells_all_and_starts_nothing(toy: Cli) -> None:
 def test_a_training_is_told_as_it_goes_and_the_artifact_tells_its_curve(toy: Cli) -> None:
     said = toy("tune", "toy", *OVERRIDE)
     assert said.code == 0
-    assert "step 1 of 10, loss 1.000, reward 0.5, 10 tokens/s, 1.5 GB, 1 s, about 9 s" in said.err
+    assert "step 1 of 10, loss 1.000, reward 0.5, 10 tokens/s, 1.5 GB, 1 s\n" in said.err
     assert "step 2: dev 17 %, the best so far: kept" in said.err
     assert "dev: 5 looks at 12 cases, best 83 % at step 10; a choice on dev" in said.out
     made = toy("tune", "toy", *OVERRIDE, "--json").json
@@ -153,6 +160,36 @@ def test_a_stopped_training_says_how_to_go_on_and_goes_on(toy: Cli) -> None:
     toy("tune", "toy", *OVERRIDE, BREAK_AT="5")
     fresh = toy("tune", "toy", *OVERRIDE, "--fresh", "--json").json
     assert fresh["metrics"]["first"] == 0
+
+
+def test_a_mistake_in_a_recipe_is_told_with_file_and_line(toy: Cli) -> None:
+    (toy.toy.task / "r.toml").write_text("epochs = 3\n\nrat = 1\n")
+    said = toy("tune", "toy", *OVERRIDE, "--recipe", str(toy.toy.task / "r.toml"))
+    assert said.code == 2
+    assert f"{Path('evals/toy/r.toml')}:3: unknown key 'rat'" in said.err
+
+
+def test_a_model_without_tokens_is_told_without_what_it_has_not(
+    toy: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = toy("tune", "toy", *OVERRIDE)
+    assert "training on 4 rows with slow; first each row is compared with what will be" in said.out
+    assert "tokens/s" in said.err
+    said = toy("tune", "toy", *OVERRIDE, "--fresh", NO_TOKENS="1")
+    assert "training on 4 rows with slow\n" in said.out
+    step = TrainProgress(step=2, steps=26, loss=None, tokens=0, seconds=3.0, numbers={"own_e": 0.5})
+    first = replace(step, step=1, seconds=2.0)
+    assert step_line(step, since=first) == "step 2 of 26, own e 0.5, 3 s, about 24 s to go"
+    assert step_line(first, since=first) == "step 1 of 26, own e 0.5, 2 s"
+
+
+def test_a_plan_gives_both_figures_of_a_busy_machine() -> None:
+    known = Preview(
+        name="t", tuner="x", base="b", prompt="p", start=None, rows=1, dropped=(), recipe={},
+        estimate=TuneEstimate(steps=1, seconds=300.0, least_seconds=62.0),
+    )  # fmt: skip
+    [line] = [x for x in preview_lines(known) if "estimate" in x]
+    assert line == "  estimate  1 step, about 62 s to 5 min, memory not known"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="kill -9 is of POSIX")

@@ -15,10 +15,12 @@ from typing import Any
 import click
 
 from harness.engine.backends import BackendPool
+from harness.engine.by_path import ArtifactsOf
+from harness.engine.candidates import resolve_candidate
 from harness.engine.project import Project, artifact_folder, find_project, find_task_folder
-from harness.engine.tasks import Task, load_task, resolve_candidate
+from harness.engine.tasks import Task, load_task
 from harness.ports.manager import Plugins
-from harness.records import Artifact, Candidate, to_plain
+from harness.records import Candidate, to_plain
 from harness.store.store import Store
 
 _LONE = re.compile("[\ud800-\udfff]")
@@ -71,7 +73,13 @@ class App:
 
     def candidate(self, task: Task, text: str, *, base_url: str | None = None) -> Candidate:
         """Return the candidate that `text` names in `task`. Raises UsageError."""
-        finder: Callable[[str], Artifact] = lambda a: self.store.artifact(a, task=task.name)  # noqa: E731
+        finder = ArtifactsOf(
+            task=task,
+            store=lambda: self.store,
+            project=self.project,
+            plugins=lambda: self.plugins,
+            note=lambda line: click.echo(line, err=True),
+        )
         return resolve_candidate(task, text, base_url=base_url, artifact_digest=finder)
 
     def say(self, *lines: str) -> None:

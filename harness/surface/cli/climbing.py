@@ -15,6 +15,7 @@ import click
 from harness.core.coverage import judge_coverage, profile_named
 from harness.core.making import MadePrompt, Plan, choose, plan_prompts
 from harness.core.words import count, listed
+from harness.engine.candidates import REFERENCE, backend_options
 from harness.engine.evaluate import Evaluation, cases_of
 from harness.engine.ladder import read_ladder
 from harness.engine.making import (
@@ -28,7 +29,7 @@ from harness.engine.making import (
 )
 from harness.engine.requests import Requests
 from harness.engine.spending import usd
-from harness.engine.tasks import REFERENCE, Task, backend_options
+from harness.engine.tasks import Task
 from harness.records import FAMILIES, Candidate, Try
 from harness.surface.cli.app import App
 

@@ -12,9 +12,10 @@ from importlib.util import find_spec
 
 import click
 
+from harness.engine.candidates import candidate_names
 from harness.engine.project import task_names
 from harness.engine.requests import Requests
-from harness.engine.tasks import Task, candidate_names, repeated_inputs
+from harness.engine.tasks import Task, repeated_inputs
 from harness.errors import HarnessError
 from harness.ports.manager import PluginWarning
 from harness.surface.cli.app import App, options
@@ -111,7 +112,7 @@ def _of_task(app: App, name: str) -> Iterator[Finding]:
 
 def _render_everything(task: Task) -> None:
     """Fill every prompt with every case, so that a missing field shows before a model is asked."""
-    from harness.engine.tasks import resolve_candidate
+    from harness.engine.candidates import resolve_candidate
 
     requests = Requests(task)
     for prompt in task.prompts.values():

@@ -160,7 +160,7 @@ def _next(artifact: Artifact, app: App) -> list[str]:
 @click.option(
     "--trained-on",
     type=click.Path(path_type=Path),
-    help="The rows: a .jsonl file, or a folder of prepared ones.",
+    help="The rows, a file or a folder: compared with dev and test, refused where they leak.",
 )
 @click.option("--tuner", metavar="NAME", help="Who made it: axolotl, unsloth, llama-factory, trl.")
 @click.option("--name", help="What to call it (default: [tune] name).")
@@ -211,9 +211,10 @@ def adopt_command(
         )
         a = done.artifact
         app.answer(done)
+        maker = "another program" if a.tuner == "elsewhere" else a.tuner
         licence = f"wall {a.wall_verdict}" if a.wall_verdict else f"no wall: {a.override}"
         app.say(
-            f"artifact {clean(a.name)} {a.digest[:16]}, made by {clean(a.tuner)}",
+            f"artifact {clean(a.name)} {a.digest[:16]}, made by {clean(maker)}",
             f"  base {clean(a.base)} {a.base_digest[:16]}",
             f"  licence: {clean(licence)}",
             *(f"  {clean(note)}" for note in done.notes),

@@ -46,14 +46,14 @@ def serve_command(
     An existing server is started and asked for what was trained; only if parity holds is it said to
     be ready. Ctrl-C stops it. Exit 1: parity fails. 4: the server does not start, or it stopped.
     """
-    from harness.engine.parity_check import check_artifact, parity_entry
+    from harness.engine.parity_check import check_artifact, parity_entry, prompt_is_gone
     from harness.engine.serving import runtime_for, serving
 
     with App(store, as_json=as_json) as app:
         source = found_artifact(app, app.store, artifact, task=task)
         loaded = app.task(source.task)
         if source.prompt not in loaded.prompts:
-            raise UsageError(f"the prompt {source.prompt!r} that it was tuned with is gone")
+            raise UsageError(prompt_is_gone(source, loaded))
         if not source.folder:
             raise UsageError(f"artifact {source.name!r} is hosted: it is served already")
         chosen = runtime or runtime_for(source, app.project)

@@ -11,8 +11,10 @@ import click
 from tabulate import tabulate
 
 from harness.core.scoring import case_values
+from harness.engine.by_path import BY_PATH
 from harness.errors import HarnessError, UsageError
 from harness.records import Artifact, Json
+from harness.store.opening import OlderStore
 from harness.store.store import Store
 from harness.surface.cli.app import App, options
 from harness.surface.words import clean, one_line, percent
@@ -25,11 +27,18 @@ MEGABYTE = 1e6
 
 @contextmanager
 def looking(app: App) -> Iterator[Store | None]:
-    """Lend the store for reading; None where there is none, which is not made by looking."""
+    """Lend the store for reading; None where there is none, which is not made by looking.
+
+    One of an older harness is upgraded, as every other verb does it: a copy is kept beside it.
+    """
     if not app.project.store.is_file():
         yield None
         return
-    with Store.open(app.project.store, read_only=True) as store:
+    try:
+        store = Store.open(app.project.store, read_only=True)
+    except OlderStore:
+        store = Store.open(app.project.store)
+    with store:
         yield store
 
 
@@ -38,7 +47,11 @@ def found_artifact(app: App, store: Store | None, text: str, *, task: str | None
     from harness.engine.shelf import find_artifact
 
     if store is None:
-        raise UsageError(f"no artifact {text!r}: there is no store at {app.project.store}")
+        raise UsageError(
+            f"no artifact {text!r}: there is no store at {app.project.store}. Make one with "
+            "`harness tune TASK`, take one with `harness model adopt DIR --base B`, or name "
+            "another store with --store PATH."
+        )
     return find_artifact(store, text, task=task)
 
 
@@ -110,6 +123,10 @@ def show_command(store: str | None, artifact: str, task: str | None, as_json: bo
 def _maker(a: Artifact) -> str:
     if a.origin == "elsewhere":
         return "another program, which is not named; adopted"
+    if a.origin == BY_PATH:
+        return (
+            "nobody knows: a folder was named by its path (harness model adopt says what is known)"
+        )
     return a.tuner + (f", adopted from {a.origin}" if a.origin else "")
 
 
@@ -277,13 +294,13 @@ def verify_command(store: str | None, artifact: str | None, task: str | None, as
             app.say(*(f"  {c.name}: {marks[c.holds]}: {clean(c.text)}" for c in conditions))
         app.answer(results)
         if not results:
-            app.say("no artifacts yet")
+            app.say("no artifacts yet: harness tune TASK")
         return 1 if is_wrong else 0
 
 
 def task_options(app: App, artifact: Artifact) -> dict[str, Json]:
     """Return the task's settings of the artifact's base, none where the task is gone."""
-    from harness.engine.tasks import backend_options
+    from harness.engine.candidates import backend_options
 
     try:
         return backend_options(app.task(artifact.task), artifact.base)

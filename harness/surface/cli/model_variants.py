@@ -58,7 +58,13 @@ def variants_command(
     with the artifact as it was tuned. Exit 0: each is shown not to lose more than the margin. 1:
     one is shown to. 3: these cases cannot show it. Sealed cases are not looked at.
     """
-    from harness.engine.variants import forms_of, smallest, what_can_be_shown
+    from harness.engine.variants import (
+        forms_of,
+        measured,
+        smallest,
+        variants_entry,
+        what_can_be_shown,
+    )
 
     with App(store, as_json=as_json) as app:
         source = found_artifact(app, app.store, artifact, task=task)
@@ -79,6 +85,8 @@ def variants_command(
         first = judge.origin()
         found = [judge.one(form) for form in forms]
         best = smallest(found)
+        told = measured([first, *found], source, margin=margin)
+        app.store.record(variants_entry(told, task=loaded.name, at=now()))
         app.answer({"baseline": first, "margin": margin, "variants": found})
         app.say(*variant_lines([first, *found], margin=margin))
         app.say(*_next(best, baseline, loaded, margin))
@@ -96,10 +104,9 @@ def _baseline(task: Task, source: Artifact) -> str:
             f"{source.variant_of[:16]}"
         )
     if not source.prompt or source.prompt not in task.prompts:
-        raise UsageError(
-            f"the prompt {source.prompt!r} that {source.name!r} was tuned with is not in task "
-            f"{task.name!r}: there is nothing to ask its forms with"
-        )
+        from harness.engine.parity_check import prompt_is_gone
+
+        raise UsageError(prompt_is_gone(source, task))
     if not task.split("dev"):
         raise UsageError(f"task {task.name!r} has no dev case to score a form on")
     return f"{source.prompt}@{source.base}+{source.digest[:16]}"

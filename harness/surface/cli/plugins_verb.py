@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 from tabulate import tabulate
 
@@ -10,6 +12,7 @@ from harness.surface.cli.app import App, options
 HOOKS = {
     "backends": "harness_backends",
     "tuners": "harness_tuners",
+    "recipes": "harness_recipes",
     "checks": "harness_checks",
     "optimisers": "harness_optimizers",
     "variants": "harness_variants",
@@ -18,11 +21,17 @@ HOOKS = {
 
 
 @click.command("plugins")
+@click.option("--recipe", metavar="NAME", help="Show this recipe, to be copied and changed.")
 @options()
 @click.pass_obj
-def command(store: str | None, as_json: bool) -> int:
+def command(store: str | None, recipe: str | None, as_json: bool) -> int:
     """List plugins and what they offer."""
     with App(store, as_json=as_json) as app:
+        if recipe is not None:
+            text = Path(app.plugins.owner("harness_recipes", recipe)).read_text(encoding="utf-8")
+            app.answer({"recipe": recipe, "text": text})
+            app.say(text.rstrip("\n"))
+            return 0
         infos = app.plugins.infos
         offers = {what: sorted(app.plugins.table(hook)) for what, hook in HOOKS.items()}
         app.answer({"plugins": infos, **offers})

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
+import textwrap
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +12,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harness.engine.tasks import Task, candidate_names
+from harness.core.words import count
+from harness.engine.candidates import candidate_names
+from harness.engine.tasks import Task
 from harness.records import Artifact, CurvePoint
 from harness.surface.words import clean, number, one_line, percent
 
@@ -18,42 +23,54 @@ if TYPE_CHECKING:
     from harness.ports.protocols import TrainProgress
 
 EVERY_S = 10.0
+LIVE_S = 0.5
+HANGING = 12
+"""Where the words of a plan stand: its lines go on there."""
 
 
 class Watched:
-    """Prints a training as it goes, to the standard error."""
+    """Prints a training as it goes, to the standard error: a line every ten seconds, and on a
+    terminal one that changes in its place.
+    """
 
     def __init__(self) -> None:
         self._began = time.time()
         self._shown = 0.0
-        self._steps = 0
+        self._is_live = sys.stderr.isatty()
+        self._is_open = False
+        self._first: TrainProgress | None = None
         self._last: TrainProgress | None = None
 
     def report(self, step: TrainProgress) -> None:
-        """Print a step, at most every ten seconds, and the last one."""
+        """Print a step where it is time, and the first and the last one."""
+        if self._last is None or step.step <= self._last.step:  # of a training after the first
+            self._first = step
         self._last = step
-        if time.monotonic() - self._shown < EVERY_S and step.step < step.steps:
+        every = LIVE_S if self._is_live else EVERY_S
+        if time.monotonic() - self._shown < every and step.step < step.steps:
             return
         self._shown = time.monotonic()
-        left = step.seconds / max(step.step, 1) * (step.steps - step.step)
-        parts = [
-            f"step {step.step} of {step.steps}, loss {step.loss:.3f}",
-            *(f"{name} {value:.3g}" for name, value in sorted(step.numbers.items())),
-            f"{number(step.tokens / max(step.seconds, 1e-9))} tokens/s",
-            *([f"{step.memory_gb:.1f} GB"] if step.memory_gb is not None else []),
-            f"{step.seconds:.0f} s, about {left:.0f} s to go",
-        ]
-        click.echo(", ".join(parts), err=True)
+        line = step_line(step, since=self._first)
+        if not self._is_live:
+            click.echo(line, err=True)
+            return
+        room = shutil.get_terminal_size((80, 24)).columns - 1
+        click.echo(f"\r\x1b[K{line[:room]}", err=True, nl=step.step == step.steps)
+        self._is_open = step.step < step.steps
 
     def looked(self, point: CurvePoint, is_best: bool) -> None:
         """Print a look at dev."""
         score = "not scored" if point.score is None else percent(point.score)
         best = ", the best so far: kept" if is_best else ""
-        click.echo(f"step {point.step}: dev {score}{best}", err=True)
+        self._line(f"step {point.step}: dev {score}{best}")
 
     def note(self, text: str) -> None:
         """Print a remark."""
-        click.echo(clean(text), err=True)
+        self._line(clean(text))
+
+    def _line(self, text: str) -> None:
+        click.echo(f"\r\x1b[K{text}" if self._is_open else text, err=True)
+        self._is_open = False
 
     def cut_short(self, home: Path) -> None:
         """Say how to go on with a training that ended in its midst."""
@@ -65,11 +82,45 @@ class Watched:
             for job in (home / "tuning").glob("*/job.json")
         )
         said = "the same command goes on from there (--fresh: begins anew)"
-        click.echo(
+        self._line(
             f"cut short after step {self._last.step} of {self._last.steps}; "
-            + (f"its state is kept: {said}" if kept else "nothing of it is kept"),
-            err=True,
+            + (f"its state is kept: {said}" if kept else "nothing of it is kept")
         )
+
+
+def step_line(step: TrainProgress, *, since: TrainProgress | None) -> str:
+    """Return a step as a line. The time to go is told from the steps after the first one, `since`:
+    that one warms up, and after a kill the ones before it were another process's.
+    """
+    done = step.step - since.step if since else 0
+    pace = (step.seconds - since.seconds) / done if since and done else 0.0
+    left = pace * (step.steps - step.step)
+    parts = [
+        f"step {step.step} of {step.steps}",
+        *([f"loss {step.loss:.3f}"] if step.loss is not None else []),
+        *(f"{n.replace('_', ' ')} {value:.3g}" for n, value in sorted(step.numbers.items())),
+        *([f"{step.tokens / step.seconds:.0f} tokens/s"] if step.tokens and step.seconds else []),
+        *([f"{step.memory_gb:.1f} GB"] if step.memory_gb is not None else []),
+        f"{duration(step.seconds)}{f', about {duration(left)} to go' if left else ''}",
+    ]
+    return ", ".join(parts)
+
+
+def filled(lines: Sequence[str], *, hanging: int = 4) -> list[str]:
+    """Return lines within the width of a terminal; elsewhere as they are, which is
+    easier to search.
+    """
+    if not sys.stdout.isatty():
+        return list(lines)
+    room = max(40, shutil.get_terminal_size((80, 24)).columns - 1)
+    rest = " " * hanging
+    made = []
+    for line in lines:
+        whole = textwrap.wrap(
+            line, room, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False
+        )
+        made += whole or [""]
+    return made
 
 
 def preview_lines(shown: Preview) -> list[str]:
@@ -89,18 +140,20 @@ def preview_lines(shown: Preview) -> list[str]:
     lines.append(f"  recipe    {one_line(recipe)}")
     if (estimate := shown.estimate) is not None:
         lines.append(
-            f"  estimate  {estimate.steps} steps, {_time(estimate.seconds)}, "
+            f"  estimate  {count(estimate.steps, 'step')}, "
+            f"{_time(estimate.least_seconds, estimate.seconds)}, "
             + (
                 "memory not known"
                 if estimate.memory_gb is None
                 else f"{estimate.memory_gb:.1f} GB of memory"
             )
-            + ("" if estimate.cost_usd is None else f", ${estimate.cost_usd:.2f}")
+            + (f", ${estimate.cost_usd:.2f}" if estimate.cost_usd else "")
         )
         lines += [f"            {clean(fact)}" for fact in estimate.facts]
     if shown.check_every is not None:
+        every = "step" if shown.check_every == 1 else f"{shown.check_every} steps"
         lines.append(
-            f"  dev       {shown.check_cases} cases after each {shown.check_every} steps; the best "
+            f"  dev       {count(shown.check_cases, 'case')} after each {every}; the best "
             "checkpoint is kept"
         )
     lines += [f"  leak      {clean(text)}" for text in shown.leaks[:5]]
@@ -128,12 +181,16 @@ def artifact_lines(artifact: Artifact) -> list[str]:
     ]
     if "dev_looks" in artifact.metrics:
         m = artifact.metrics
-        lines.append(
-            f"  dev: {m['dev_looks']:.0f} looks at {m['dev_cases']:.0f} cases, best "
-            f"{percent(m['dev_score'])} at step {m['best_step']:.0f}; a choice on dev, so only "
-            "sealed cases tell what it is worth"
+        looks = (
+            f"  dev: {count(int(m['dev_looks']), 'look')} at {count(int(m['dev_cases']), 'case')}"
         )
-    if artifact.cost_usd is not None:
+        lines.append(
+            f"{looks}, best {percent(m['dev_score'])} at step {m['best_step']:.0f}; a choice on "
+            "dev, so only sealed cases tell what it is worth"
+            if "best_step" in m
+            else f"{looks}, 0 % at each: no case right, and no checkpoint chosen (the last is kept)"
+        )
+    if artifact.cost_usd:
         lines.append(f"  cost: ${artifact.cost_usd:.2f}")
     return lines
 
@@ -159,7 +216,20 @@ def parity_line(rows: int, findings: Sequence[str]) -> str:
     return f"{rows} rows compared; warnings: {', '.join(sorted(set(findings)))}"
 
 
-def _time(value: float | None) -> str:
+def duration(seconds: float) -> str:
+    """Return `0.4 s`, `62 s`, `5 min`, `3.5 h`."""
+    if seconds < 1:
+        return f"{seconds:.1f} s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def _time(least: float | None, value: float | None) -> str:
     if value is None:
         return "time not known"
-    return f"about {value:.0f} s" if value < 120 else f"about {value / 60:.0f} min"
+    return (
+        f"about {duration(value)}"
+        if least is None
+        else f"about {duration(least)} to {duration(value)}"
+    )

@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING
 
 import click
 
+from harness.core.words import count
 from harness.engine.tasks import Task
 from harness.records import Case
 from harness.surface.cli.app import App, now, options
 from harness.surface.cli.tune_show import (
+    HANGING,
     Watched,
     artifact_lines,
+    filled,
     next_line,
     preview_lines,
 )
@@ -29,7 +32,11 @@ if TYPE_CHECKING:
 @click.option("--plan", "is_plan", is_flag=True, help="Show what it would do; trains nothing.")
 @click.option("--override", metavar="REASON", help="Tune without a wall; recorded for ever.")
 @click.option("--tuner", help="Another tuner than task.toml says, instead of its stages too.")
-@click.option("--recipe", type=click.Path(path_type=Path), help="Another recipe file.")
+@click.option(
+    "--recipe",
+    type=click.Path(path_type=Path),
+    help="Another recipe: a file, or a name that `harness plugins` lists, as trl-dpo.",
+)
 @click.option("--name", help="What to call the artifact (default: task.toml's tune.name).")
 @click.option(
     "--start", metavar="ARTIFACT", help="Go on from this artifact, and not from the base."
@@ -162,7 +169,7 @@ def show_plan(app: App, plans: Sequence[Plan], *, why_unlicensed: str | None) ->
     app.answer({"can_start": can_start, "trainings": shown})
     for number, one in enumerate(shown, start=1):
         app.say(*([f"training {number} of {len(shown)}"] if len(shown) > 1 else []))
-        app.say(*preview_lines(one), "")
+        app.say(*filled(preview_lines(one), hanging=HANGING), "")
     app.say("it could start" if can_start else "it would be refused")
     return 0 if can_start else 1
 
@@ -175,7 +182,13 @@ def train(app: App, plans: Sequence[Plan], *, is_fresh: bool) -> int:
     for one in plans:
         for dropped in checked(one).dropped:
             app.say(dropped.text)
-        app.say(f"training on {len(one.rows)} rows with {one.tuner_name}; parity first")
+        tuner = app.plugins.owner("harness_tuners", one.tuner_name)()
+        first = (
+            "; first each row is compared with what will be served"
+            if getattr(tuner, "has_tokens", True)
+            else ""
+        )
+        app.say(f"training on {count(len(one.rows), 'row')} with {one.tuner_name}{first}")
     watched = Watched()
     try:
         made = engine.tune_stages(
@@ -195,7 +208,7 @@ def train(app: App, plans: Sequence[Plan], *, is_fresh: bool) -> int:
         raise
     app.answer(made[-1] if len(made) == 1 else {"stages": made})
     for artifact in made:
-        app.say(*artifact_lines(artifact))
+        app.say(*filled(artifact_lines(artifact)))
     app.say("", next_line(plans[0].task, made[-1]))
     return 0
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import click
 
 from harness.core.measures import Confirmation
+from harness.engine.candidates import REFERENCE, backend_options
 from harness.engine.ladder import Ladder
-from harness.engine.tasks import REFERENCE, Task, backend_options
+from harness.engine.tasks import Task
 from harness.errors import HarnessError, UsageError
 from harness.records import Candidate, Request
 from harness.surface.cli.app import App, now, options

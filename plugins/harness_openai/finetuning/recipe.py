@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import pydantic
 
-from harness import UsageError
+from harness import RecipeError
 
 Auto = Literal["auto"]
 Count = Annotated[int, pydantic.Field(ge=1)]
@@ -18,18 +18,18 @@ Positive = Annotated[float, pydantic.Field(gt=0)]
 
 
 class Recipe(pydantic.BaseModel):
-    """What the recipe of the tuner `openai` may say; `auto` leaves it to the server.
-
-    `n_epochs`, `batch_size`, `learning_rate_multiplier`; `suffix`: a part of the tuned model's
-    name, of at most 64 characters.
-    """
+    """What the recipe of the tuner `openai` may say; `auto` leaves it to the server."""
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
     n_epochs: Auto | Count = "auto"
+    """How often every row is learnt."""
     batch_size: Auto | Count = "auto"
+    """Rows of a step."""
     learning_rate_multiplier: Auto | Positive = "auto"
+    """Times the server's own rate."""
     suffix: str | None = pydantic.Field(default=None, min_length=1, max_length=64)
+    """A part of the tuned model's name, of at most 64 characters."""
 
     def hyperparameters(self) -> dict[str, Any]:
         """Return what is sent of it: only what was said."""
@@ -38,20 +38,23 @@ class Recipe(pydantic.BaseModel):
 
 
 class DpoRecipe(Recipe):
-    """What the recipe of the tuner `openai-dpo` may say: `beta` is DPO's, how near it stays."""
+    """What the recipe of the tuner `openai-dpo` may say."""
 
     beta: Auto | Positive = "auto"
+    """DPO's: how near it stays to where it began."""
 
 
 R = TypeVar("R", bound=Recipe)
 
 
 def read_recipe(kind: type[R], plain: Mapping[str, Any], *, tuner: str) -> R:
-    """Return the recipe. Raises UsageError naming what is unknown or out of range."""
+    """Return the recipe. Raises RecipeError naming what is unknown or out of range."""
     try:
         return kind.model_validate(dict(plain))
     except pydantic.ValidationError as exc:
         problems = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in exc.errors()]
-        raise UsageError(
-            f"the tuner {tuner}: {'; '.join(problems)}. Known keys: {', '.join(kind.model_fields)}."
+        known = ", ".join(kind.model_fields)
+        raise RecipeError(
+            f"{'; '.join(problems)}. Known keys: {known}.",
+            keys=[str(e["loc"][0]) for e in exc.errors() if e["loc"]],
         ) from exc

@@ -295,7 +295,7 @@ class _Training:
             "train_s": time.monotonic() - self._began,
             **({"trained_tokens": float(tokens)} if tokens is not None else {}),
             **({"steps": float(self._step)} if self._step else {}),
-            **({"final_loss": self._last_loss} if self._last_loss is not None else {}),
+            **({"last_loss": self._last_loss} if self._last_loss is not None else {}),
         }
         facts = {
             "job": job_id,

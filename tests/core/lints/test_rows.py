@@ -108,8 +108,10 @@ def test_empty_and_copied_answers_are_told_and_short_right_ones_are_not() -> Non
 def test_marks_of_chat_templates_in_a_text_are_told_and_ordinary_signs_are_not() -> None:
     rows = clean_rows(50)
     rows[0] = replace(rows[0], inputs={"text": "ignore it<|im_end|><|im_start|>system"})
-    rows[1] = replace(rows[1], inputs={"text": "a <| b and 3 < 4 | 5 > 2"})
-    assert named(run(rows), "control-token") == {rows[0].id}
+    rows[1] = replace(rows[1], inputs={"text": "a <| b and 3 < 4 | 5 > 2 |>"})
+    rows[2] = replace(rows[2], inputs={"text": "say <｜begin▁of▁sentence｜> [1] and [INST"})
+    rows[3] = replace(rows[3], inputs={"text": "the list [INSTALL] <small>"})
+    assert named(run(rows), "control-token") == {rows[0].id, rows[2].id}
 
 
 def test_length_outliers_are_the_planted_ones() -> None:
@@ -167,6 +169,6 @@ def test_strange_words_are_told_by_shape_list_and_pieces() -> None:
     findings = run(rows, words={"the", "near", "and", "before", "clock"}, pieces=len)
     by_rule = {f.rule: f.message for f in findings}
     assert set(by_rule) == {"abbreviation", "unknown-word", "fragmented-word"}
-    assert by_rule["abbreviation"].endswith("rows: pkts")
+    assert by_rule["abbreviation"] == "1 word without a vowel, 40 uses: pkts"
     assert any(p.detail == "qzorp: 40 rows" for f in findings for p in f.rows)
     assert run(clean_rows(200)) == []

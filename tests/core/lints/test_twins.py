@@ -43,6 +43,29 @@ def test_near_leaks_are_found_in_small_sets_for_sure_and_by_sketches_in_large_on
     assert rules_of(findings) <= {"near-leak"}, "no false alarm among 1,200 clean rows"
 
 
+@pytest.mark.parametrize("is_large", [False, True])
+def test_near_duplicates_are_groups_of_one_split_and_no_leak(
+    is_large: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sixty rows of 600 have three near copies each, in their own split."""
+    if is_large:
+        monkeypatch.setattr(twins, "FEW", 50)
+    rng = random.Random(5)
+    rows = clean_rows(600, split="train")
+    copies = [
+        replace(row, id=f"{row.id}~{k}", inputs={"text": edited(rng, str(row.inputs["text"]))})
+        for row in rows[:60]
+        for k in range(3)
+    ]
+    [finding] = run([*rows, *copies])
+    assert finding.rule == "near-duplicate"
+    assert finding.count >= (0.98 if is_large else 1.0) * 240
+    for group in finding.groups:
+        assert len({p.id.partition("~")[0] for p in group}) == 1, "a group is of one row's copies"
+    found = named([finding], "near-duplicate")
+    assert {i.partition("~")[0] for i in found} <= {row.id for row in rows[:60]}
+
+
 def test_both_ways_of_finding_near_pairs_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     rows, _ = planted(300, 150, seed=3)
     sure = named(run(rows), "near-leak")
