@@ -392,7 +392,8 @@ def test_a_prompt_that_is_gone_is_told(make: Make) -> None:
     (workshop.folder / "prompts/plain.md").unlink()
     write_settings(workshop.folder)
     found, _ = conditions(workshop, "terse@letters:small+tuned")
-    assert found["parity"].text == "the prompt 'plain' that it was tuned with is gone"
+    assert "the prompt 'plain' that 'tuned' was tuned with is not in task" in found["parity"].text
+    assert "put the file back, or tune again" in found["parity"].text
 
 
 def test_files_that_were_changed_after_the_tune_are_refused(make: Make) -> None:
