@@ -27,10 +27,15 @@ from harness.surface.report.model import (
     ReplyView,
     ReportData,
     Rung,
+    TagRow,
+    TagTable,
 )
 from harness.surface.report.summaries import cost_rows, data_page
+from harness.surface.slices import Slice, slices_of_task
 from harness.surface.tables import estimate_of
 
+MOST = 4
+"""Candidates in the table by tag."""
 VERSIONS = ("tuning-harness", "torch", "transformers", "peft", "trl", "numpy", "scipy", "pytest")
 
 
@@ -57,6 +62,7 @@ def gather(task: Task, store: Store, *, project: Project, at: str) -> ReportData
         release=release,
         comparisons=_comparisons(task, dev),
         rungs=_rungs(task, dev),
+        tags=_tags(task, dev),
         cases=views,
         costs=cost_rows(views),
         artifacts=artifacts,
@@ -95,6 +101,32 @@ def _rungs(task: Task, ladder: Ladder) -> tuple[Rung, ...]:
         )
         rungs.append(Rung(result=result, kind="reference"))
     return tuple(rungs)
+
+
+def _tags(task: Task, dev: Ladder) -> TagTable | None:
+    """Return the best prompt and the tuned candidates by tag; None where there are no two tags."""
+    try:
+        best = best_prompt(task, dev)
+    except HarnessError:
+        best = ""  # no prompt was scored yet
+    runs = [r for r in dev.runs if r.candidate.name == best]
+    runs += [r for r in dev.runs if r.candidate.artifact and r.is_complete][: MOST - len(runs)]
+    cells: dict[str, list[Slice]] = {}
+    for one in slices_of_task(runs, task):
+        cells.setdefault(one.tag, []).append(one)
+    if not cells:
+        return None
+    return TagTable(
+        candidates=tuple(r.candidate.name for r in runs),
+        rows=tuple(
+            TagRow(
+                tag=tag,
+                cases=max(s.cases for s in some),
+                cells=tuple(s.estimate for s in some),
+            )
+            for tag, some in cells.items()
+        ),
+    )
 
 
 def _comparisons(task: Task, dev: Ladder) -> tuple[Comparison, ...]:

@@ -13,6 +13,7 @@ from harness.records import (
     Artifact,
     Case,
     Comparison,
+    Estimate,
     LedgerEntry,
     ParityCheck,
     ParityFinding,
@@ -64,6 +65,23 @@ class CaseView:
 
     case: Case
     replies: tuple[ReplyView, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TagRow:
+    """The primary score over the cases of one tag, a cell a candidate; None: none was scored."""
+
+    tag: str
+    cases: int
+    cells: tuple[Estimate | None, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TagTable:
+    """The best prompt and what was tuned, by tag of the dev cases; origin first, where made."""
+
+    candidates: tuple[str, ...]
+    rows: tuple[TagRow, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +163,7 @@ class ReportData:
     release: ReleaseVerdict | None = None
     comparisons: tuple[Comparison, ...] = ()
     rungs: tuple[Rung, ...] = ()
+    tags: TagTable | None = None
     cases: tuple[CaseView, ...] = ()
     costs: tuple[CostRow, ...] = ()
     artifacts: tuple[Artifact, ...] = ()
