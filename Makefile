@@ -43,6 +43,7 @@ bench: install
 
 bench-tuners: install  # seconds a step: torch-lora, trl-sft and TRL's own trainer
 	.venv/bin/python -m tests.bench.tuners --steps 12
+	.venv/bin/python -m tests.bench.tuners --steps 12 --rows mixed
 
 memory: install  # what 100,000 trials hold, in whole processes: ten minutes
 	.venv/bin/python tests/bench/memory.py
