@@ -132,14 +132,16 @@ def _stop(config: pytest.Config, error: HarnessError) -> None:
 def pytest_runtestloop(session: pytest.Session) -> Iterator[None]:
     """Fetch every reply that the selected items need, then let them run.
 
-    What is there by now lives to the end of the session: it is set aside from the collector of
-    garbage, which would look through all of it several times more, for a tenth of a cached run.
+    What is there before and after lives to the end of the session: it is set aside from the
+    collector of garbage, which would look through all of it several times more, for a tenth of a
+    cached run.
     """
     ours, option = session.config.stash[SESSION], session.config.option
     will_stop = session.testsfailed and not option.continue_on_collection_errors
     if ours.error is not None and ours.is_watched:
         session.items.clear()  # what could not be read or chosen: our caller says it in its own way
     elif not option.collectonly and not will_stop:
+        _set_aside(ours)
         try:
             ours.prefetch(session.items)
         except HarnessError as exc:
@@ -148,9 +150,13 @@ def pytest_runtestloop(session: pytest.Session) -> Iterator[None]:
                 session.items.clear()
             elif not hasattr(session.config, "workerinput"):
                 raise pytest.UsageError(from_here(str(exc))) from exc
-        if ours.tasks:
-            gc.freeze()
+        _set_aside(ours)
     return (yield)
+
+
+def _set_aside(ours: EvalSession) -> None:
+    if ours.tasks:
+        gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
