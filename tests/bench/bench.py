@@ -200,16 +200,15 @@ def notes(mine: Subjects, others: Subjects) -> list[str]:
             "less, and ours as much."
         )
         reach = [
-            f"{peer.best / floor:.1f}x for {name}"
+            f"{peer.best / floor:.1f}x of {name}"
             for name, peer in others.items()
             if peer.walls and peer.best < 3 * floor and name not in SHOWN
         ]
         if reach:
             found.append(
-                f"The no-op items and the bare client together take {floor:.2f} s installed alone, "
-                "so no tool that shows 1,000 cases as pytest items could be further ahead than "
-                + ", ".join(reach)
-                + "."
+                f"The no-op items and the bare client, one after the other, take {floor:.2f} s "
+                "installed alone. So a tool that runs its items once all replies are there, as "
+                "ours does, could at best be ahead by " + ", ".join(reach) + "."
             )
     return found
 
