@@ -57,6 +57,11 @@ def test_the_first_eval_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.M
             [sys.executable, "-m", "harness", *command], capture_output=True, text=True, check=False
         )
         assert result.returncode == 0, result.stdout + result.stderr
+    plain = [sys.executable, "-m", "pytest", "-q", "evals/tickets", "--candidate", "few-shot"]
+    result = subprocess.run(plain, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    told = [line for line in result.stderr.splitlines() if not line.startswith("replies: ")]
+    assert not told, "nothing but the progress, as of what libraries did not free"
 
 
 def test_every_python_block_of_the_readme_compiles() -> None:

@@ -51,6 +51,20 @@ class Outcome:
     is_cached: bool = False
 
 
+NOT_ASKED = "not asked: "
+"""How the fault begins of a request that was held back; its run is partial."""
+
+
+def was_not_asked(fault: Fault | None) -> bool:
+    """Tell a request that was held back from one that went wrong."""
+    return fault is not None and fault.origin == "harness" and fault.message.startswith(NOT_ASKED)
+
+
+def not_asked(why: object) -> Fault:
+    """Return the fault of a request that was never sent."""
+    return Fault(origin="harness", message=f"{NOT_ASKED}{why}", is_missing=True)
+
+
 class Progress(Protocol):
     """Told of what happens while replies are fetched."""
 

@@ -6,6 +6,7 @@ Knows nothing of requests. Source of the rule: Chiu & Jain (1989), Computer Netw
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from types import TracebackType
 
 
@@ -14,7 +15,7 @@ class Limiter:
 
     A success adds 1/limit (so one more for each round of replies), a rate limit halves it; those
     that were in flight already when it was halved do not halve it again. It starts at `ceiling`,
-    and stays between 1 and `ceiling`.
+    and stays between 1 and `ceiling`. All of it belongs to one event loop.
     """
 
     def __init__(self, ceiling: int) -> None:
@@ -23,13 +24,21 @@ class Limiter:
         self.in_flight = 0
         self.peak = 0
         self._sent_before = 0
-        self._open: asyncio.Condition = asyncio.Condition()
+        # no asyncio.Condition: its lock is taken four times a request, and one loop needs none
+        self._waiting: deque[asyncio.Future[None]] = deque()
 
     async def __aenter__(self) -> None:
-        async with self._open:
-            await self._open.wait_for(lambda: self.in_flight < max(1, int(self.limit)))
-            self.in_flight += 1
-            self.peak = max(self.peak, self.in_flight)
+        while self.in_flight >= max(1, int(self.limit)):
+            turn = asyncio.get_running_loop().create_future()
+            self._waiting.append(turn)
+            try:
+                await turn
+            except asyncio.CancelledError:
+                if turn.done() and not turn.cancelled():  # it was its turn, and is the next one's
+                    self._call_next()
+                raise
+        self.in_flight += 1
+        self.peak = max(self.peak, self.in_flight)
 
     async def __aexit__(
         self,
@@ -37,20 +46,24 @@ class Limiter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        async with self._open:
-            self.in_flight -= 1
-            self._sent_before -= 1
-            self._open.notify()
+        self.in_flight -= 1
+        self._sent_before -= 1
+        self._call_next()
 
-    async def grow(self) -> None:
+    def grow(self) -> None:
         """A reply came back."""
-        async with self._open:
-            self.limit = min(float(self.ceiling), self.limit + 1 / max(1.0, self.limit))
-            self._open.notify()
+        self.limit = min(float(self.ceiling), self.limit + 1 / max(1.0, self.limit))
+        self._call_next()
 
-    async def shrink(self) -> None:
+    def shrink(self) -> None:
         """The backend said that it is too much."""
-        async with self._open:
-            if self._sent_before < 0:
-                self.limit = max(1.0, self.limit / 2)
-                self._sent_before = self.in_flight
+        if self._sent_before < 0:
+            self.limit = max(1.0, self.limit / 2)
+            self._sent_before = self.in_flight
+
+    def _call_next(self) -> None:
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return

@@ -10,6 +10,7 @@ import asyncio
 import random
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from harness.engine.batches import (
     Batches,
@@ -21,10 +22,12 @@ from harness.engine.batches import (
 from harness.engine.boundary import cross, stay_inside
 from harness.engine.fetch import Ask, Outcome, Progress
 from harness.engine.limiter import Limiter
-from harness.engine.spending import Forecast, Later, Spending
 from harness.errors import BackendError, HarnessError
 from harness.records import Fault, Reply
 from harness.store.store import Store, StoredReply
+
+if TYPE_CHECKING:
+    from harness.engine.spending import Forecast, Later, Spending
 
 TRIES = 4
 LONGEST_WAIT_S = 60.0
@@ -272,7 +275,7 @@ class _Fetching:
                     return _failed(ask, str(error), is_missing=not error.is_systemic)
                 lane.has_failed = True
                 if _is_too_much(error):
-                    await lane.limiter.shrink()
+                    lane.limiter.shrink()
                 asked = (error.retry_after_s or 0.0) * random.uniform(1.0, 1.25)
                 pause = min(LONGEST_WAIT_S, max(asked, self.wait(attempt + 1)))
                 if attempt < TRIES and (str(error), attempt) not in lane.noted:
@@ -297,7 +300,7 @@ class _Fetching:
         )
         if reply.cost_usd is not None:
             self.progress.spend(reply.cost_usd)
-        await lane.limiter.grow()
+        lane.limiter.grow()
         return Outcome(key=ask.key, reply=reply)
 
     def _give_up(self, ask: Ask, lane: _Lane, error: BackendError) -> None:

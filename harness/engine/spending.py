@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING
 
+from harness.engine.fetch import not_asked
 from harness.errors import UsageError
 from harness.records import Fault, Reply
 
@@ -28,19 +29,6 @@ if TYPE_CHECKING:
 PILOT = 10
 T_95 = (6.3138, 2.9200, 2.3534, 2.1318, 2.0150, 1.9432, 1.8946, 1.8595, 1.8331)
 """The 95 % quantile of Student's t with 1, 2, ... degrees of freedom."""
-
-NOT_ASKED = "not asked: "
-"""How the fault begins of a request that was held back; its run is partial."""
-
-
-def was_not_asked(fault: Fault | None) -> bool:
-    """Tell a request that was held back from one that went wrong."""
-    return fault is not None and fault.origin == "harness" and fault.message.startswith(NOT_ASKED)
-
-
-def not_asked(why: object) -> Fault:
-    """Return the fault of a request that was never sent."""
-    return Fault(origin="harness", message=f"{NOT_ASKED}{why}", is_missing=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

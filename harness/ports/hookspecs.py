@@ -6,22 +6,18 @@ function of a name below, marked with `harness.hookimpl`. Every name begins with
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from harness.ports.protocols import (
-        BackendFactory,
-        CheckFunction,
-        OptimizerFactory,
-        ServerMaker,
-        TunerFactory,
-        VariantMaker,
-    )
+    from harness.ports.artifacts import ServerMaker, VariantMaker
+    from harness.ports.backends import BackendFactory
+    from harness.ports.optimisers import OptimizerFactory
+    from harness.ports.tuners import TunerFactory
     from harness.records import ReleaseVerdict, Trial, WallVerdict
 
 hookspec = pluggy.HookspecMarker("harness")
@@ -57,7 +53,7 @@ def harness_recipes() -> Mapping[str, Path]:  # type: ignore[empty-body]
 
 
 @hookspec
-def harness_checks() -> Mapping[str, CheckFunction]:  # type: ignore[empty-body]
+def harness_checks() -> Mapping[str, Callable[..., Any]]:  # type: ignore[empty-body]
     """Return checks by name; each becomes `harness.checks.NAME`.
 
     Called once, when an unknown name of `harness.checks` is asked for. A check takes the reply

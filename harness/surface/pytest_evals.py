@@ -8,6 +8,7 @@ with a mark; what fails a run is a fault, or a floor that was asked for.
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Close what the session opened."""
     config.stash[SESSION].open.close()
+    if "torch" in sys.modules:  # libraries below it report what was never collected as leaked
+        gc.unfreeze()
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

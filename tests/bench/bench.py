@@ -120,6 +120,8 @@ def table(subjects: Mapping[str, Subject], *, against: float) -> str:
 Subjects = Mapping[str, Subject]
 SHOWN = {
     "pydantic-evals, aiohttp client": "shown: no store, cache, tries or limiter",
+    "deepeval evaluate(), a metric that asks": "shown: no application of its pages, see below",
+    "deepeval evaluate() of given replies": "shown: it asks nothing there",
 }
 """What is no promise, and why not."""
 
@@ -189,7 +191,14 @@ def notes(mine: Subjects, others: Subjects) -> list[str]:
         "count as the floor, but for the no-op items. It keeps no reply: a run that is killed "
         "starts again."
     )
-    found = [first]
+    deepeval = (
+        "deepeval's pages run an application in two ways, `deepeval test run` and "
+        "`evals_iterator()`: the promise is about those. Two others are faster, and are shown so "
+        "that nobody has to guess: `evaluate()` scores replies that somebody else fetched, and a "
+        "metric that asks is a client written into a score, whose reply deepeval neither sees nor "
+        "keeps."
+    )
+    found = [first, deepeval] if any("deepeval" in name for name in others) else [first]
     noop, cached = mine.get(f"no-op items{ALONE}"), mine.get(f"ours{ALONE}, from cache")
     if noop and cached:
         bare = min(mine[f"bare client ({name})"].best for name in ("httpx", "aiohttp"))
@@ -202,13 +211,15 @@ def notes(mine: Subjects, others: Subjects) -> list[str]:
         reach = [
             f"{peer.best / floor:.1f}x of {name}"
             for name, peer in others.items()
-            if peer.walls and peer.best < 3 * floor and name not in SHOWN
+            if peer.walls and peer.best < 3 * floor
         ]
         if reach:
             found.append(
                 f"The no-op items and the bare client, one after the other, take {floor:.2f} s "
                 "installed alone. So a tool that runs its items once all replies are there, as "
-                "ours does, could at best be ahead by " + ", ".join(reach) + "."
+                "ours does (docs/decisions/0013), could at best be ahead by "
+                + ", ".join(reach)
+                + "."
             )
     return found
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import harness.engine.sending  # noqa: F401 - the fetch imports it; the client is timed, this not
 from harness.engine.backends import describe
 from harness.engine.fetch import Ask, Silence, fetch
+from harness.ports.backends import BackendConfig
 from harness.ports.manager import Plugins
-from harness.ports.protocols import BackendConfig
 from harness.records import Message, Request
 from harness.store.store import Store
 

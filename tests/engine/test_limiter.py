@@ -11,7 +11,7 @@ async def burst(limiter: Limiter, n: int, *, fails: bool) -> None:
     async def one() -> None:
         async with limiter:
             await asyncio.sleep(0.002)
-        await (limiter.shrink() if fails else limiter.grow())
+        limiter.shrink() if fails else limiter.grow()
 
     await asyncio.gather(*(one() for _ in range(n)))
 

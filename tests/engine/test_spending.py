@@ -12,8 +12,8 @@ import pytest
 from scipy import stats
 
 from harness.engine.backends import describe
-from harness.engine.fetch import Ask, Outcome, fetch
-from harness.engine.spending import PILOT, T_95, Spending, forecast, usd, was_not_asked
+from harness.engine.fetch import Ask, Outcome, fetch, was_not_asked
+from harness.engine.spending import PILOT, T_95, Spending, forecast, usd
 from harness.errors import BackendError, UsageError
 from harness.records import Message, Reply, Request
 from harness.store.store import Store
