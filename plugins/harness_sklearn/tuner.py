@@ -40,6 +40,9 @@ class Sklearn:
         pictured = tuple(r.case_id for r in job.rows if any(m.images for m in r.messages))
         if pictured:
             raise _about("a classical model sees no images", pictured)
+        called = tuple(r.case_id for r in job.rows if r.calls)
+        if called:
+            raise _about("a classical model answers with texts, and replies are tool calls", called)
         empty = tuple(r.case_id for r in job.rows if not seen(r.messages).strip())
         if empty:
             raise _about(f"{len(empty)} row(s) have no text in a user turn", empty)

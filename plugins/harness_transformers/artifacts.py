@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import json
 import re
-import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from harness import UsageError
+from harness_transformers.heads import tensor_heads
 from harness_transformers.models import check_adapter_folder, check_model_folder, weights_digest
 from harness_transformers.wheels import WHEELS
 
@@ -128,12 +128,11 @@ def _check_shapes(adapter: Path, base: Path, *, name: str) -> None:
     Only heads of files are read. A name proves little where no digest was recorded: a copy of
     another size is called the same.
     """
-    theirs = _shapes(adapter / "adapter_model.safetensors")
     ours: dict[str, tuple[int, ...]] = {}
     for file in base.glob("*.safetensors"):
-        ours |= _shapes(file)
-    for key, shape in theirs.items():
-        found = _FACTOR.fullmatch(key)
+        ours |= {key: tensor.shape for key, tensor in tensor_heads(file).items()}
+    for key, tensor in tensor_heads(adapter / "adapter_model.safetensors").items():
+        shape, found = tensor.shape, _FACTOR.fullmatch(key)
         weight = ours.get(f"{found[1]}.weight") if found else None
         if found is None or weight is None or len(shape) != 2 or len(weight) != 2:
             continue  # another method, or a layer that is stored under another name
@@ -143,13 +142,3 @@ def _check_shapes(adapter: Path, base: Path, *, name: str) -> None:
                 f"adapter {adapter} does not fit {name!r}: {key} is {list(shape)}, and the "
                 f"weight that it changes {list(weight)}. It was tuned on another base."
             )
-
-
-def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    try:
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            head = json.loads(file.read(min(length, 100_000_000)))
-        return {k: tuple(v["shape"]) for k, v in head.items() if k != "__metadata__"}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as exc:
-        raise UsageError(f"{path} is not a whole safetensors file: {exc}. Copy it again.") from exc

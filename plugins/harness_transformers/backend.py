@@ -125,6 +125,8 @@ class LocalBackend:
         }
         if self._is_quantised:
             facts["kernels"] = f"bitsandbytes {importlib.metadata.version('bitsandbytes')}"
+            if self._dtype != "bfloat16":
+                facts["parameters"] = "cast"  # replies before it were computed in bfloat16 in part
         if template := getattr(self._tokenizer, "response_template", None):
             text = json.dumps(template, sort_keys=True, default=str)
             facts["response_template"] = hashlib.sha256(text.encode()).hexdigest()

@@ -13,7 +13,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -386,8 +386,3 @@ def tokenizer_digest(tokenizer: Any) -> str:
         plain.pop("padding", None)
         plain.pop("truncation", None)
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
-
-
-def one_digest(parts: Sequence[str]) -> str:
-    """Return the sha256 of several digests in order."""
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import BackendError, MissingExtra, UsageError, VariantJob, VariantResult
-from harness_transformers import models
+from harness_transformers import models, vision
 from harness_transformers.merging import fingerprint, save_tokenizer, versions, whole_model
 
 BITSANDBYTES: dict[str, dict[str, Any]] = {
@@ -39,16 +39,18 @@ def make_quantised(job: VariantJob, *, form: str) -> VariantResult:
     """
     require_bitsandbytes(f"the form {form}")
     import torch
-    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+    from transformers import BitsAndBytesConfig
 
     whole = whole_model(job)
     folder, float32 = job.out_dir / "merged", job.out_dir / "float32"
     try:
         with models.quiet_transformers(), quiet_bitsandbytes():
             whole.model.save_pretrained(str(float32))
-            model = AutoModelForCausalLM.from_pretrained(
+            model = models.auto_class(whole.parts.model).from_pretrained(
                 str(float32),
-                quantization_config=BitsAndBytesConfig(**BITSANDBYTES[form]),
+                quantization_config=BitsAndBytesConfig(
+                    **BITSANDBYTES[form], llm_int8_skip_modules=_left_whole(whole.model)
+                ),
                 dtype=torch.bfloat16,
                 device_map={"": models.choose_device()},
                 local_files_only=True,
@@ -63,12 +65,26 @@ def make_quantised(job: VariantJob, *, form: str) -> VariantResult:
     if quantisation_of(folder) is None:
         raise BackendError(f"{job.base} has no layer that {form} rounds: nothing was kept")
     save_tokenizer(whole.tokenizer, folder)
+    vision.copy_processor(whole.parts.model, folder)
     fingerprint(job, whole, variant=form)
     return VariantResult(
         template_digest=models.template_digest(whole.tokenizer),
         metrics={"bytes": float(sum(p.stat().st_size for p in folder.glob("*.safetensors")))},
         environment=versions() | {"bitsandbytes": importlib.metadata.version("bitsandbytes")},
     )
+
+
+def _left_whole(model: Any) -> list[str] | None:
+    """Return the layers that are not rounded: of a model that sees, all but its language model's.
+    None leaves it to the library, which spares the last layer.
+    """
+    import torch
+
+    language = vision.language_layers(model)
+    if language is None:
+        return None
+    linear = (n for n, m in model.named_modules() if isinstance(m, torch.nn.Linear))
+    return [name for name in linear if not name.startswith(f"{language}.")]
 
 
 # ---------------------------------------------------------------- loading
@@ -133,7 +149,13 @@ def quiet_bitsandbytes() -> Iterator[None]:
 
 
 def compute_in(model: Any, dtype: Any) -> None:
-    """Let the layers of a 4-bit model compute in `dtype`, which the machine is good at."""
+    """Let a quantised model compute in `dtype`, which the machine is good at.
+
+    transformers 5.23 leaves weights that were not rounded as they are stored, and casts biases.
+    """
+    for parameter in model.parameters():
+        if parameter.is_floating_point():
+            parameter.data = parameter.data.to(dtype)
     for module in model.modules():
         if type(module).__name__ == "Linear4bit":
             module.compute_dtype = dtype

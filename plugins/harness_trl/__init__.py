@@ -1,7 +1,9 @@
-"""Two tuners for LoRA adapters. Knows nothing of torch, peft or TRL until one of them is asked for.
+"""The tuners of this machine, and one for a training line of your own. Imports no torch, peft or
+TRL until one of them is asked for.
 
-`torch-lora` is a lean loop, faster on a CPU; `trl-sft` is TRL's trainer, for GPUs.
-They read one recipe, train on the same token ids, and leave the same files.
+`torch-lora` is a lean loop, faster on a CPU; `trl-sft` is TRL's trainer, for GPUs. The two read one
+recipe, train on the same token ids, and leave the same files. `trl-dpo`, `trl-kto`, `trl-orpo`,
+`trl-reward` and `trl-grpo` learn from preferences and rewards; `command` runs a line.
 """
 
 from __future__ import annotations
@@ -15,62 +17,36 @@ from typing import Any
 
 import harness
 
-_BY_TRL = ("torch", "transformers", "safetensors", "peft", "trl", "datasets", "accelerate")
-_OTHERS = {
-    "trl-dpo": "TrlDpo",
-    "trl-grpo": "TrlGrpo",
-    "trl-kto": "TrlKto",
-    "trl-orpo": "TrlOrpo",
-    "trl-reward": "TrlReward",
+_LOCAL = ("torch", "transformers", "safetensors")
+_PEFT = (*_LOCAL, "peft")
+_TRL = (*_PEFT, "trl", "datasets", "accelerate")
+_TUNERS = {
+    "torch-lora": ("TorchLora", _PEFT),
+    "trl-sft": ("TrlSft", _TRL),
+    "trl-dpo": ("TrlDpo", _TRL),
+    "trl-grpo": ("TrlGrpo", _TRL),
+    "trl-kto": ("TrlKto", _TRL),
+    "trl-orpo": ("TrlOrpo", _TRL),
+    "trl-reward": ("TrlReward", _TRL),
+    "command": ("Command", _LOCAL),
 }
-"""Tuners that learn from preferences or rewards, and their classes, each in a file of its name."""
-_NEEDS = {
-    **dict.fromkeys(_OTHERS, _BY_TRL),
-    "command": ("torch", "transformers", "safetensors"),
-    "torch-lora": ("torch", "transformers", "safetensors", "peft"),
-    "trl-sft": ("torch", "transformers", "safetensors", "peft", "trl", "datasets", "accelerate"),
-}
+"""Each tuner's class, in a file of its name, and the libraries that it needs."""
 
 
-def _require(name: str) -> None:
-    missing = [n for n in _NEEDS[name] if importlib.util.find_spec(n) is None]
+def _made(name: str) -> Any:
+    kind, needs = _TUNERS[name]
+    missing = [n for n in needs if importlib.util.find_spec(n) is None]
     if missing:
         what = f"the tuner {name!r} (without {', '.join(missing)})"
         raise harness.MissingExtra(what, extra="tune")
-
-
-def _torch_lora() -> Any:
-    _require("torch-lora")
-    from harness_trl.torch_lora import TorchLora
-
-    return TorchLora()
-
-
-def _trl_sft() -> Any:
-    _require("trl-sft")
-    from harness_trl.trl_sft import TrlSft
-
-    return TrlSft()
-
-
-def _other(name: str) -> Any:
-    _require(name)
     module = importlib.import_module(f"harness_trl.{name.replace('-', '_')}")
-    return getattr(module, _OTHERS[name])()
-
-
-def _command() -> Any:
-    _require("command")
-    from harness_trl.command import Command
-
-    return Command()
+    return getattr(module, kind)()
 
 
 @harness.hookimpl
 def harness_tuners() -> Mapping[str, Any]:
-    """Offer `torch-lora`, `trl-sft`, and those that learn from preferences and rewards."""
-    others = {name: partial(_other, name) for name in _OTHERS}
-    return {"torch-lora": _torch_lora, "trl-sft": _trl_sft, "command": _command, **others}
+    """Offer every tuner of this package, by its name."""
+    return {name: partial(_made, name) for name in _TUNERS}
 
 
 @harness.hookimpl

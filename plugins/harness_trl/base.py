@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import struct
 from functools import cache
 from math import prod
 from pathlib import Path
@@ -11,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from harness_transformers.artifacts import Parts, parts_of
 from harness_transformers.encoding import use_kwargs, use_template
+from harness_transformers.heads import TensorHead, tensor_heads
 from harness_transformers.models import choose_device, choose_dtype, find_model, load_tokenizer
 
-from harness import RecipeError, TuneJob, UsageError
+from harness import RecipeError, TuneJob
 
 if TYPE_CHECKING:
     from harness_trl.recipe import Recipe
@@ -80,12 +80,12 @@ def dtype_of(recipe: Recipe) -> str:
 @cache
 def count_parameters(folder: Path) -> int:
     """Return how many numbers the weights of a model folder hold, by their headers alone."""
-    return sum(prod(t["shape"]) for t in _tensors(folder).values())
+    return sum(prod(t.shape) for t in _tensors(folder).values())
 
 
 def tensor_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     """Return the shapes of a model folder's weights by name."""
-    return {name: tuple(t["shape"]) for name, t in _tensors(folder).items()}
+    return {name: t.shape for name, t in _tensors(folder).items()}
 
 
 def context_of(folder: Path) -> int | None:
@@ -100,20 +100,12 @@ def stored_dtype(folder: Path) -> str:
     names = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
     sizes: dict[str, int] = {}
     for tensor in _tensors(folder).values():
-        sizes[tensor["dtype"]] = sizes.get(tensor["dtype"], 0) + prod(tensor["shape"])
+        sizes[tensor.dtype] = sizes.get(tensor.dtype, 0) + prod(tensor.shape)
     return names.get(max(sizes, key=sizes.__getitem__), "float32")
 
 
-def _tensors(folder: Path) -> dict[str, Any]:
-    """Names, shapes and dtypes: a safetensors file begins with 8 bytes of length and a JSON text
-    (github.com/huggingface/safetensors, section Format)."""
-    found: dict[str, Any] = {}
+def _tensors(folder: Path) -> dict[str, TensorHead]:
+    found: dict[str, TensorHead] = {}
     for file in sorted(folder.glob("*.safetensors")):
-        try:
-            with file.open("rb") as stream:
-                (length,) = struct.unpack("<Q", stream.read(8))
-                header = json.loads(stream.read(length))
-        except (OSError, ValueError, struct.error, MemoryError) as exc:
-            raise UsageError(f"{file} is not a whole safetensors file: {exc}") from exc
-        found |= {name: facts for name, facts in header.items() if name != "__metadata__"}
+        found |= tensor_heads(file)
     return found

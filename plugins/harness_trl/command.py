@@ -7,12 +7,10 @@ alone. What a trainer makes of messages is its own affair: the file of ids is wh
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -24,9 +22,8 @@ from typing import Any
 
 import pydantic
 from harness_transformers.artifacts import parts_of, record_base
-from harness_transformers.encoding import encode_row, use_kwargs, use_template
+from harness_transformers.encoding import encode_row
 from harness_transformers.models import (
-    find_model,
     load_tokenizer,
     template_digest,
     tokenizer_digest,
@@ -43,7 +40,8 @@ from harness import (
     TrainResult,
     TuneJob,
 )
-from harness_trl.base import context_of
+from harness_trl.base import context_of, model_folder, tokenizer_of
+from harness_trl.children import end_session
 from harness_trl.pictures import refuse_images
 from harness_trl.rows import check_rows, supervised_tokens
 from harness_trl.saving import scratch
@@ -78,10 +76,9 @@ class Command:
         """Return the rows as token ids and labels, as the file `{prepared}` will have them."""
         recipe = read_command(job)
         refuse_images(job.rows, what="a tuner command")
-        folder = find_model(job.base, cache_dir=job.cache_dir)
-        tokenizer = _tokenizer(job, folder)
+        tokenizer = tokenizer_of(job)
         rows = tuple(encode_row(tokenizer, row) for row in job.rows)
-        longest = recipe.max_length or context_of(folder) or sys.maxsize
+        longest = recipe.max_length or context_of(model_folder(job)) or sys.maxsize
         check_rows(rows, max_length=longest)
         return rows
 
@@ -94,7 +91,7 @@ class Command:
     ) -> TrainResult:
         """Run the line, show what it says, and take in what it left."""
         del report  # how far a stranger's trainer is, only its own lines tell
-        recipe, base = read_command(job), find_model(job.base, cache_dir=job.cache_dir)
+        recipe, base = read_command(job), model_folder(job)
         home = job.task_folder or Path.cwd()
         with scratch(job.out_dir) as folder:
             out = folder / "out"
@@ -159,16 +156,6 @@ def _filled(text: str, places: Mapping[str, object]) -> str:
     return text
 
 
-def _tokenizer(job: TuneJob, folder: Path) -> Any:
-    parts = parts_of(folder, job.start, name=job.base)
-    tokenizer = load_tokenizer(parts.tokenizer, model=parts.model)
-    use_kwargs(tokenizer, job.options.get("chat_template_kwargs"))
-    asked = job.options.get("chat_template")
-    if asked is not None and not tokenizer.chat_template:
-        use_template(tokenizer, asked)
-    return tokenizer
-
-
 # ---------------------------------------------------------------- the rows, as files
 
 
@@ -217,11 +204,9 @@ def _run(words: Sequence[str], *, home: Path, places: Mapping[str, object]) -> N
             sys.stderr.write(line)
         code = process.wait()
     finally:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGTERM)
         if process.stdout:
-            process.stdout.close()
-        process.wait()
+            process.stdout.close()  # first: a line that still writes must not wait for a reader
+        end_session(process)
     if code != 0:
         raise BackendError(
             f"the training line ended with exit code {code}, nothing was taken in: "
@@ -271,7 +256,7 @@ def _take_in(
     if is_adapter:
         parts_of(base, made, name=job.base)  # made for this base: else it is refused
     if not (made / "tokenizer.json").is_file():
-        _tokenizer(job, base).save_pretrained(str(made))
+        tokenizer_of(job).save_pretrained(str(made))
     base_digest, tokenizer = weights_digest(base), load_tokenizer(made)
     if is_adapter:
         record_base(made, base=job.base, base_digest=base_digest)

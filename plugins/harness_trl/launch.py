@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -28,11 +27,13 @@ from harness import (
     BackendError,
     Checkpoint,
     PreparedRow,
+    RecipeError,
     TrainProgress,
     TrainResult,
     TuneJob,
     UsageError,
 )
+from harness_trl.children import end_session
 
 PRESETS = ("ddp", "zero2", "zero3", "fsdp2")
 WORKER = "HARNESS_TUNE_WORKER"
@@ -164,16 +165,7 @@ def _started(
     try:
         yield process
     finally:
-        for name in (signal.SIGTERM, signal.SIGKILL):
-            try:
-                os.killpg(process.pid, name)
-            except (ProcessLookupError, PermissionError):
-                break
-            try:
-                process.wait(timeout=5)
-            except subprocess.TimeoutExpired:
-                continue
-        process.wait()
+        end_session(process)
 
 
 def _follow(
@@ -185,7 +177,7 @@ def _follow(
 ) -> dict[str, Any] | None:
     """Pass on what the first process says, answer its checkpoints, and return its result.
 
-    Raises UsageError or BackendError as it raised them.
+    Raises RecipeError, UsageError or BackendError as it raised them.
     """
     result: dict[str, Any] | None = None
     for said in _lines(process, folder / "status.jsonl"):
@@ -200,8 +192,9 @@ def _follow(
             half.write_text(json.dumps(goes_on), encoding="utf-8")
             half.replace(decision)
         elif kind == "error":
-            error = UsageError if said["is_usage"] else BackendError
-            raise error(said["message"])
+            if said["keys"] is not None:
+                raise RecipeError(said["message"], keys=said["keys"])
+            raise (UsageError if said["is_usage"] else BackendError)(said["message"])
         else:
             result = said
     return result

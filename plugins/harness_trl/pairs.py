@@ -38,7 +38,8 @@ def check_preferences(rows: Sequence[TrainingRow]) -> None:
     """Raise UsageError, with counts, where a row does not say which of two replies is better."""
     for problem, wrong in (
         ("no `rejected` reply", [r for r in rows if r.rejected is None]),
-        ("an empty reply", [r for r in rows if not ((r.completion and r.rejected) or "").strip()]),
+        ("a tool call for a reply, where texts are compared", [r for r in rows if r.calls]),
+        ("an empty reply", [r for r in rows if not all(map(str.strip, _sides(r)))]),
         ("two equal replies", [r for r in rows if r.completion == r.rejected]),
     ):
         if wrong:
@@ -50,6 +51,10 @@ def check_preferences(rows: Sequence[TrainingRow]) -> None:
             )
             refused.case_ids = tuple(r.case_id for r in wrong)
             raise refused
+
+
+def _sides(row: TrainingRow) -> tuple[str, str]:
+    return row.completion, row.rejected or ""
 
 
 def check_pairs(rows: Sequence[PreparedRow], *, max_length: int) -> None:

@@ -20,6 +20,7 @@ from harness import (
     Checkpoint,
     Message,
     PreparedRow,
+    RecipeError,
     TrainingRow,
     TrainProgress,
     TuneJob,
@@ -45,8 +46,11 @@ def main(job_file: Path) -> int:
     except Exception as exc:  # noqa: BLE001 - border: what went wrong is said to another process
         is_usage = isinstance(exc, UsageError)
         known = is_usage or isinstance(exc, BackendError)
-        say("error", {"message": str(exc) if known else f"{type(exc).__name__}: {exc}",
-                      "is_usage": is_usage})  # fmt: skip
+        message = str(exc) if known else f"{type(exc).__name__}: {exc}"
+        said = {"message": message, "is_usage": is_usage, "keys": None}
+        if isinstance(exc, RecipeError):  # the engine finds file and line by its keys
+            said |= {"message": exc.problem, "keys": exc.keys}
+        say("error", said)
         return 1
     say("result", result)
     return 0

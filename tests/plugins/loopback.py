@@ -16,11 +16,12 @@ from tests.plugins.listening import listening
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """One request, as it came over the wire."""
+    """One request, as it came over the wire; `raw` is its body before it was parsed."""
 
     path: str
     headers: Mapping[str, str]
     body: Any
+    raw: bytes = b""
     method: str = "POST"
     port: int = 0
 
@@ -60,26 +61,25 @@ def completion(text: str | None = "hello", **message: Any) -> dict[str, Any]:
 
 
 @contextmanager
-def loopback(*, tls: ssl.SSLContext | None = None) -> Iterator[Loopback]:
-    """Serve on a free port of 127.0.0.1 until the block ends, by https where `tls` is given."""
+def loopback(
+    *, tls: ssl.SSLContext | None = None, at: str = "/v1", body: Any = None
+) -> Iterator[Loopback]:
+    """Serve on a free port of 127.0.0.1 until the block ends, by https where `tls` is given.
+    `body` is what is answered (default: a chat completion), `at` what the base URL ends in.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         disable_nagle_algorithm = True
 
         def do_POST(self) -> None:
-            sent = self.rfile.read(int(self.headers["Content-Length"]))
+            raw = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             is_json = self.headers["Content-Type"] == "application/json"
-            self.reply(json.loads(sent) if is_json else sent)
-
-        def do_GET(self) -> None:
-            self.reply(None)
-
-        def reply(self, body: Any) -> None:
             seen = Seen(
                 path=self.path,
                 headers=dict(self.headers),
-                body=body,
+                body=json.loads(raw) if raw and is_json else raw or None,
+                raw=raw,
                 method=self.command,
                 port=self.client_address[1],
             )
@@ -108,9 +108,12 @@ def loopback(*, tls: ssl.SSLContext | None = None) -> Iterator[Loopback]:
             else:
                 self.wfile.write(b"0\r\n\r\n")
 
+        do_GET = do_PUT = do_POST
+
         def log_message(self, *_: Any) -> None:
             pass
 
     with listening(Handler, tls=tls) as address:
-        served = Loopback(base_url=f"{address}/v1", answer=lambda _: Answer(body=completion()))
+        said = Answer(body=body or completion())
+        served = Loopback(base_url=f"{address}{at}", answer=lambda _: said)
         yield served

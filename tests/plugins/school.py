@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from itertools import count
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from harness import hookimpl
 from harness.engine.fetch import Silence
 from harness.engine.optimise import Optimised, OptimiseWish, optimise
-from harness.ports.protocols import OptimisedPrompt, OptimiseJob
+from harness.ports.optimisers import OptimisedPrompt, OptimiseJob
 from harness.records import Reply, Request
 from harness.testing import ScriptedBackend
 from tests.engine.small import Workshop, rows, write_task
@@ -97,6 +101,9 @@ class School:
             at=self.shop.at,
         )
 
+    def close(self) -> None:
+        self.shop.close()
+
     @property
     def made(self) -> list[Path]:
         return sorted((self.shop.folder / "prompts" / "made").glob("*"))
@@ -106,3 +113,23 @@ class School:
         """All that reached either model, as text."""
         asked = [*self.pupil.requests, *self.teacher.requests]
         return ["\n".join(m.content for m in request.messages) for request in asked]
+
+
+@contextmanager
+def schools(root: Path, *plugins: ModuleType, **given: Any) -> Iterator[Callable[..., School]]:
+    """Open schools below `root`, each with more plugins than its own, and close them all."""
+    with ExitStack() as opened:
+        numbers = count()
+
+        def one_more(**settings: Any) -> School:
+            one = School(root / f"s{next(numbers)}", **{**given, **settings})
+            opened.callback(one.close)
+            for plugin in plugins:
+                one.shop.plugins.register(plugin, name=plugin.__name__)
+            return one
+
+        yield one_more
+
+
+def numbers_in(texts: Iterable[str]) -> set[int]:
+    return {int(n) for text in texts for n in re.findall(r"\d+", text)}

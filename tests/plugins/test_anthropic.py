@@ -19,8 +19,8 @@ from harness_anthropic import make_backend
 from harness_anthropic.tables import choose_model, cost_usd, load_models, load_prices
 
 from harness import BackendConfig, BackendError, Decoding, Message, Reply, Request, UsageError
+from harness.ports.backends import AnswersBatches
 from harness.ports.manager import Plugins
-from harness.ports.protocols import AnswersBatches
 from harness.testing import conformance
 from tests.plugins.loopback_anthropic import Answer, Loopback, Seen, loopback, message
 

@@ -18,7 +18,7 @@ from botocore.credentials import Credentials
 from harness_anthropic import make_backend
 
 from harness import BackendConfig, BackendError, Message, MissingExtra, Reply, Request, UsageError
-from harness.ports.protocols import AnswersBatches
+from harness.ports.backends import AnswersBatches
 from tests.plugins.loopback_anthropic import Answer, Loopback, Seen, loopback, message
 
 MODEL = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"

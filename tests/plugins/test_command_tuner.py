@@ -1,18 +1,20 @@
 from __future__ import annotations
 
 import json
+import shlex
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from harness_trl import children
 from harness_trl.command import Command
 from harness_trl.torch_lora import TorchLora
 
 from harness import BackendError, TuneJob, UsageError
 from tests.plugins.tuning import (
-    build_trainable_model,
     ignore,
     reply_of,
     single_thread,
@@ -33,11 +35,6 @@ shutil.copytree(made, out, dirs_exist_ok=True)
 log = {"global_step": 4, "log_history": [{"loss": 2.0}, {"loss": 0.5}]}
 (out / "trainer_state.json").write_text(json.dumps(log))
 """
-
-
-@pytest.fixture(scope="module")
-def base(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_trainable_model(tiny_model_dir, tmp_path_factory.mktemp("line") / "base")
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +103,31 @@ def test_a_line_that_fails_or_leaves_nothing_is_told(
     with pytest.raises(BackendError, match=says):
         run(job)
     assert not job.out_dir.exists()
+
+
+def test_a_line_that_will_not_end_is_killed_with_all_that_it_started(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second Ctrl-C would be lost on it, too."""
+    monkeypatch.setattr(children, "GRACE_S", 0.2)
+    pids = tmp_path / "pids"
+    stubborn = f"trap '' TERM; sleep 60 & echo $$ $! > {pids}; echo ready; wait; sleep 60"
+    job = line_job(base, tmp_path, f"sh -c {shlex.quote(stubborn)}")
+
+    def interrupted(_: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys.stderr, "write", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(job)
+    states = [
+        subprocess.run(
+            ["ps", "-o", "stat=", "-p", pid], capture_output=True, text=True, check=False
+        ).stdout.strip()
+        for pid in pids.read_text().split()
+    ]
+    assert len(states) == 2
+    assert set(states) <= {"", "Z"}
 
 
 def test_an_adapter_for_another_base_is_refused(

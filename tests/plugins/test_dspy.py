@@ -15,7 +15,7 @@ import pytest
 
 from harness.errors import BackendError, UsageError
 from harness.records import Reply, Request
-from tests.plugins.school import LESSONS, School
+from tests.plugins.school import LESSONS, School, numbers_in, schools
 
 Open = Callable[..., School]
 
@@ -43,21 +43,8 @@ def counting(request: Request) -> Reply:
 
 @pytest.fixture
 def school(tmp_path: Path) -> Iterator[Open]:
-    opened: list[School] = []
-
-    def one_more(**settings: Any) -> School:
-        given = {"teacher": proposer, **settings}
-        opened.append(School(tmp_path / f"s{len(opened)}", **given))
-        opened[-1].shop.plugins.register(harness_dspy, name="dspy")
-        return opened[-1]
-
-    yield one_more
-    for one in opened:
-        one.shop.close()
-
-
-def numbers(texts: list[str]) -> set[int]:
-    return {int(n) for text in texts for n in re.findall(r"\d+", text)}
+    with schools(tmp_path, harness_dspy, teacher=proposer) as opened:
+        yield opened
 
 
 def test_dspy_finds_the_better_instructions_and_they_are_an_ordinary_try(
@@ -110,8 +97,8 @@ def test_an_internal_case_is_no_example(school: Open) -> None:
 def test_no_test_case_reaches_a_model_and_no_dev_case_the_reflection_model(school: Open) -> None:
     one = school(pupil=counting, train=20)
     one.optimise("dspy")
-    shown = numbers([r.messages[-1].content for r in one.teacher.requests])
-    asked = numbers([m.content for r in one.pupil.requests for m in r.messages])
+    shown = numbers_in([r.messages[-1].content for r in one.teacher.requests])
+    asked = numbers_in([m.content for r in one.pupil.requests for m in r.messages])
     assert asked & set(range(500, 520)), "dev judges"
     assert shown & set(range(10, 30)), "train is learned from"
     assert not {n for n in asked | shown if n >= 7000}, "a test case, or its answer"
@@ -148,8 +135,8 @@ def test_without_train_rows_half_of_dev_is_learned_from_and_gives_no_example(
 ) -> None:
     one = school(pupil=counting, train=0)
     found = one.optimise("dspy")
-    shown = numbers([r.messages[-1].content for r in one.teacher.requests])
-    judges = numbers([r.messages[-1].content for r in one.pupil.requests])
+    shown = numbers_in([r.messages[-1].content for r in one.teacher.requests])
+    judges = numbers_in([r.messages[-1].content for r in one.pupil.requests])
     assert not judges & shown
     assert not {n for n in shown if n >= 1000}, "no reference of a dev case"
     text = found.paths[0].read_text()

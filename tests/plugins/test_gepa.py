@@ -13,26 +13,15 @@ import pytest
 
 from harness.errors import BackendError, MissingExtra, UsageError
 from harness.records import Reply
-from tests.plugins.school import LESSONS, School, teacher
+from tests.plugins.school import LESSONS, School, numbers_in, schools, teacher
 
 Open = Callable[..., School]
 
 
 @pytest.fixture
 def school(tmp_path: Path) -> Iterator[Open]:
-    opened: list[School] = []
-
-    def one_more(**settings: Any) -> School:
-        opened.append(School(tmp_path / f"s{len(opened)}", **settings))
-        return opened[-1]
-
-    yield one_more
-    for one in opened:
-        one.shop.close()
-
-
-def numbers(texts: list[str]) -> set[int]:
-    return {int(n) for text in texts for n in re.findall(r"\d+", text)}
+    with schools(tmp_path) as opened:
+        yield opened
 
 
 def test_gepa_finds_the_better_prompt_and_it_is_an_ordinary_try(
@@ -59,8 +48,8 @@ def test_gepa_finds_the_better_prompt_and_it_is_an_ordinary_try(
 def test_no_test_case_reaches_a_model_and_no_dev_case_the_reflection_model(school: Open) -> None:
     one = school()
     one.optimise()
-    shown = numbers([r.messages[-1].content for r in one.teacher.requests])
-    asked = numbers([r.messages[-1].content for r in one.pupil.requests])
+    shown = numbers_in([r.messages[-1].content for r in one.teacher.requests])
+    asked = numbers_in([r.messages[-1].content for r in one.pupil.requests])
     assert asked & set(range(500, 520)), "dev judges"
     assert shown & set(range(10, 20)), "train is learned from"
     assert not {n for n in asked | shown if n >= 1100}, "a test case, or its answer"
@@ -99,15 +88,15 @@ def test_without_train_rows_half_of_dev_is_learned_from_and_the_file_says_so(
 ) -> None:
     one = school(train=0)
     found = one.optimise()
-    judges = numbers(
+    judges = numbers_in(
         [r.messages[-1].content for r in one.pupil.requests if len(r.messages) == 1][:10]
     )
-    shown = numbers([r.messages[-1].content for r in one.teacher.requests])
+    shown = numbers_in([r.messages[-1].content for r in one.teacher.requests])
     assert len(judges) == 10
     assert not judges & shown
     first = one.teacher.requests[0].messages[-1].content  # every reply of it was wrong
     assert "'many'" in first
-    assert not {n for n in numbers([first]) if n >= 1000}, "no reference of a dev case"
+    assert not {n for n in numbers_in([first]) if n >= 1000}, "no reference of a dev case"
     assert "saw 10 dev cases: this prompt's score on dev flatters it" in found.paths[0].read_text()
 
 

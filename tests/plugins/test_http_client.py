@@ -33,12 +33,6 @@ def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name.upper(), raising=False)
 
 
-@pytest.fixture
-def server() -> Iterator[Loopback]:
-    with loopback() as served:
-        yield served
-
-
 def made(url: str, *, timeout_s: float = 5.0, auth: Keys | None = None) -> Client:
     place = parse_place(url, example="http://localhost:8000/v1")
     return Client(place, auth=auth or Keys([]), timeout_s=timeout_s)

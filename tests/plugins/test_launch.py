@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,24 +17,19 @@ from harness import (
     Checkpoint,
     Message,
     PreparedRow,
+    RecipeError,
     TrainingRow,
     TrainProgress,
     TuneJob,
     UsageError,
 )
 from tests.plugins.tuning import (
-    build_trainable_model,
     files_of,
     ignore,
     losses_of,
     small_job,
     small_rows,
 )
-
-
-@pytest.fixture(scope="module")
-def base(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_trainable_model(tiny_model_dir, tmp_path_factory.mktemp("launch") / "base")
 
 
 def prepared(job: TuneJob) -> Sequence[PreparedRow]:
@@ -150,7 +144,6 @@ def test_a_listener_that_stops_it_leaves_no_process_behind(
         check=False,
     ).stdout  # fmt: skip
     assert state.strip() in {"", "Z"}
-    assert signal.getsignal(signal.SIGINT) is not None
 
 
 def test_a_job_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -177,6 +170,21 @@ def test_a_worker_alone_says_that_the_launcher_started_too_few(
     assert main(tmp_path / "job.json") == 1
     said = json.loads((tmp_path / "status.jsonl").read_text())
     assert said["message"] == "the launcher started 1 process(es), and 2 were asked for"
+
+
+def test_a_mistake_in_the_recipe_comes_back_with_its_keys(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By them the engine finds file and line, as it does for a training in one process."""
+    job = small_job(base, tmp_path / "out", targets=["no_such_layer"])
+    write_job(tmp_path, tuner="trl-sft", job=job, rows=prepared(job))
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    assert main(tmp_path / "job.json") == 1
+    fake(monkeypatch, f"cp {tmp_path}/status.jsonl .")
+    with pytest.raises(RecipeError, match=r"targets = \['no_such_layer'\] do not fit") as caught:
+        train_together("trl-sft", replace(job, devices=2), (), report=ignore, on_cpu=True)
+    assert caught.value.keys == ("targets",)
+    assert str(caught.value).count("recipe:") == 1
 
 
 def test_devices_that_are_not_there_are_refused_before_anything_starts() -> None:

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -18,19 +17,9 @@ from harness_openai.prices import Price, cost_usd, load_prices
 
 from harness import BackendConfig, BackendError, Decoding, Message, Reply, Request, UsageError
 from harness.ports.manager import Plugins
-from tests.plugins.loopback import Answer, Loopback, Seen, completion, loopback
+from tests.plugins.loopback import Answer, Loopback, Seen, completion
 
-
-@pytest.fixture(autouse=True)
-def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("OPENAI_BASE_URL", *(p.key_env for p in load_presets().values())):
-        monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture
-def server() -> Iterator[Loopback]:
-    with loopback() as served:
-        yield served
+pytestmark = pytest.mark.usefixtures("no_keys")
 
 
 def request(text: str = "How many?", **given: Any) -> Request:

@@ -15,7 +15,7 @@ from harness_openai.prices import Price
 from harness import BackendConfig, BackendError, BatchState, Decoding, Message, Request, UsageError
 from harness.engine.backends import describe
 from harness.engine.fetch import Ask, Silence, fetch
-from harness.ports.protocols import AnswersBatches
+from harness.ports.backends import AnswersBatches
 from harness.testing import temporary_store
 from tests.plugins.batch_api import BatchApi, answered
 from tests.plugins.loopback import Answer, Loopback, loopback

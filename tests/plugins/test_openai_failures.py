@@ -9,7 +9,6 @@ import socket
 import threading
 import time
 import traceback
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -22,22 +21,12 @@ from harness_openai.failures import retry_after_s
 from harness_openai.presets import load_presets
 
 from harness import BackendConfig, BackendError, Message, Request, UsageError
-from tests.plugins.loopback import Answer, Loopback, completion, loopback
+from tests.plugins.loopback import Answer, Loopback, completion
 
 REQUEST = Request(messages=(Message(role="user", content="How many?"),))
 SENTINEL = "sk-proj-S3NTINEL+/=canary%key~0123456789"
 
-
-@pytest.fixture(autouse=True)
-def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("OPENAI_BASE_URL", *(p.key_env for p in load_presets().values())):
-        monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture
-def server() -> Iterator[Loopback]:
-    with loopback() as served:
-        yield served
+pytestmark = pytest.mark.usefixtures("no_keys")
 
 
 def failure(base_url: str, **options: Any) -> BackendError:

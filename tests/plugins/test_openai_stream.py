@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +13,7 @@ from harness_openai.backend import OpenAIBackend
 from harness_openai.streaming import Joined, events
 
 from harness import BackendConfig, BackendError, Decoding, Message, Reply, Request, UsageError
-from tests.plugins.loopback import Answer, Loopback, Seen, completion, loopback
+from tests.plugins.loopback import Answer, Loopback, Seen, completion
 
 SSE = {"Content-Type": "text/event-stream; charset=utf-8"}
 REQUEST = Request(messages=(Message(role="user", content="How many?"),))
@@ -23,12 +22,6 @@ TOKENS = [
     {"token": "e", "logprob": float("-inf"), "top_logprobs": []},
 ]
 USAGE = {"prompt_tokens": 7, "completion_tokens": 3}
-
-
-@pytest.fixture
-def server() -> Iterator[Loopback]:
-    with loopback() as served:
-        yield served
 
 
 def ask(server: Loopback, request: Request = REQUEST, *, times: int = 1, **options: Any) -> Reply:

@@ -124,6 +124,11 @@ def test_preferences_are_sent_in_their_own_shape(api: TuningApi, tmp_path: Path)
             "cuts the end in silence",
             ("x",),
         ),
+        (
+            {"rows": (*rows(), replace(rows()[0], case_id="t", tools=({"name": "a" * 300_000},)))},
+            "cuts the end in silence",
+            ("t",),
+        ),
         ({"recipe": {"epochs": 2}}, "Known keys: n_epochs", ()),
         ({"recipe": {"beta": 0.1}}, "Known keys: n_epochs", ()),
         ({"recipe": {"suffix": "s" * 65}}, "at most 64", ()),
@@ -136,6 +141,23 @@ def test_what_the_vendor_would_find_late_is_found_before_anything_is_sent(
         OpenAITuner().prepare(job(api, tmp_path, **changed))
     assert caught.value.case_ids == about
     assert api.server.seen == []
+
+
+def test_a_reply_that_is_calls_is_learnt_as_calls(api: TuningApi, tmp_path: Path) -> None:
+    bare = {"name": "price_of", "arguments": {"item": "lamp"}}
+    own = {"id": "c7", "type": "function", "function": {**bare, "arguments": '{"item": "lamp"}'}}
+    some = rows()
+    said = (replace(some[0], completion="", calls=(bare,)), replace(some[1], calls=(own, bare)))
+    one = job(api, tmp_path, rows=(*said, *some[2:]))
+    OpenAITuner().prepare(one)
+    OpenAITuner().train(one, (), report=lambda _: None)
+    first, second = (line["messages"][-1] for line in api.lines[:2])
+    assert first == {"role": "assistant", "tool_calls": [{**own, "id": "call_0"}]}
+    assert second["content"] == "yes"
+    assert second["tool_calls"] == [own, {**own, "id": "call_1"}]
+    pairs = tuple(replace(r, rejected="perhaps") for r in one.rows)
+    with pytest.raises(UsageError, match=r"^2 row\(s\) have a reply that is a tool call"):
+        OpenAIDpo().prepare(replace(one, rows=pairs))
 
 
 def test_equal_sides_of_a_preference_are_refused(api: TuningApi, tmp_path: Path) -> None:

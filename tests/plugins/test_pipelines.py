@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.plugins.tuning import WORDS, build_trainable_model, single_thread
+from tests.plugins.tuning import WORDS, single_thread
 from tests.surface.inprocess import Cli
 from tests.surface.toy import Toy
 
@@ -23,11 +23,6 @@ LATER = {
     "trl-dpo": SFT + 'loss = ["sigmoid", "sft"]\nloss_weights = [0.1, 1.0]\nmax_steps = 2\n',
     "trl-grpo": SFT + "group = 8\nmax_new_tokens = 6\nmax_steps = 2\n",
 }
-
-
-@pytest.fixture(scope="module")
-def base(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_trainable_model(tiny_model_dir, tmp_path_factory.mktemp("piped") / "base")
 
 
 @pytest.fixture

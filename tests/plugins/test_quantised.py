@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from itertools import pairwise
 from pathlib import Path
@@ -12,9 +13,10 @@ from harness_servers.vllm import arguments
 from harness_transformers.backend import LocalBackend
 from harness_transformers.models import load_model
 
-from harness import BackendConfig, ServeJob, UsageError
+from harness import BackendConfig, Decoding, Message, Request, ServeJob, UsageError
 from tests.plugins.test_merging import build_adapter, local, logits, make, reply
 from tests.plugins.tiny import build_tiny_model
+from tests.plugins.tiny_vision import build_tiny_vision_model, picture
 
 pytest.importorskip("bitsandbytes")
 
@@ -97,3 +99,25 @@ def test_vllm_is_told_rank_template_and_name_of_an_adapter(base: Path, artifact:
         ("--max-model-len", "512"),
     ):
         assert pair in list(pairwise(told))
+
+
+@pytest.mark.parametrize("form", ["int8", "nf4"])
+def test_a_model_that_sees_still_sees_in_few_bits(form: str, tmp_path: Path) -> None:
+    pytest.importorskip("PIL")
+    base = build_tiny_vision_model(tmp_path / "seeing")
+    make(form, base=base, artifact=base, out=tmp_path / form)
+    config = json.loads((tmp_path / form / "merged/config.json").read_text())
+    assert config["architectures"] == ["LlavaForConditionalGeneration"]
+    asked = Request(
+        messages=(Message(role="user", content="?", images=(picture((250, 0, 0)),)),),
+        decoding=Decoding(max_tokens=4),
+    )
+    whole = LocalBackend(local(model=str(base)))
+    few = LocalBackend(local(model=str(base), artifact=tmp_path / form))
+    try:
+        assert few.pixel_digest(asked) == whole.pixel_digest(asked) != ""
+        assert few.token_ids(asked) == whole.token_ids(asked)
+        assert asyncio.run(few.answer(asked)).output_tokens
+    finally:
+        few.close()
+        whole.close()

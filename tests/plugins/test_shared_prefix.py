@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,9 @@ from harness_trl.shared_prefix import FAMILIES, can_share, shared_length
 from harness_trl.torch_lora import supervised_loss
 
 from harness import PreparedRow
-from tests.plugins.tuning import single_thread, small_job
+from tests.plugins.tuning import small_job
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    with single_thread():
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def row(ids: list[int], *, learnt: int) -> PreparedRow:

@@ -7,6 +7,7 @@ import math
 import random
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -213,6 +214,16 @@ def test_what_cannot_be_learnt_is_refused_before_it_is_tried(
     job = TuneJob(base="any", rows=rows(pairs), recipe=recipe, out_dir=tmp_path)
     with pytest.raises(UsageError, match=said.replace("[", r"\[").replace("(", r"\(")):
         Sklearn().prepare(job)
+
+
+def test_replies_that_are_calls_are_refused_by_name(tmp_path: Path) -> None:
+    """Their text is empty, or not all that the reply is."""
+    some = list(rows([("where", "there"), ("when", "now")]))
+    some[1] = replace(some[1], completion="", calls=({"name": "clock", "arguments": {}},))
+    job = TuneJob(base="any", rows=tuple(some), recipe={}, out_dir=tmp_path)
+    with pytest.raises(UsageError, match="answers with texts, and replies are tool") as refused:
+        Sklearn().prepare(job)
+    assert refused.value.case_ids == (some[1].case_id,)
 
 
 def test_a_model_file_whose_parts_do_not_fit_is_refused(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import random
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,27 +26,15 @@ from hypothesis import given, strategies as st
 from harness import BackendError, MissingExtra, TuneJob, UsageError
 from tests.plugins.tuning import (
     WORDS,
-    build_trainable_model,
     files_of,
     ignore,
     losses_of,
     reply_of,
-    single_thread,
     small_job,
     small_rows,
 )
 
-
-@pytest.fixture(scope="module")
-def base(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_trainable_model(tiny_model_dir, tmp_path_factory.mktemp("base") / "model")
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Two threads on a tiny model only wait for each other."""
-    with single_thread():
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_it_learns_its_rows_and_the_reply_changes(base: Path, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,25 +16,13 @@ from harness import Refused, UsageError, reward
 from harness.errors import TaskError
 from tests.plugins.rewarded import grpo_job, prompt_rows, rewarding_task
 from tests.plugins.tuning import (
-    build_trainable_model,
     files_of,
     ignore,
     losses_of,
     reply_of,
-    single_thread,
 )
 
-
-@pytest.fixture(scope="module")
-def base(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_trainable_model(tiny_model_dir, tmp_path_factory.mktemp("base") / "model")
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Two threads on a tiny model only wait for each other."""
-    with single_thread():
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def rewards_of(seen: list[Any]) -> list[float]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -26,26 +25,14 @@ from harness_trl.trl_reward import TrlReward
 from harness import BackendError, Checkpoint, UsageError
 from tests.plugins.preferring import held_out, margin, pair_job, pair_rows, reply_logps
 from tests.plugins.tuning import (
-    build_trainable_model,
     files_of,
     ignore,
     losses_of,
-    single_thread,
 )
 
 TUNERS = [TrlDpo, TrlKto, TrlOrpo, TrlReward]
 
-
-@pytest.fixture(scope="module")
-def base(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_trainable_model(tiny_model_dir, tmp_path_factory.mktemp("base") / "model")
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Two threads on a tiny model only wait for each other."""
-    with single_thread():
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 # ---------------------------------------------------------------- learning
@@ -316,6 +303,8 @@ def test_pairs_that_teach_nothing_are_refused_by_name(
         ({"rejected": job.rows[2].completion}, "1 of 16 rows have two equal replies: c2"),
         ({"rejected": None}, "1 of 16 rows have no `rejected` reply: c2"),
         ({"rejected": " "}, "1 of 16 rows have an empty reply: c2"),
+        ({"completion": " "}, "1 of 16 rows have an empty reply: c2"),
+        ({"completion": "", "calls": ({"name": "f"},)}, "1 of 16 rows have a tool call for a rep"),
     ):
         rows = [*job.rows[:2], replace(job.rows[2], **change), *job.rows[3:]]  # type: ignore[arg-type]
         with pytest.raises(UsageError, match=said) as unpaired:

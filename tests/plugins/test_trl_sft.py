@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import random
 import socket
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,26 +23,14 @@ from harness_trl.trl_sft import (
 
 from harness import BackendError
 from tests.plugins.tuning import (
-    build_trainable_model,
     files_of,
     ignore,
     losses_of,
     reply_of,
-    single_thread,
     small_job,
 )
 
-
-@pytest.fixture(scope="module")
-def base(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_trainable_model(tiny_model_dir, tmp_path_factory.mktemp("base") / "model")
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Two threads on a tiny model only wait for each other."""
-    with single_thread():
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_it_trains_as_torch_lora_does_step_by_step(base: Path, tmp_path: Path) -> None:

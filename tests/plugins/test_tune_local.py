@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,24 +17,13 @@ from harness.engine.candidates import resolve_candidate
 from harness.engine.gate import candidate_conditions
 from harness.engine.tune_plan import Licence, Plan
 from harness.errors import UsageError
-from harness.ports.protocols import TrainProgress
+from harness.ports.tuners import TrainProgress
 from harness.records import Artifact
 from tests.engine.small import Workshop, rows, write_settings, write_task
-from tests.plugins.tuning import build_trainable_model, single_thread
 
 RECIPE = {"batch_size": 4, "epochs": 6, "learning_rate": 0.01, "dtype": "float32", "rank": 8}
 
-
-@pytest.fixture(scope="module")
-def base(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_trainable_model(tiny_model_dir, tmp_path_factory.mktemp("tuned") / "base")
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Two threads on a tiny model only wait for each other."""
-    with single_thread():
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture

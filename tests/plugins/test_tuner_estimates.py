@@ -21,13 +21,9 @@ from pydantic import Field
 from harness import TuneJob, UsageError
 from tests.plugins.preferring import pair_job
 from tests.plugins.rewarded import grpo_job, rewarding_task
-from tests.plugins.tuning import single_thread, small_job, tuner_of
+from tests.plugins.tuning import small_job, tuner_of
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    with single_thread():
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_defaults_suit_the_size_of_the_model() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -48,16 +47,7 @@ needs_bitsandbytes = pytest.mark.skipif(
     not is_installed("bitsandbytes"), reason="needs the extra: pip install 'tuning-harness[quant]'"
 )
 
-
-@pytest.fixture(scope="module")
-def base(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_trainable_model(tiny_model_dir, tmp_path_factory.mktemp("base") / "model")
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    with single_thread():
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def served(base: Path, artifact: Path, row: TrainingRow, **options: Any) -> str:

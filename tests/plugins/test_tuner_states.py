@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,26 +13,15 @@ from harness_trl.states import read_state
 
 from harness import Checkpoint, TuneJob, UsageError
 from tests.plugins.tuning import (
-    build_trainable_model,
     files_of,
     losses_of,
-    single_thread,
     small_job,
     train,
 )
 
 TUNERS = ["torch-lora", "trl-sft"]
 
-
-@pytest.fixture(scope="module")
-def base(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_trainable_model(tiny_model_dir, tmp_path_factory.mktemp("base") / "model")
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    with single_thread():
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture

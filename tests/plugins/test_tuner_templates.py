@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from harness.engine.tasks import load_task
 from harness.errors import TaskError
 from tests.engine.small import write_settings, write_task
 from tests.plugins.test_transformers_tools import SEARCH, SHOWS_TOOLS
-from tests.plugins.tuning import build_trainable_model, single_thread, small_job, small_rows, train
+from tests.plugins.tuning import build_trainable_model, small_job, small_rows, train
 
 PLAIN = {"chat_template": "plain"}
 OWN = "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\n' }}{% endfor %}"
@@ -42,10 +42,7 @@ def base(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return folder
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    with single_thread():
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def sent(base: Path, artifact: Path | None, **options: Any) -> Sequence[int]:

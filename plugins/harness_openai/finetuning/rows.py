@@ -5,6 +5,7 @@ trains (and bills) a row twice that stands there twice: all of it is found here 
 Sources: https://developers.openai.com/api/docs/guides/supervised-fine-tuning (at least 10 rows,
 `messages`, the last an assistant's), .../guides/direct-preference-optimization (`input`,
 `preferred_output`, `non_preferred_output`); the limit of a row is that of its gpt-4o and gpt-4.1.
+Replies that are calls: https://learn.microsoft.com/azure/ai-services/openai/how-to/fine-tuning-functions
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from harness import TrainingRow, UsageError
+from harness import Message, TrainingRow, UsageError
 from harness_openai.wire import message_out, tool_out
 
 FEWEST = 10
@@ -25,8 +26,15 @@ MOST_BYTES = 512_000_000
 def supervised_line(row: TrainingRow) -> dict[str, Any]:
     """Return a row as a conversation whose last turn is learnt."""
     messages = [message_out(m) for m in row.messages]
-    learnt = {"role": "assistant", "content": row.completion}
-    return {"messages": [*messages, learnt], **_tools(row)}
+    return {"messages": [*messages, _learnt(row)], **_tools(row)}
+
+
+def _learnt(row: TrainingRow) -> dict[str, Any]:
+    calls = tuple({"id": f"call_{n}", **call} for n, call in enumerate(row.calls))
+    learnt = message_out(Message(role="assistant", content=row.completion, tool_calls=calls))
+    if calls and not row.completion:
+        del learnt["content"]  # as the vendor's example writes it
+    return learnt
 
 
 def preference_line(row: TrainingRow) -> dict[str, Any]:
@@ -54,13 +62,17 @@ def file_of(rows: Sequence[TrainingRow], *, is_preference: bool) -> bytes:
 
 
 def guessed_tokens(row: TrainingRow) -> int:
-    """Return about how many tokens a row has, of both its replies."""
+    """Return about how many tokens a row has, its tools and both its replies among them."""
     texts = [*(m.content for m in row.messages), row.completion, row.rejected or ""]
+    texts += [json.dumps(shape) for shape in (*row.tools, *row.calls)]
     return sum(len(t) for t in texts) // CHARACTERS_A_TOKEN + 4 * len(texts)
 
 
 def _check(rows: Sequence[TrainingRow], *, is_preference: bool) -> None:
-    empty = [r.case_id for r in rows if not r.completion.strip()]
+    called = [r.case_id for r in rows if r.calls] if is_preference else []
+    if called:
+        raise _about("have a reply that is a tool call; preferences are of texts", called)
+    empty = [r.case_id for r in rows if not r.completion.strip() and not r.calls]
     if empty:
         raise _about("have an empty reply, from which nothing is learnt", empty)
     open_ended = [r.case_id for r in rows if r.messages and r.messages[-1].role == "assistant"]
