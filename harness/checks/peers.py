@@ -33,7 +33,7 @@ PROMPTFOO: dict[str, str] = {
     "g-eval": 'a judge: `[judges.NAME]` with `kind = "g-eval"`',
     "gleu": "`checks.gleu`",
     "guardrails": "`checks.finish_reason` with `content_filter`, `checks.refusal`",
-    "human": "`harness review`",
+    "human": "not offered yet; labels by people: `harness wall TASK --audit`",
     "icontains": '`checks.contains` with `normalise=("case",)`',
     "icontains-all": '`checks.contains_all` with `normalise=("case",)`',
     "icontains-any": '`checks.contains_any` with `normalise=("case",)`',

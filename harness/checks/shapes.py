@@ -7,6 +7,7 @@ characters are read once.
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -79,6 +80,13 @@ def random_looking(text: str) -> str:
     return text if entropy_bits(text) >= 2.5 else ""
 
 
+def random_part(text: str) -> str:
+    """Return `text` where a part of it between hyphens is mixed: `sk-learn-parts-17` is words."""
+    parts = re.split(r"[-_]", text)
+    is_mixed = any(re.search(r"\d", p) and re.search(r"[A-Za-z]", p) for p in parts)
+    return random_looking(text) if is_mixed else ""
+
+
 def no_placeholder(text: str) -> str:
     """Return `text` where it is more than a row of the same few characters."""
     return text if entropy_bits(text) >= 2.5 else ""
@@ -98,7 +106,7 @@ PII: dict[str, Shape] = {
         pattern=r"(?<![\w.+-])"
         r"(?:\+\d{1,3}[ .\-/]?(?:\(\d{1,4}\)[ .\-/]?)?\d{1,5}(?:[ .\-/]?\d{2,5}){1,5}"
         r"|\(\d{3}\) ?\d{3}[ .-]\d{4}|\d{3}[ .-]\d{3}[ .-]\d{4}"
-        r"|(?<!\d[ -])0[1-9]\d{0,3}[ /-]\d{2,8}(?:[ -]\d{2,4}){0,4})(?![\w-])",
+        r"|(?<!\d[ -])0[1-9]\d{0,3}(?: ?[/-] ?| )\d{2,8}(?:[ -]\d{2,4}){0,4})(?![\w-])",
         real=phone,
     ),
 }
@@ -107,6 +115,10 @@ _START = r"(?<![A-Za-z0-9_-])"
 SECRETS: dict[str, Shape] = {
     "anthropic": Shape(pattern=_START + r"sk-ant-[A-Za-z0-9_-]{20,200}", real=no_placeholder),
     "aws": Shape(pattern=_START + r"(?:AKIA|ASIA)[A-Z2-7]{16}(?![A-Za-z0-9])", real=no_placeholder),
+    "bearer": Shape(
+        pattern=r"(?i)(?<![a-z0-9])bearer\s{1,4}(?P<value>[a-z0-9+/=_.~-]{20,512}+)",
+        real=random_looking,
+    ),
     "github": Shape(
         pattern=_START + r"(?:gh[pousr]_[A-Za-z0-9]{36,255}|github_pat_[A-Za-z0-9_]{40,255})",
         real=no_placeholder,
@@ -120,7 +132,7 @@ SECRETS: dict[str, Shape] = {
     ),
     "npm": Shape(pattern=_START + r"npm_[A-Za-z0-9]{36}(?![A-Za-z0-9])", real=no_placeholder),
     "openai": Shape(
-        pattern=_START + r"sk-(?!ant-)(?:[a-z]{2,10}-)?[A-Za-z0-9_-]{20,200}", real=random_looking
+        pattern=_START + r"sk-(?!ant-)(?:[a-z]{2,10}-)?[A-Za-z0-9_-]{20,200}", real=random_part
     ),
     "private-key": Shape(pattern=r"-----BEGIN (?:[A-Z]{2,10} ){0,2}PRIVATE KEY(?: BLOCK)?-----"),
     "pypi": Shape(pattern=_START + r"pypi-AgE[A-Za-z0-9_-]{50,500}", real=no_placeholder),

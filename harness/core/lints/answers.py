@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import ClassVar
 
+from harness.core.examples import Example
 from harness.core.lints.base import Finding, Hits, Lint, Row, Rule
+from harness.core.lints.chat import calling_turns
 from harness.core.near import normalised
-from harness.core.wording import rejected_text
+from harness.core.wording import rejected_text, says_something
 from harness.core.words import count
 
-BLANK = frozenset(
-    {"n/a", "na", "none", "null", "nan", "-", "--", "?", "tbd", "todo", "#n/a", "..."}
-)
+_STAND_INS = """
+    n/a n.a na none null nil nan undefined tbd tbc todo fixme xxx
+    - -- --- – — #n/a #ref #value #name #num #null #div/0
+"""
+BLANK = frozenset(_STAND_INS.split())
+"""What people and programs write where there is nothing, as `normalised` leaves it."""
+_BRACKETED = BLANK | {"empty", "blank", "deleted", "removed"}
+_TO_WRITE = re.compile(r"(?:todo|tbd|fixme): .{0,40}|lorem ipsum\b.*", re.DOTALL)
 LEAST_COPY = 8
 """Characters from which an answer that repeats the question is a copy: short ones may be right."""
 
@@ -46,7 +54,8 @@ class AnswerLint(Lint):
             name="copied-answer",
             severity="warn",
             about="The answer is the question again, word for word, or holds all of it (of a "
-            "question of 80 characters or more).",
+            "question of 80 characters or more). Where the task is to correct a text, it may be "
+            "right.",
             fix="Check how the set was exported: a column may stand twice.",
         ),
     )
@@ -60,17 +69,15 @@ class AnswerLint(Lint):
         """Look at question and answer."""
         self._rows += 1
         example = row.example
-        has_image = example.images or any(m.images for m in example.messages)
-        if not row.asked.strip() and not has_image:
+        if not _asks(example):
             self._empty.add(row)
         if row.answer is None:
             self._none.add(row)
             return
         self._answered += 1
         answer = normalised(row.answer)
-        if not example.calls and (
-            not answer or answer in BLANK or row.answer in {"{}", "[]", '""'}
-        ):
+        is_blank = is_stand_in(answer) or row.answer in {"{}", "[]", '""'}
+        if is_blank and len(example.messages) not in calling_turns(example):
             self._blank.add(row, repr(row.answer[:20]))
             self._is_text |= isinstance(example.reference, str)
         elif len(answer) >= LEAST_COPY and rejected_text(example) is None:
@@ -109,3 +116,21 @@ class AnswerLint(Lint):
                 count=self._copied.count,
                 rows=self._copied.rows,
             )
+
+
+def _asks(example: Example) -> bool:
+    """Whether a row asks anything; a system message asks where it is all that there is."""
+    if any(says_something(value) for value in example.inputs.values()):
+        return True
+    if example.images or any(m.images for m in example.messages):
+        return True
+    told = (m.content for m in example.messages if m.role != "system" or not example.inputs)
+    return any(says_something(text) for text in told)
+
+
+def is_stand_in(answer: str) -> bool:
+    """Whether a normalised answer says nothing."""
+    if answer in BLANK or not says_something(answer) or _TO_WRITE.fullmatch(answer):
+        return True
+    is_bracketed = answer[:1] + answer[-1:] in {"()", "[]", "<>"}
+    return is_bracketed and answer[1:-1].strip() in _BRACKETED

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from itertools import pairwise
 from typing import ClassVar
 
 from harness.core import words
+from harness.core.examples import Example
 from harness.core.lints.base import KEPT, Finding, Hits, Lint, Place, Row, Rule
 from harness.records import Message
 
@@ -22,6 +23,8 @@ KNOWN_KEYS = frozenset(
      "audio", "annotations", "parts"}
 )  # fmt: skip
 EXTRAS = "message_extras"
+_OLDER = "function_call"
+"""The key of a call before there were `tool_calls`."""
 UNREADABLE = "unreadable"
 _MARK = re.compile(
     r"<\|[\w.:/-]{1,60}\|>|<｜[^\s｜]{1,60}｜>|\[/?INST\]|</?s>|<</?SYS>>"
@@ -135,10 +138,11 @@ class ChatLint(Lint):
                 self._hits["message_unrecognized_key"].add(row, ", ".join(map(str, strange)))
         if self._needs_answers and row.answer is None and not example.inputs:
             self._hits["example_missing_assistant_message"].add(row)
+        called = calling_turns(example)
         for number, message in enumerate(example.messages):
-            if message.role == "assistant" and not message.content and not message.tool_calls:
+            if message.role == "assistant" and not message.content and number not in called:
                 self._hits["missing_content"].add(row, f"messages[{number}] says nothing")
-        wrong = order_problem(example.messages, is_answered=row.answer is not None)
+        wrong = order_problem(example.messages, is_answered=row.answer is not None, called=called)
         if wrong:
             self._hits["role-order"].add(row, wrong)
 
@@ -171,19 +175,35 @@ _SAID = {
 }
 
 
-def order_problem(messages: tuple[Message, ...], *, is_answered: bool) -> str:
-    """Return what is wrong with the order of turns, or nothing."""
+def calling_turns(example: Example) -> frozenset[int]:
+    """Return which turns call a tool, the answer counted: as OpenAI writes calls, or once did."""
+    found = {number for number, m in enumerate(example.messages) if m.tool_calls}
+    if example.calls:
+        found.add(len(example.messages))
+    extras = example.other.get(EXTRAS)
+    if isinstance(extras, Mapping):
+        older = (n for n, more in extras.items() if isinstance(more, Mapping) and _OLDER in more)
+        found.update(int(n) for n in older)
+    return frozenset(found)
+
+
+def order_problem(
+    messages: tuple[Message, ...], *, is_answered: bool, called: Collection[int] = ()
+) -> str:
+    """Return what is wrong with the order of turns, or nothing. `called` are the turns that call a
+    tool.
+    """
     roles = [m.role for m in messages]
     if "system" in roles[1:]:
         return f"messages[{roles.index('system', 1)}] is a system message after others"
-    turns = [m for m in messages if m.role != "system"]
-    if turns and turns[0].role in {"assistant", "tool"}:
-        return f"the first turn is of the {turns[0].role}"
-    for before, after in pairwise(turns):
-        if before.role == after.role and after.role in {"user", "assistant"}:
-            return f"two turns of the {after.role} in a row"
-        if after.role == "tool" and before.role != "tool" and not before.tool_calls:
+    turns = [(number, m.role) for number, m in enumerate(messages) if m.role != "system"]
+    if turns and turns[0][1] in {"assistant", "tool"}:
+        return f"the first turn is of the {turns[0][1]}"
+    for (number, before), (_, after) in pairwise(turns):
+        if before == after and after in {"user", "assistant"}:
+            return f"two turns of the {after} in a row"
+        if after == "tool" and before != "tool" and number not in called:
             return "a tool answers, and nothing was called"
-    if is_answered and turns and turns[-1].role == "assistant":
+    if is_answered and turns and turns[-1][1] == "assistant":
         return "two turns of the assistant in a row at the end"
     return ""

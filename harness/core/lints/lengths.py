@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -19,6 +19,17 @@ LEAST_ROWS = 30
 FAR = 6.0
 """An outlier is so many spreads from the middle, on the scale of logarithms: of a million lengths
 that are log-normal, none by chance. The spread is the half of the rows around the middle, scaled.
+"""
+LEAST_SPREAD, MOST_SPREAD = 0.15, 1.0
+"""Half a word's worth, so that a set of equal lengths has no outliers; and so much that what is
+four hundred times as long as most is one in every set.
+"""
+USUAL = 0.05
+"""Lengths that one row in twenty has are a kind of their own, and what is near them is no outlier.
+"""
+APART = {"characters": 25, "tokens": 6}
+"""What an outlier is longer or shorter than the middle at the least: labels of 2 and of 20
+characters are ten times apart, and no outliers.
 """
 HELD = 300
 EXACT = 1000
@@ -51,8 +62,8 @@ class LengthLint(Lint):
             name="length-outlier",
             severity="note",
             about="A question or an answer is far longer or shorter than the others: six "
-            "spreads from the median, on a logarithmic scale. Often two rows in one, a file in a "
-            "cell, or a cut.",
+            "spreads from the median, on a logarithmic scale, and beyond what one row in twenty "
+            "is. Often many rows in one, a file in a cell, or a cut.",
             fix="Read these rows.",
         ),
     )
@@ -93,17 +104,19 @@ class LengthLint(Lint):
         for what, sizes in self._sizes.items():
             if sizes.total() < LEAST_ROWS:
                 continue
-            low, middle, high = (math.log(q) for q in _quarters(sizes))
-            # half a word's worth at the least, so that a set of equal lengths has no outliers
-            spread = max((high - low) / 1.349, 0.15)
-            for end, sign in (("long", 1), ("short", -1)):
-                limit = math.exp(middle + sign * FAR * spread)
+            usual = _quantiles(sizes, (USUAL, 0.25, 0.5, 0.75, 1 - USUAL))
+            shortest, low, middle, high, longest = map(math.log, usual)
+            spread = min(max((high - low) / 1.349, LEAST_SPREAD), MOST_SPREAD)
+            least, most = FAR * LEAST_SPREAD, FAR * spread
+            median, apart = usual[2], APART[self._unit]
+            ends = {
+                "long": (1, max(middle + most, longest + least), median + apart),
+                "short": (-1, min(middle - most, shortest - least), median - apart),
+            }
+            for end, (sign, edge, beyond) in ends.items():
+                limit = max(sign * math.exp(edge), sign * beyond)
                 far = sorted(
-                    (
-                        (s, n, p)
-                        for s, n, p in self._ends.get(f"{what} {end}", [])
-                        if s > sign * limit
-                    ),
+                    ((s, n, p) for s, n, p in self._ends.get(f"{what} {end}", []) if s > limit),
                     key=lambda x: (-x[0], x[1]),
                 )
                 if far:
@@ -111,7 +124,7 @@ class LengthLint(Lint):
                     yield self.found(
                         "length-outlier",
                         f"{len(far)}{more} {what}{'s' * (len(far) != 1)} far {end}er than the "
-                        f"others (median {math.exp(middle):.0f} {self._unit})",
+                        f"others (median {median} {self._unit})",
                         rows=[p.told(f"{abs(s)} {self._unit}") for s, _, p in far],
                     )
 
@@ -123,11 +136,11 @@ def _rounded(size: int) -> int:
     return size // step * step
 
 
-def _quarters(sizes: Counter[int]) -> list[int]:
-    """Return the lengths that a quarter, a half and three quarters of the rows do not exceed."""
+def _quantiles(sizes: Counter[int], shares: Sequence[float]) -> list[int]:
+    """Return the lengths that these shares of the rows do not exceed."""
     values = sorted(sizes)
     sums = np.cumsum([sizes[v] for v in values])
-    return [values[int(np.searchsorted(sums, share * sums[-1]))] for share in (0.25, 0.5, 0.75)]
+    return [values[int(np.searchsorted(sums, share * sums[-1]))] for share in shares]
 
 
 def _keep(heap: list[tuple[int, int, Place]], size: int, row: Row) -> None:

@@ -10,9 +10,18 @@ from harness.core.lints.base import Finding, Hits, Lint, Row, Rule
 from harness.core.near import normalised
 from harness.core.wording import rejected_text
 
-_TURN = re.compile(r"(?:^|\n)\s*(?:user|human|customer)\s*:", re.IGNORECASE)
+_TURN = re.compile(
+    r"(?m:^)[ \t>*_#]*(?:user|human|customer)[*_ \t]*:|(?m:^)#+[ \t]*instruction[ \t]*:"
+    r"|<\|(?:im_start|start_header_id)\|>user|<\|user\|>|<start_of_turn>user",
+    re.IGNORECASE,
+)
+LEAST_PROMPT = 20
+"""Characters of a prompt that begins two answers by no chance; a shorter one must stand there sign
+for sign, and have three words: thanks are answered with thanks.
+"""
 LEAST_PAIRS = 20
-SHOWN = 0.05
+SHOWN = 0.01
+"""One set in a hundred without a bias may be called biased: many sets are linted."""
 
 
 class PreferenceLint(Lint):
@@ -29,7 +38,7 @@ class PreferenceLint(Lint):
             name="length-bias",
             severity="warn",
             about="The better answer is the longer (or the shorter) one so often that length alone "
-            "tells which it is: the 95 % interval of its share (exact binomial) leaves out a half, "
+            "tells which it is: the 99 % interval of its share (exact binomial) leaves out a half, "
             "and the share is 60 % or more. DPO then learns length.",
             fix="Report a length-only baseline beside every result; balance the pairs, or train "
             "with a length penalty.",
@@ -44,8 +53,8 @@ class PreferenceLint(Lint):
         Rule(
             name="user-in-rejected",
             severity="error",
-            about="The worse answer holds a turn of the user, as a role (or, a warning, as text "
-            "`User:`): the model learns to speak for the user, or not to.",
+            about="The worse answer holds a turn of the user, as a role (or, a warning, as text: "
+            "`User:`, `<|im_start|>user`): the model learns to speak for the user, or not to.",
             fix="Cut the rejected answer at the end of the assistant's turn.",
         ),
     )
@@ -68,14 +77,15 @@ class PreferenceLint(Lint):
         self._longer += len(row.answer) > len(worse)
         self._shorter += len(row.answer) < len(worse)
         self._equal += len(row.answer) == len(worse)
-        start = row.content[:200]
-        if len(start) >= 20 and better.startswith(start) and other.startswith(start):
+        if _begin_with_prompt(row, worse):
             self._prompt.add(row)
         messages = rejected if isinstance(rejected, list | tuple) else ()
         has_role = any(isinstance(m, Mapping) and m.get("role") == "user" for m in messages)
         if has_role or (_TURN.search(worse) and not _TURN.search(row.answer)):
             self._has_role |= has_role
-            self._user.add(row, "a message of the role user" if has_role else "a turn `User:`")
+            self._user.add(
+                row, "a message of the role user" if has_role else "a turn of the user in the text"
+            )
 
     def findings(self) -> Iterable[Finding]:
         """Return what was found."""
@@ -104,7 +114,17 @@ class PreferenceLint(Lint):
             yield self.found(
                 "length-bias",
                 f"the better answer is the {which} one in {most / pairs:.0%} of {pairs} pairs "
-                f"(95 % interval {interval.low:.0%} to {interval.high:.0%}): guessing by length "
+                f"(99 % interval {interval.low:.0%} to {interval.high:.0%}): guessing by length "
                 "gets as many right",
                 count=pairs,
             )
+
+
+def _begin_with_prompt(row: Row, worse: str) -> bool:
+    """Whether both answers begin with what is asked."""
+    better = row.answer or ""
+    start = row.content[:200]
+    if len(start) >= LEAST_PROMPT:
+        return all(normalised(one).startswith(start) for one in (better, worse))
+    asked = row.asked.strip()
+    return asked.count(" ") >= 2 and all(one.lstrip().startswith(asked) for one in (better, worse))

@@ -17,10 +17,14 @@ SHOWN = 20
 PIECES = 4
 LEAST_ROWS = 20
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
-_VOWEL = re.compile(r"[aeiouyàáâãäåæèéêëìíîïòóôõöøùúûüýœ]", re.IGNORECASE)
+# a y is a vowel, but at the end of words like `qty`
+_VOWEL = re.compile(r"[aeiouàáâãäåæèéêëìíîïòóôõöøùúûüýœ]|y(?!$)|^\wy$", re.IGNORECASE)
 _USUAL_WORDS = """
-    mr mrs ms dr st vs tv pc cd dvd ml mg kg km cm mm ft lb kb mb gb tb hz khz mhz ghz pm nd rd th
-    ll ve xx xv nth hmm shh pst html http https www css sql xml pdf jpg png gif
+    mr mrs ms dr st vs tv pc cd dvd ml mg kg km cm mm ft lb lbs kb mb gb tb hz khz mhz ghz pm nd rd
+    th ll ve xx xv nth hmm shh psst tsk pst html http https www css sql xml pdf jpg png gif svg csv
+    txt ssh ftp tcp dns vpn npm llm llms gpt nlp rgb sms mms gps lcd hr hrs yr yrs wk wks ltd llc
+    plc gmbh phd msc bsc cpr hdmi mph kph rpm ppm gmt pst ps nb cf bbc nhs cnn nba nfl brb btw tldr
+    cry dry fly fry ply pry shy sky sly spry spy sty thy try why wry gdy czy przy trzy
 """
 _USUAL = frozenset(_USUAL_WORDS.split())
 
@@ -34,8 +38,9 @@ class VocabularyLint(Lint):
         Rule(
             name="abbreviation",
             severity="note",
-            about="Words without a vowel (`ASSTD`, `PKT`) stand in one row of fifty, or more. What "
-            "they mean is knowledge of the house: no public text has it.",
+            about="Words without a vowel (`PKT`, `QTY`) stand in one row of fifty, or more, but "
+            "for some that all know (`PDF`). What they mean is knowledge of the house: no public "
+            "text has it.",
             fix="Give the prompt a glossary, and measure it, before tuning teaches the words.",
         ),
         Rule(
