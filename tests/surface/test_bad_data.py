@@ -5,12 +5,14 @@ from __future__ import annotations
 import gzip
 import json
 import shutil
+import zlib
 from pathlib import Path
 
 import pytest
 
+from harness.engine import text_files
 from harness.engine.data import lines
-from tests.surface.inprocess import Cli
+from tests.surface.inprocess import Cli, Said
 
 ROWS = [
     {"id": f"a{i}", "split": "train", "inputs": {"question": f"who is number {i}?"},
@@ -18,16 +20,14 @@ ROWS = [
     for i in range(24)
 ]  # fmt: skip
 GOOD = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
+CUT = gzip.compress(GOOD * 40)[:-30]
+LAST = zlib.decompressobj(wbits=31).decompress(CUT).count(b"\n") + 1
 ASKS = b'{"id": "b", "split": "train", "inputs": {"question": "q"}, "reference": '
 FILES: dict[str, tuple[str, bytes | None, str]] = {
     "missing": ("bad.jsonl", None, "bad.jsonl: no such file"),
     "a folder": ("bad", None, "bad: a folder"),
     "empty": ("bad.jsonl", b"", "bad.jsonl:1: the file is empty"),
-    "cut gzip": (
-        "bad.jsonl.gz",
-        gzip.compress(GOOD * 40)[:-30],
-        "bad.jsonl.gz: the gzip file ends",
-    ),
+    "cut gzip": ("bad.jsonl.gz", CUT, f"bad.jsonl.gz:{LAST}: the gzip file ends too early"),
     "another encoding": ("bad.jsonl", b"\xff\xfea\x00", "bad.jsonl:1: the file is UTF-16"),
     "one long line": ("bad.jsonl", GOOD + ASKS + b'"' + b"x" * 2_000_000, "bad.jsonl:25: the line"),
 }
@@ -38,23 +38,47 @@ LINES: dict[str, tuple[bytes, str]] = {
     "a key twice": (ASKS + b'"x", "id": "c"}', "the key 'id' stands twice"),
     "5,000 digits": (ASKS + b"7" * 5000 + b"}", "a number of more than 4300 digits"),
 }
-# a command, its exit code for one bad line among good ones, and whether it may write the others:
-# look shows them, lint finds them, convert and split refuse (--skip-bad), curate counts them
-COMMANDS: dict[str, tuple[tuple[str, ...], int, bool]] = {
-    "look": (("data", "look"), 0, False),
-    "lint": (("data", "lint"), 1, False),
-    "split": (("data", "split", "--out", "out.jsonl"), 2, False),
-    "convert": (("data", "convert", "out.jsonl", "--to", "columns"), 2, False),
-    "curate": (("data", "curate", "--task", "toy", "--out", "out.jsonl"), 1, False),
-    "init": (("init", "fresh", "--candidate", "constant:me", "--from"), 0, True),
+TELLS = {
+    "look": ("data", "look", "@", "--html", "out.html"),
+    "lint": ("data", "lint", "@", "--sarif", "out.sarif"),
 }
+MAKES = {
+    "split": ("data", "split", "@", "--out", "out.jsonl"),
+    "convert": ("data", "convert", "@", "out.jsonl", "--to", "columns"),
+    "curate": ("data", "curate", "@", "--task", "copies", "--out", "out.jsonl"),
+    "init": ("init", "fresh", "--candidate", "constant:me", "--from", "@"),
+}
+COMMANDS = {**TELLS, **MAKES}
+COPIES = """\
+about = "Copies of a word."
+cases = "cases.jsonl"
+primary = "right"
+target = 0.9
+target_reason = "a test"
+model = "constant:me"
+"""
 
 
-def said(cli: Cli, name: str, path: str) -> tuple[int, str]:
-    words = list(COMMANDS[name][0])
-    words.insert(len(words) if name == "init" else 2, path)
-    done = cli(*words)
-    return done.code, done.out + done.err
+@pytest.fixture(autouse=True)
+def copies(cli: Cli) -> None:
+    """A task whose eval takes the answers of GOOD."""
+    folder = cli.toy.task.parent / "copies"
+    folder.mkdir()
+    (folder / "task.toml").write_text(COPIES, encoding="utf-8")
+    (folder / "cases.jsonl").write_text(
+        '{"id": "d", "split": "dev", "inputs": {"question": "is it dark?"}, "reference": "me"}\n'
+    )
+    (folder / "eval_copies.py").write_text(
+        "def test_right(case, reply):\n    assert reply.text == case.reference\n"
+    )
+
+
+def said(cli: Cli, name: str, path: str, *more: str) -> Said:
+    return cli(*(path if word == "@" else word for word in COMMANDS[name]), *more)
+
+
+def errors(done: Said) -> list[str]:
+    return [line for line in (done.out + done.err).splitlines() if line.startswith("error:")]
 
 
 def files(root: Path) -> set[str]:
@@ -72,38 +96,111 @@ def test_a_file_that_cannot_be_read_is_one_message_and_leaves_nothing(
         if content is not None:
             Path(file).write_bytes(content)
         before = files(Path.cwd())
-        code, text = said(cli, command, file)
-        assert code == 2, (name, text)
-        [error] = [line for line in text.splitlines() if line.startswith("error")]
-        assert told in error, (name, text)
+        done = said(cli, command, file)
+        assert done.code == 2, (name, done)
+        [error] = errors(done)
+        assert told in error, (name, done)
         assert files(Path.cwd()) == before, name
         if content is not None:
             Path(file).unlink()
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_a_line_that_cannot_be_read_is_told_with_its_place_by_every_command(
+@pytest.mark.parametrize("command", MAKES)
+def test_what_makes_something_of_rows_makes_nothing_where_one_cannot_be_read(
     command: str, cli: Cli
 ) -> None:
-    _, expected, writes = COMMANDS[command]
-    chosen = ["NaN"] if command == "init" else list(LINES)  # init runs its new task each time
-    for name in chosen:
-        bad, told = LINES[name]
-        Path("bad.jsonl").write_bytes(GOOD + bad + b"\r\n")
-        before = files(Path.cwd())
-        code, text = said(cli, command, "bad.jsonl")
-        assert code == expected, (name, text)
-        [line] = [part for part in text.splitlines() if "bad.jsonl:25" in part][:1]
-        assert told in line, (name, text)
-        left = {f for f in files(Path.cwd()) - before if not f.startswith(".pytest_cache")}
-        assert bool(left) == writes, (name, left)
-        Path("out.jsonl").unlink(missing_ok=True)
-        shutil.rmtree("evals/fresh", ignore_errors=True)
-
-
-def test_the_cases_of_a_task_are_read_as_strictly_by_synth(cli: Cli) -> None:
-    cases = cli.toy.task / "cases.jsonl"
     for name, (bad, told) in LINES.items():
+        Path("bad.jsonl").write_bytes(GOOD + bad + b"\r\n" + GOOD)
+        before = files(Path.cwd())
+        done = said(cli, command, "bad.jsonl")
+        assert done.code == 2, (name, done)
+        [error] = errors(done)
+        assert error.startswith("error: bad.jsonl:25: "), (name, done)
+        assert told in error, (name, done)
+        assert "1 row could not be read" in error, (name, done)
+        assert "nothing was written" in error, (name, done)
+        assert files(Path.cwd()) == before, name
+
+
+@pytest.mark.parametrize("command", TELLS)
+def test_what_tells_of_rows_tells_of_the_others_and_ends_with_the_first_that_it_could_not_read(
+    command: str, cli: Cli
+) -> None:
+    for name, (bad, told) in LINES.items():
+        Path("bad.jsonl").write_bytes(GOOD + bad + b"\r\n")
+        done = said(cli, command, "bad.jsonl")
+        assert done.code == 2, (name, done)
+        [error] = errors(done)
+        assert error.startswith("error: bad.jsonl:25: "), (name, done)
+        assert told in error, (name, done)
+        assert told in done.out, (name, done)
+        if command == "look":
+            assert "who is number" in Path("out.html").read_text(encoding="utf-8")
+        else:
+            log = json.loads(Path("out.sarif").read_text(encoding="utf-8"))
+            found = [r for r in log["runs"][0]["results"] if r["ruleId"] == "unreadable"]
+            [place] = found[0]["locations"]
+            assert place["physicalLocation"]["region"]["startLine"] == 25
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_several_bad_rows_are_counted_and_left_out_where_that_was_asked_for(
+    command: str, cli: Cli
+) -> None:
+    Path("good.jsonl").write_bytes(GOOD)
+    clean = said(cli, command, "good.jsonl")
+    made = written(command)
+    bad = "".join(
+        f"{text.decode('latin-1')}\n" for text, _ in LINES.values() if b"\xf6" not in text
+    )
+    Path("bad.jsonl").write_bytes(GOOD + bad.encode() + bad.encode())
+    told = said(cli, command, "bad.jsonl", "--json")
+    assert told.code == 2, told
+    assert json.loads(told.out)["exit_code"] == 2, "one JSON value, and it tells the code"
+    assert "8 rows could not be read" in json.loads(told.out)["error"]
+    assert written(command) is None
+    left = said(cli, command, "bad.jsonl", "--skip-bad")
+    assert left.code == clean.code == 0, left
+    assert "bad.jsonl:25: " in left.out, "the first of them"
+    assert "8 rows could not be read" in left.out
+    if command in MAKES:
+        assert written(command) == made
+        assert made is not None
+
+
+def written(command: str) -> str | None:
+    """Return what a command wrote, and take it away."""
+    cases, found = Path("evals/fresh/cases.jsonl"), None
+    for path in (Path("out.jsonl"), cases):
+        if path.exists():
+            found = path.read_text(encoding="utf-8")
+            path.unlink()
+    shutil.rmtree(cases.parent, ignore_errors=True)
+    return found if command in MAKES else None
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_line_ends_of_windows_and_a_byte_order_mark_change_nothing(command: str, cli: Cli) -> None:
+    found = {}
+    for name, content in {
+        "unix": GOOD,
+        "windows": b"\xef\xbb\xbf" + GOOD.replace(b"\n", b"\r\n"),
+    }.items():
+        Path("rows.jsonl").write_bytes(content)
+        done = said(cli, command, "rows.jsonl")
+        assert done.code == 0, (name, done)
+        found[name] = (done.out, written(command))
+        Path("out.html").unlink(missing_ok=True)
+    assert found["unix"] == found["windows"]
+
+
+def test_the_cases_of_a_task_are_read_as_strictly_by_synth(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(text_files, "LONGEST_ROW", 1 << 20)
+    cases = cli.toy.task / "cases.jsonl"
+    long = (ASKS + b'"' + b"x" * 2_000_000 + b'"}', "the line is longer than 1 MB")
+    for name, (bad, told) in {**LINES, "one long line": long}.items():
         cases.write_bytes(GOOD + bad + b"\n")
         done = cli("data", "synth", "toy", "--by", "perturb", "--out", "out.jsonl")
         assert done.code == 2, name

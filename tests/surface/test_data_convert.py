@@ -66,14 +66,14 @@ def test_bad_rows_are_shown_with_their_lines_and_stop_everything(harness: Harnes
     )
     said = harness("data", "convert", "a.jsonl", "b.jsonl", "--to", "openai-chat")
     assert said.code == 2
-    assert "a.jsonl:2: there is no `completion`" in said.out
-    assert "a.jsonl:3: not JSON" in said.out
+    assert said.err.startswith("error: a.jsonl:2: there is no `completion`")
+    assert "\n  a.jsonl:3: not JSON" in said.err
     assert "2 rows could not be read as trl-prompt-completion, so nothing was written" in said.err
     assert not Path("b.jsonl").exists()
     assert "\x1b" not in said.out + said.err
     left = harness("data", "convert", "a.jsonl", "b.jsonl", "--to", "openai-chat", "--skip-bad")
     assert left.code == 0
-    assert "2 could not be read and were left out" in left.out
+    assert "2 rows could not be read and were left out" in left.out
     assert Path("b.jsonl").read_text().count("\n") == 1
 
 

@@ -179,9 +179,10 @@ def test_sarif_is_what_the_standard_s_own_schema_accepts(cli: Cli, tmp_path: Pat
     rows = plain(40)
     rows[3]["answer"] = ""
     rows[5] = {**rows[4], "id": "again \x1b]0;owned\x07 \ud800"}
-    file = written(tmp_path / "with space #1 50% ü:2.jsonl", [*rows, "no object"])
+    file = written(tmp_path / "with space #1 50% ü:2.jsonl", rows)
+    file.write_text(file.read_text(encoding="utf-8") + "{broken\n", encoding="utf-8")
     log = tmp_path / "log.sarif"
-    assert cli("data", "lint", str(file), "--sarif", str(log)).code == 1
+    assert cli("data", "lint", str(file), "--sarif", str(log)).code == 2
     plain_log = json.loads(log.read_text())
     for text in (SCHEMA_FILE, "errata01"):
         assert text in plain_log["$schema"]
@@ -217,7 +218,8 @@ def test_lints_are_pytest_tests_in_one_line(tmp_path: Path) -> None:
     page = (Path(__file__).parents[2] / "docs" / "lints.md").read_text(encoding="utf-8")
     [block] = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
     rows = plain(40)
-    written(tmp_path / "train.jsonl", rows)
+    train = written(tmp_path / "train.jsonl", rows)
+    train.write_text(train.read_text(encoding="utf-8") + "{broken\n", encoding="utf-8")
     written(tmp_path / "test.jsonl", [{**rows[6], "id": "copy"}, *plain(9, seed=1)])
     (tmp_path / "test_data.py").write_text(block)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_data.py"]
@@ -225,7 +227,9 @@ def test_lints_are_pytest_tests_in_one_line(tmp_path: Path) -> None:
     assert done.returncode == 1, done.stdout + done.stderr
     assert "test_rows[leak]" in done.stdout
     assert "train.jsonl:7" in done.stdout
-    assert "1 failed" in done.stdout
+    assert "test_rows[unreadable]" in done.stdout
+    assert "train.jsonl:41" in done.stdout
+    assert "2 failed" in done.stdout
 
 
 def test_split_keeps_groups_together_and_rows_where_they_are_as_the_set_grows(

@@ -137,10 +137,13 @@ def test_a_file_is_curated_by_the_evals_of_a_task(cli: Cli) -> None:
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in given) + '{"id": 5}\n')
     out = cli.toy.root / "good.jsonl"
-    said = cli("data", "curate", str(path), "--task", "toy", "--out", str(out))
+    again = ("data", "curate", str(path), "--task", "toy", "--out", str(out))
+    assert cli(*again).code == 2
+    assert not out.exists()
+    said = cli(*again, "--skip-bad")
     assert said.code == 0, said.err
     assert [r["id"] for r in lines(out)] == ["n100", "n102"]
-    assert "1 row could not be read" in said.out
+    assert "1 row could not be read and was left out" in said.out
     refused = cli("data", "curate", str(path))
     assert refused.code == 2
     assert "--task TASK" in refused.err

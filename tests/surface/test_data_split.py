@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from openpyxl import Workbook
 
 from tests.surface.inprocess import Cli
 from tests.surface.toy import Toy
@@ -38,13 +39,63 @@ def test_a_longer_export_is_dealt_as_the_shorter_one_was(cli: Cli) -> None:
 def test_rows_that_cannot_be_read_are_counted_and_a_file_of_them_is_an_error(cli: Cli) -> None:
     good = '{"text": "a", "label": "x"}\n{"text": "b", "label": "y"}\n'
     (cli.toy.root / "r.jsonl").write_text(good + '{"text": NaN, "label": "x"}\n')
-    said = cli("data", "split", "r.jsonl", "--json")
-    assert said.json["rejected"] == 1
+    said = cli("data", "split", "r.jsonl", "--json", "--skip-bad")
+    assert (said.code, said.json["bad"], said.json["new"]) == (0, 1, 2)
     said = cli("data", "split", "r.jsonl")
-    assert "1 row cannot be read, so in no split:" in said.out
-    assert "r.jsonl:3: NaN is not JSON" in said.out
+    assert (said.code, said.out) == (2, ""), "its counts would be those of other rows"
+    assert "r.jsonl:3: NaN is not JSON" in said.err
     (cli.toy.root / "r.jsonl").write_text('{"text": NaN, "label": "x"}\n')
     said = cli("data", "split", "r.jsonl", "--out", "out.jsonl")
     assert said.code == 2
-    assert "no usable row (1 rejected). The first: r.jsonl:1: NaN is not JSON" in said.err
+    assert "no usable row (1 could not be read). The first: r.jsonl:1: NaN is not" in said.err
     assert not (cli.toy.root / "out.jsonl").exists()
+
+
+def test_a_row_that_the_form_cannot_hold_is_not_lost_in_silence(cli: Cli) -> None:
+    (cli.toy.root / "r.csv").write_text(rows(30) + "Is a lamp without an answer here?,\n")
+    wanted = ("data", "split", "r.csv", "--out", "out.jsonl", "--to", "trl-prompt-completion")
+    said = cli(*wanted)
+    assert said.code == 2
+    assert "r.csv:32: trl-prompt-completion cannot hold the row" in said.err
+    assert not (cli.toy.root / "out.jsonl").exists()
+    left = cli(*wanted, "--skip-bad")
+    assert left.code == 0
+    assert "1 row could not be written and was left out:\n  r.csv:32: " in left.out
+
+
+def test_an_earlier_deal_with_a_row_that_cannot_be_read_is_not_replaced(cli: Cli) -> None:
+    source, out = cli.toy.root / "r.csv", cli.toy.root / "out.jsonl"
+    source.write_text(rows(30))
+    again = ("data", "split", "r.csv", "--out", "out.jsonl", "--to", "columns", "--force")
+    assert cli(*again).code == 0
+    out.write_text(broken := out.read_text().replace('"split"', "split", 1))
+    said = cli(*again)
+    assert said.code == 2
+    assert "out.jsonl:1: not JSON" in said.err
+    assert out.read_text() == broken
+    assert cli(*again, "--skip-bad").code == 0
+
+
+def test_a_sheet_is_split_and_its_workbook_is_not_replaced(cli: Cli) -> None:
+    book = Workbook()
+    for name, first in (("North", 0), ("South", 29)):
+        sheet = book.create_sheet(name)
+        sheet.append(["text", "label"])
+        for n in range(first, first + 30):
+            sheet.append([f"Where is lamp {n}?", "ab"[n % 2]])
+    book.save(cli.toy.root / "b.xlsx")
+    before = (cli.toy.root / "b.xlsx").read_bytes()
+    said = cli("data", "split", "b.xlsx#South", "--out", "b.xlsx", "--force")
+    assert (said.code, "its other sheets would be lost" in said.err) == (2, True)
+    assert (cli.toy.root / "b.xlsx").read_bytes() == before
+    assert cli("data", "split", "b.xlsx#South", "--out", "out.jsonl", "--to", "columns").code == 0
+    lines = (cli.toy.root / "out.jsonl").read_text().splitlines()
+    dealt = {json.loads(line)["text"] for line in lines}
+    assert dealt == {f"Where is lamp {n}?" for n in range(29, 59)}
+    found = cli("data", "lint", "b.xlsx#North", "b.xlsx#South", "--sarif", "x.sarif", "--json")
+    places = [r["place"] for f in found.json["findings"] for g in f["groups"] for r in g]
+    assert {"b.xlsx#North:31", "b.xlsx#South:2"} <= set(places), "lamp 29 is in both"
+    log = json.loads((cli.toy.root / "x.sarif").read_text())
+    results = [r for r in log["runs"][0]["results"] if "locations" in r]
+    uris = {r["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] for r in results}
+    assert uris == {"b.xlsx"}

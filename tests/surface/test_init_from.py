@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
 
 from harness.engine.data.reading import open_examples
+from harness.engine.tasks import load_task
 from harness.surface.cli.init_columns import ask_columns, guessed_roles, open_mapped
 from tests.surface.inprocess import Cli
 from tests.surface.toy import Toy
@@ -104,7 +106,7 @@ def test_what_needs_from_is_refused_without_it_and_a_task_is_not_overwritten(cli
     assert "exists already" in cli("init", "toy", "--from", "sums.csv").err
 
 
-def test_answers_that_are_no_replies_are_not_run_as_such(cli: Cli) -> None:
+def test_the_first_of_several_long_answers_is_a_right_reply(cli: Cli) -> None:
     rows = [
         {"input": f"say {n}", "expected": {"references": [f"{LONG} {n}", f"words {n}"]}}
         for n in range(30)
@@ -113,7 +115,7 @@ def test_answers_that_are_no_replies_are_not_run_as_such(cli: Cli) -> None:
     path.write_text("".join(json.dumps(r) + "\n" for r in rows))
     said = cli("init", "mine", "--from", "r.jsonl", "--candidate", "constant:word 3")
     assert said.code == 0
-    assert "The right answers" not in said.out
+    assert "The right answers themselves pass the check (10 of 10)." in said.out
     assert "constant:word 3 on 10 dev cases" in said.out
 
 
@@ -121,7 +123,13 @@ def test_rows_that_cannot_be_read_are_told_with_their_line(cli: Cli) -> None:
     (cli.toy.root / "b.jsonl").write_text('{"q": "a", "label": NaN}\n{"q": "b", "label": "x"}\n')
     said = cli("init", "mine", "--from", "b.jsonl", "--yes", "--candidate", "constant:x")
     assert said.code == 2
-    assert "1 row cannot be read, the first at b.jsonl:1: NaN is not JSON" in said.err
+    assert said.err.startswith("error: b.jsonl:1: NaN is not JSON; write null. 1 row could not be")
+    assert "name their form with --form or leave them out with --skip-bad" in said.err
+    left = cli(
+        "init", "mine", "--from", "b.jsonl", "--yes", "--candidate", "constant:x", "--skip-bad"
+    )
+    assert left.code == 2
+    assert "1 usable row of 1" in left.err
     assert not folder(cli).exists()
 
 
@@ -138,6 +146,38 @@ def test_an_equals_of_promptfoo_counts_beside_its_other_asserts(cli: Cli) -> Non
     assert (
         "the configuration's `prompts` (--prompt FILE brings one)" in said.json["not_carried_over"]
     )
+
+
+def chat(number: int, name: str | None) -> dict[str, Any]:
+    """A row of chat that offers a tool, and calls it where a name is given."""
+    ask = {"role": "user", "content": f"Please {name or 'tell me of'} order {number}"}
+    answer: dict[str, Any] = {"role": "assistant", "content": f"Order {number} is late."}
+    if name:
+        function = {"name": name, "arguments": json.dumps({"id": number})}
+        call = {"id": f"c{number}", "type": "function", "function": function}
+        answer = {"role": "assistant", "content": None, "tool_calls": [call]}
+    schema = {"type": "object", "properties": {"id": {"type": "integer"}}, "required": ["id"]}
+    tools = [{"type": "function", "function": {"name": "cancel", "parameters": schema}}]
+    return {"messages": [ask, answer], "tools": tools}
+
+
+def test_rows_that_offer_tools_become_a_task_whose_prompt_does_and_whose_evals_read_calls(
+    cli: Cli,
+) -> None:
+    rows = [chat(n, "cancel" if n % 2 else None) for n in range(10)]
+    (cli.toy.root / "c.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (cli.toy.root / "p.md").write_text(
+        '+++\nfamily = "instructions"\n[decoding]\nmax_tokens = 9\n+++\n@user\n{{ message }}\n'
+    )
+    said = cli("init", "mine", "--from", "c.jsonl", "--prompt", "p.md",
+               "--candidate", "constant:No.")  # fmt: skip
+    assert said.code == 0
+    assert "the tools that every row offers are in tools.json: `cancel`" in said.out
+    assert "first check  the same tool calls" in said.out
+    assert "answer 50 %" in said.out, "only the rows that call nothing are right"
+    assert "The right answers themselves pass the check (10 of 10)." in said.out
+    prompt = load_task(folder(cli)).prompts["p"]
+    assert [t["function"]["name"] for t in prompt.tools] == ["cancel"]
 
 
 # ---------------------------------------------------------------- which column is what

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from harness.core.answers import answer_of
+from harness.core.answers import answer_of, reference_reply
 from harness.core.examples import Example
 from harness.engine.candidates import REFERENCE
 from harness.engine.data.forms import cases as case_form
@@ -63,16 +63,8 @@ class Recorded:
 
 def reference_of(case: Case) -> tuple[Answer, ...]:
     """Return a row's own answer, if it has one."""
-    text = case.reference_text
-    if text is None:
-        return ()
-    # a reference that is tool calls is scored as the reply that would make them
-    value = case.reference
-    if isinstance(value, Mapping) and isinstance(value.get("tool_calls"), list):
-        reply = Reply(text=value.get("content") or "", tool_calls=tuple(value["tool_calls"]))
-    else:
-        reply = Reply(text=text)
-    return (Answer(reply=reply, candidate=REFERENCES),)
+    reply = reference_reply(case)
+    return () if reply is None else (Answer(reply=reply, candidate=REFERENCES),)
 
 
 def recorded_answers(task: Task, names: Sequence[str], *, store: Store) -> Recorded:
@@ -185,6 +177,7 @@ def case_of(example: Example, *, number: int) -> Case:
         documents=tuple(row.get("documents", ())),
         rejected=row.get("rejected"),
         provenance=row.get("provenance", {}),
+        also_right=tuple(row.get("also_right", ())),
     )
 
 

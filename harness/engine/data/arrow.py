@@ -34,19 +34,19 @@ def _parquet_files(container: Container, files: Sequence[tuple[Path, str]]) -> I
         raise MissingExtra("reading Parquet", extra="parquet") from exc
     number = done = 0
     for path, split in files:
-        size = path.stat().st_size
+        size, first = path.stat().st_size, number
         try:
             file = parquet.ParquetFile(path)
             rows = max(file.metadata.num_rows, 1)
-            first = number
             for batch in file.iter_batches(batch_size=BATCH):
                 for row in batch.to_pylist():
                     number += 1
                     at = done + size * (number - first) // rows
                     container.done = lambda at=at: at
                     yield number, _arrow_row(row, split)
-        except (pa.ArrowInvalid, OSError) as exc:
-            raise TaskError(f"{shown(path)}: the Parquet file is damaged ({exc})") from None
+        except (pa.ArrowException, OSError, OverflowError, ValueError) as exc:
+            row = f":{number + 1}" if number > first else ""
+            raise TaskError(f"{shown(path)}{row}: the Parquet file is damaged ({exc})") from None
         done += size
 
 

@@ -5,8 +5,6 @@ Whatever a case has no place for is counted by name in `dropped`: nothing goes i
 
 from __future__ import annotations
 
-import contextlib
-import json
 import keyword
 import os
 import re
@@ -16,10 +14,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from harness.core.answer_kinds import plain_answers
 from harness.core.examples import Example
-from harness.core.first_checks import plain_answers
+from harness.core.wording import says_something
 from harness.engine.data.first_splits import first_splits
 from harness.engine.data.forms.turns import EXTRAS
+from harness.engine.data.offered import (
+    name_of,
+    plain_call,
+    reference_of,
+    shared_tools,
+    text_of_turn,
+)
 from harness.engine.data.row_checks import is_preference, with_answer_check, with_several
 from harness.errors import TaskError
 from harness.records import SPLITS, Json, canonical_json
@@ -29,7 +35,8 @@ _IMAGE = re.compile(r"\.(png|jpe?g|gif|webp)$", re.IGNORECASE)
 MOST_KEYS = 12
 """Keys of an object up to which each is named where it is not carried over."""
 _NOTHING: tuple[Json, ...] = (None, "", [], {})
-_CARRIED = frozenset({"checks", "documents", EXTRAS})
+_CARRIED = frozenset({"checks", "documents", "also_right", EXTRAS})
+_KEPT = ("checks", "also_right")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,8 +45,8 @@ class Brought:
 
     `inputs` are the names that a prompt may use; `renamed` what a column was called before.
     `images` names the inputs that are image files. `system` is what every row's system message
-    says. `has_several`: rows have answers of which any would do, and checks that say so.
-    `dropped` counts what was not carried over.
+    says, `tools` what every row offers. `has_several`: rows have answers of which any would do, and
+    checks that say so. `dropped` counts what was not carried over.
     """
 
     rows: tuple[dict[str, Json], ...]
@@ -48,6 +55,7 @@ class Brought:
     answers: tuple[Json, ...] = ()
     images: tuple[str, ...] = ()
     system: str = ""
+    tools: tuple[Json, ...] = ()
     has_several: bool = False
     joined: int = 0
     dropped: Mapping[str, int] = field(default_factory=dict)
@@ -58,6 +66,11 @@ class Brought:
         """Cases a split."""
         found = Counter(str(row["split"]) for row in self.rows)
         return {split: found[split] for split in SPLITS}
+
+    @property
+    def has_further(self) -> bool:
+        """Whether rows have further answers, as right as theirs."""
+        return any("also_right" in row for row in self.rows)
 
     @property
     def has_case_checks(self) -> bool:
@@ -83,7 +96,11 @@ def bring(
     dropped: Counter[str] = Counter()
     notes: list[str] = []
     every = [_without(e, ignored) for e in examples]
-    given = _filling(_turned(every, dropped, notes), dropped)
+    tools = shared_tools(every)
+    if tools:
+        offered = ", ".join(f"`{name_of(tool)}`" for tool in tools)
+        notes.append(f"the tools that every row offers are in tools.json: {offered}")
+    given = _filling(_turned(every, dropped, notes, are_offered=bool(tools)), dropped)
     given = [e for e in given if _asks(e, dropped)]
     given = _answered(given, dropped)
     given, joined = _joined(given)
@@ -96,6 +113,8 @@ def bring(
     given, renamed = _renamed(given, notes)
     given, images = _images(given, folder=folder, home=home)
     system = _shared(given, dropped)
+    if not tools and (offering := sum(bool(e.tools) for e in given)):
+        dropped["rows' tools: not the same named ones in every row, as a prompt's are"] += offering
     given, has_several = with_several(given, any_would_do=any_would_do)
     if not has_several and any(e.other.get("checks") for e in given):
         given = [with_answer_check(e) for e in given]
@@ -113,6 +132,7 @@ def bring(
         answers=tuple(answers),
         images=images,
         system=system,
+        tools=tools,
         has_several=has_several,
         joined=joined,
         dropped=dict(dropped),
@@ -134,7 +154,7 @@ def _without(example: Example, ignored: Sequence[str]) -> Example:
 
 def _asks(example: Example, dropped: Counter[str]) -> bool:
     """Whether anything is asked."""
-    if any(v not in (None, "", [], {}) for v in example.inputs.values()):
+    if any(says_something(value) for value in example.inputs.values()):
         return True
     dropped["rows that ask nothing"] += 1
     return False
@@ -142,7 +162,7 @@ def _asks(example: Example, dropped: Counter[str]) -> bool:
 
 def _answered(given: list[Example], dropped: Counter[str]) -> list[Example]:
     """Return the rows with an answer or a check, where any has one."""
-    good = [e for e in given if e.reference not in (None, "") or "checks" in e.other]
+    good = [e for e in given if _says(e.reference) or "checks" in e.other]
     if not good:
         return [replace(e, reference=None) for e in given]
     if len(good) < len(given):
@@ -150,8 +170,17 @@ def _answered(given: list[Example], dropped: Counter[str]) -> list[Example]:
     return good
 
 
-def _turned(every: Sequence[Example], dropped: Counter[str], notes: list[str]) -> list[Example]:
-    """Return the rows with their messages as inputs, and tool calls as an answer of JSON."""
+def _says(answer: Json) -> bool:
+    """Whether an answer is one: an empty list may be, white space is none."""
+    return says_something(answer) if isinstance(answer, str) else answer is not None
+
+
+def _turned(
+    every: Sequence[Example], dropped: Counter[str], notes: list[str], *, are_offered: bool
+) -> list[Example]:
+    """Return the rows with their messages as inputs, and tool calls as an answer: calls where the
+    prompt will offer the tools, else JSON.
+    """
     found = []
     has_dialogue = any(len(_turns(e)) > 1 for e in every)
     # where some rows ask by a text and others by a message, both are the same input
@@ -169,9 +198,11 @@ def _turned(every: Sequence[Example], dropped: Counter[str], notes: list[str]) -
         elif is_mixed and has_dialogue and inputs:
             inputs = {single: f"user: {inputs['input']}"}
         reference = example.reference
-        if example.calls:
+        if example.calls and are_offered:
+            reference = reference_of(example)
+        elif example.calls:
             dropped["answers' tool calls as such: they became JSON, `name` and `arguments`"] += 1
-            calls = [_call(call) for call in example.calls]
+            calls = [plain_call(call) for call in example.calls]
             reference = calls[0] if len(calls) == 1 else calls
         if example.images and not any(_is_image(v) for v in inputs.values()):
             dropped["rows' images that are no files"] += 1
@@ -180,18 +211,7 @@ def _turned(every: Sequence[Example], dropped: Counter[str], notes: list[str]) -
 
 
 def _turns(example: Example) -> list[tuple[str, str]]:
-    return [(m.role, m.content) for m in example.messages if m.role != "system"]
-
-
-def _call(call: Json) -> Json:
-    inner = call.get("function", call) if isinstance(call, Mapping) else None
-    if not isinstance(inner, Mapping):
-        return call
-    arguments = inner.get("arguments", {})
-    if isinstance(arguments, str):
-        with contextlib.suppress(ValueError, RecursionError):
-            arguments = json.loads(arguments)
-    return {"name": inner.get("name"), "arguments": arguments}
+    return [(m.role, text_of_turn(m)) for m in example.messages if m.role != "system"]
 
 
 def _filling(given: Sequence[Example], dropped: Counter[str]) -> list[Example]:
@@ -286,8 +306,6 @@ def _shared(given: Sequence[Example], dropped: Counter[str]) -> str:
     system = next(iter(texts)) if len(texts) == 1 else ""
     if len(texts) > 1:
         dropped["rows' system messages, which differ"] += sum(n for t, n in texts.items() if t)
-    if offering := sum(bool(e.tools) for e in given):
-        dropped["rows' tools: a prompt offers them (`tools` in its front matter)"] += offering
     return system
 
 
@@ -349,4 +367,4 @@ def _rows(given: Sequence[Example], splits: Sequence[str]) -> Iterable[dict[str,
             row["cluster"] = example.cluster
         if example.tags:
             row["tags"] = list(example.tags)
-        yield row | ({"checks": example.other["checks"]} if example.other.get("checks") else {})
+        yield row | {key: example.other[key] for key in _KEPT if example.other.get(key)}

@@ -18,7 +18,7 @@ from harness.errors import Miss, MissingExtra, UsageError
 from harness.records import Json, Reply
 
 # what a shape of personal data or of a secret holds at the least; most rows are passed by
-_PII = re.compile(r"@|(?:\d[ ().\-/]{0,2}){8}\d|[A-Z]{2}\d\d ?[A-Z0-9]{4}")
+_PII = re.compile(r"@|(?:\d[ ().\-/]{0,3}){8}\d|[A-Z]{2}\d\d ?[A-Z0-9]{4}")
 _SECRET = re.compile(
     r"[A-Za-z0-9_+/=.-]{16}|-----BEGIN|passw|token|secret|api[_ -]?key|://[^\s/]+@", re.IGNORECASE
 )
@@ -215,7 +215,7 @@ def _closed(tool: Json) -> Json:
     if (
         isinstance(schema, Mapping)
         and "additionalProperties" not in schema
-        and schema.get("properties")
+        and isinstance(schema.get("properties"), Mapping)
     ):
         inner[key] = {**schema, "additionalProperties": False}
     return inner

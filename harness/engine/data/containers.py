@@ -6,6 +6,7 @@ Told from its first bytes; the suffix decides only between tables and text.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,7 +33,8 @@ class Container:
     reader: Callable[[Container], Iterator[Row]]
     source: Opened | None = None
     done: Callable[[], int] | None = None
-    options: dict[str, str] = field(default_factory=dict)
+    sheet: str = ""
+    """The sheet of a spreadsheet that was asked for, as FILE.xlsx#SHEET."""
     left: dict[str, int] = field(default_factory=dict)
     """What the file holds beside the rows that are read, in words, and how often it was met."""
 
@@ -57,8 +59,34 @@ class Container:
         return (one for number, row in self.reader(self) for one in with_files(self, number, row))
 
 
+def file_and_sheet(path: Path) -> tuple[Path, str]:
+    """Return a file, and the sheet of it that `FILE.xlsx#SHEET` names; "" for none.
+
+    Source: promptfoo writes sheets so, https://www.promptfoo.dev/docs/configuration/test-cases.
+    """
+    text = str(path)
+    if "#" in text and not path.exists():
+        for mark in re.finditer("#", text):
+            file, sheet = Path(text[: mark.start()]), text[mark.end() :]
+            if sheet and file.is_file():
+                return file, sheet
+    return path, ""
+
+
 def container_of(path: Path) -> Container:
     """Return what the file is. Raises TaskError."""
+    path, sheet = file_and_sheet(path)
+    found = _container_of(path)
+    if sheet:
+        if found.kind != "xlsx":
+            raise TaskError(
+                f"{found.shown}#{sheet}: a sheet stands behind #, and this is no spreadsheet"
+            )
+        found.sheet = sheet
+    return found
+
+
+def _container_of(path: Path) -> Container:
     if path.is_dir():
         return arrow.folder(path, make=_make) or _text_folder(path)
     total = checked(path)

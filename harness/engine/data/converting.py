@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.core.examples import Example
-from harness.engine.data.reading import BadRow, Reading, open_examples
+from harness.engine.data.bad_rows import refuse_bad
+from harness.engine.data.containers import file_and_sheet
+from harness.engine.data.reading import Reading, open_examples
 from harness.engine.data.writing import Written, free, write_examples
 from harness.errors import TaskError, UsageError
 
@@ -21,14 +23,6 @@ class Converted:
 
     reading: Reading
     written: Written
-
-
-class BadRows(TaskError):
-    """Rows could not be read, and nothing was written. `bad` are the first of them."""
-
-    def __init__(self, message: str, *, bad: list[BadRow]) -> None:
-        super().__init__(message)
-        self.bad = bad
 
 
 def convert(
@@ -48,22 +42,16 @@ def convert(
 
     Raises BadRows where rows cannot be read and `skip_bad` is false, TaskError, UsageError.
     """
-    if target.exists() and source.exists() and target.resolve() == source.resolve():
+    file, _ = file_and_sheet(source)
+    if target.exists() and file.exists() and target.resolve() == file.resolve():
         raise UsageError(f"{target}: read and written are one file: name another")
     free(target, overwrite=overwrite)  # before a long reading, not after it
     reading = open_examples(source, form=form, columns=columns or {})
     opened(reading)
 
     def check() -> None:
-        if reading.bad_count and not skip_bad:
-            first = reading.bad[0]
-            rows = "1 row" if reading.bad_count == 1 else f"{reading.bad_count} rows"
-            raise BadRows(
-                f"{first.place}: {first.reason}. {rows} could not be read as {reading.form}, so "
-                "nothing was written. Correct them, name the form with --from, or leave them out "
-                "with --skip-bad",
-                bad=reading.bad,
-            )
+        if not skip_bad:
+            refuse_bad(reading)
         if not reading.read:
             raise TaskError(f"{reading.container.shown}:1: no row of {reading.form} in it")
 

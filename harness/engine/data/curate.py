@@ -21,11 +21,11 @@ from harness.engine.boundary import internal_ids
 from harness.engine.candidates import CONSTANT, REFERENCE, REPLAY
 from harness.engine.data.answers import Answer, Asked, answered, reference_of
 from harness.engine.data.filters import Filters, Verdict
-from harness.engine.fetch import Ask, Progress, fetch
+from harness.engine.fetch import Ask, Progress, fetch, was_not_asked
 from harness.engine.healing import Healer
 from harness.engine.leaks import NEAR, find_leaks
 from harness.engine.requests import Requests
-from harness.engine.spending import Spending, was_not_asked
+from harness.engine.spending import Spending
 from harness.engine.tasks import Task
 from harness.errors import UsageError
 from harness.records import Candidate, Case, Json, Request

@@ -65,7 +65,7 @@ class Filters(Closing):
         self._pool, self._store = pool, store
         self._progress, self._spending = progress, spending
         self._artifact_digest = artifact_digest
-        if not self._judges and (self._evals is None or not self._evals.names):
+        if not self._judges and (self._evals is None or not self._evals.scored):
             left = self._evals.left_out if self._evals else {}
             told = "".join(f"; {name}: {why}" for name, why in left.items())
             raise UsageError(
@@ -76,7 +76,7 @@ class Filters(Closing):
     @property
     def names(self) -> tuple[str, ...]:
         """The scores that filter."""
-        return (*(self._evals.names if self._evals else ()), *self._judges)
+        return (*(self._evals.scored if self._evals else ()), *self._judges)
 
     def notes(self) -> list[str]:
         """Return what a person should know of the filters."""

@@ -10,8 +10,8 @@ import json
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from harness.engine.data.opening import BOMS, LONGEST_ROW, UTF8_BOM, Opened
-from harness.engine.text_files import strict_json
+from harness.engine.data.opening import BOMS, UTF8_BOM, Opened
+from harness.engine.text_files import LONGEST_ROW, strict_json
 from harness.errors import TaskError
 from harness.records import Json
 
@@ -188,10 +188,14 @@ class _Window:
                 return element
             if len(self._text) - self._at > LONGEST_ROW:
                 place = f"{self._source.shown}:{self.line}"
-                if error is not None and error.pos < len(self._text) - MEGABYTE:
+                is_open = error is not None and error.msg.startswith("Unterminated string")
+                if error is not None and not is_open and error.pos < len(self._text) - MEGABYTE:
                     line = self.line + self._lines_to(error.pos)
                     raise TaskError(f"{self._source.shown}:{line}: not JSON: {error.msg}")
-                raise TaskError(f"{place}: the element is longer than {LONGEST_ROW // MEGABYTE} MB")
+                raise TaskError(
+                    f"{place}: the element is longer than {LONGEST_ROW // MEGABYTE} MB (is a quote "
+                    "not closed?)"
+                )
             self._grow()
 
     def _lines_to(self, end: int) -> int:

@@ -13,6 +13,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+from harness.core.answers import reference_reply
 from harness.core.examples import Example
 from harness.core.lints import KINDS, Finding, Lint, Measure, Place, Rule, lints
 from harness.core.lints.base import SEVERITIES, Hits, row_of
@@ -22,14 +23,21 @@ from harness.core.twins import NEAR
 from harness.core.wording import FIRST, Wording, wording_of
 from harness.engine.backends import BackendPool, LiveBackend
 from harness.engine.data.checked_lints import CallLint, LanguageLint, TextLint
+from harness.engine.data.containers import file_and_sheet
 from harness.engine.data.label_errors import LabelErrorLint
-from harness.engine.data.reading import Reading, open_examples, task_examples
+from harness.engine.data.reading import (
+    BadRow,
+    Reading,
+    kind_of_reason,
+    open_examples,
+    task_examples,
+)
 from harness.engine.data.spooling import FileSpool
 from harness.engine.plain_evals import PlainEvals
 from harness.engine.requests import Requests
 from harness.engine.tasks import Task
 from harness.errors import BackendError, UsageError
-from harness.records import Candidate, Case, Reply
+from harness.records import Candidate
 
 _SPLITS = {
     "train": {"train", "training"},
@@ -47,6 +55,7 @@ OWN_EVALS = Rule(
     fix="Repair the reference, or the eval.",
 )
 _KINDS: tuple[type[Lint], ...] = (*KINDS, TextLint, LanguageLint, CallLint, LabelErrorLint)
+_NAMED = frozenset(rule.name for rule in ChatLint.rules) - {UNREADABLE}
 ALL_RULES: tuple[Rule, ...] = (*(rule for kind in _KINDS for rule in kind.rules), OWN_EVALS)
 
 
@@ -61,13 +70,19 @@ class Rows:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What the rules found, worst first. `notes` say what was not looked at, and why."""
+    """What the rules found, worst first. `notes` say what was not looked at, and why.
+
+    `bad` counts rows that no rule but that of their fault could see. Among them `unreadable` are
+    those whose fault is none of a chat format's by name, the first of them.
+    """
 
     name: str
     rows: int
     bad: int
     findings: tuple[Finding, ...]
     notes: tuple[str, ...] = ()
+    unreadable: tuple[BadRow, ...] = ()
+    unreadable_count: int = 0
 
     def count(self, severity: str) -> int:
         """Return how many findings are of a severity."""
@@ -104,8 +119,9 @@ def file_rows(
 
 
 def split_of(path: Path) -> str:
-    """Return the split that a file's name speaks of, else its name."""
-    stem = path.name.partition(".")[0]
+    """Return the split that the name of a file (or of its sheet) speaks of, else that name."""
+    file, sheet = file_and_sheet(path)
+    stem = sheet or file.name.partition(".")[0]
     words = re.split(r"[^a-z]+", stem.lower())
     for split, names in _SPLITS.items():
         if names & set(words):
@@ -155,7 +171,7 @@ def lint(
         labels,
     ]
     used = [one for one in all_lints if any(settings.wants(r) for r in one.rules)]
-    rows, bad = _look(sources, used, progress=progress)
+    seen = _look(sources, used, progress=progress)
     found = [f for one in used for f in one.findings()]
     notes = [f"wrong-language was not looked for: {language.missing}"] if language.missing else []
     notes += labels.left_out
@@ -165,8 +181,10 @@ def lint(
     wanted = [f for f in found if settings.wants(_rule(f.rule))]
     return Report(
         name=", ".join(s.name for s in sources),
-        rows=rows,
-        bad=bad,
+        rows=seen.rows,
+        bad=seen.bad,
+        unreadable=tuple(seen.unreadable),
+        unreadable_count=seen.unreadable_count,
         findings=tuple(sorted(wanted, key=lambda f: (SEVERITIES.index(f.severity), -f.count))),
         notes=tuple(notes),
     )
@@ -176,10 +194,25 @@ def _rule(name: str) -> Rule:
     return next(r for r in ALL_RULES if r.name == name)
 
 
-def _look(sources: Sequence[Rows], used: Sequence[Lint], *, progress: Progress) -> tuple[int, int]:
-    """Let every rule see every row, and again those that it asks for. Return rows, bad rows."""
+@dataclass(slots=True)
+class _Seen:
+    rows: int = 0
+    bad: int = 0
+    unreadable: list[BadRow] = field(default_factory=list)
+    unreadable_count: int = 0
+
+    def refused(self, reading: Reading) -> None:
+        """Count the rows of a file, read to its end, that could not be read."""
+        self.bad += reading.bad_count
+        self.unreadable += [b for b in reading.bad if kind_of_reason(b.reason) not in _NAMED]
+        self.unreadable_count += reading.bad_count
+        self.unreadable_count -= sum(reading.bad_kinds[name] for name in _NAMED)
+
+
+def _look(sources: Sequence[Rows], used: Sequence[Lint], *, progress: Progress) -> _Seen:
+    """Let every rule see every row, and again those that it asks for."""
     wording: Wording | None = None
-    number = bad = 0
+    number, seen = 0, _Seen()
     for examples in _opened(sources, progress):
         first = list(islice(examples.rows, FIRST))
         wording = wording or wording_of(first)
@@ -189,13 +222,14 @@ def _look(sources: Sequence[Rows], used: Sequence[Lint], *, progress: Progress) 
                 one.see(row)
             number += 1
         if examples.reading is not None:
-            bad += examples.reading.bad_count
+            seen.refused(examples.reading)
             for one in used:
                 if isinstance(one, ChatLint):
                     _refuse(one, examples.reading)
+    seen.rows = number
     wanted = [(one, rows) for one in used if (rows := _marked(one.wanted(), number))]
     if not wanted or wording is None:
-        return number, bad
+        return seen
     last = max(int(rows.mask.nonzero()[0][-1]) for _, rows in wanted)
     for at, example in enumerate(chain.from_iterable(e.rows for e in _opened(sources, progress))):
         asking = [one for one, rows in wanted if rows.mask[at]]
@@ -205,7 +239,7 @@ def _look(sources: Sequence[Rows], used: Sequence[Lint], *, progress: Progress) 
                 one.again(row)
         if at >= last:
             break
-    return number, bad
+    return seen
 
 
 def _marked(wanted: Iterable[int], rows: int) -> Marks:
@@ -240,14 +274,13 @@ def _told(
 
 def _refuse(chat: ChatLint, reading: Reading) -> None:
     """Tell of the rows that could not be read: the first by place, the others by count."""
-    names = {r.name for r in ChatLint.rules}
-    left = {k if k in names else UNREADABLE: 0 for k in reading.bad_kinds}
+    left = {k if k in _NAMED else UNREADABLE: 0 for k in reading.bad_kinds}
     for kind, count in reading.bad_kinds.items():
-        left[kind if kind in names else UNREADABLE] += count
+        left[kind if kind in _NAMED else UNREADABLE] += count
     for row in reading.bad:
         chat.refuse(row.place, row.reason)
         kind = row.reason.partition(":")[0]
-        left[kind if kind in names else UNREADABLE] -= 1
+        left[kind if kind in _NAMED else UNREADABLE] -= 1
     for kind, count in left.items():
         if count:
             chat.refuse("", f"{kind}: ", count=count)
@@ -259,7 +292,7 @@ def _own_evals(task: Task) -> tuple[list[Finding], list[str]]:
     hits, broken = Hits(), ""
     with PlainEvals(task) as evals:
         notes = [f"eval {n!r} was not asked: {why}" for n, why in evals.left_out.items()]
-        pairs = ((c, _reference_reply(c)) for c in cases)
+        pairs = ((c, reply) for c in cases if (reply := reference_reply(c)) is not None)
         for case, scores in zip(cases, evals.scores_of(pairs), strict=True):
             if scores.fault is not None:
                 broken = broken or f"{case.line or case.id}: {scores.fault.message}"
@@ -283,14 +316,6 @@ def _own_evals(task: Task) -> tuple[list[Finding], list[str]]:
             rows=tuple(hits.rows[:1000]),
         )
     ], notes
-
-
-def _reference_reply(case: Case) -> Reply:
-    reference = case.reference
-    calls = reference.get("tool_calls") if isinstance(reference, Mapping) else None
-    if isinstance(calls, list) and calls and set(reference) <= {"content", "tool_calls"}:
-        return Reply(text=str(reference.get("content") or ""), tool_calls=tuple(calls))
-    return Reply(text=case.reference_text or "")
 
 
 def task_measure(task: Task, candidate: Candidate, *, pool: BackendPool) -> Measure:

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from harness.core.first_checks import FirstCheck, file_of
+from harness.core.first_prompts import TOOLS
 from harness.core.prompts import render
 from harness.engine.data.bringing import Brought
 from harness.engine.tasks import Task, load_task
@@ -99,6 +100,9 @@ def write_task(
         (draft / "task.toml").write_text(settings, encoding="utf-8")
         eval_text = file_of(check, task=folder.name, origin=origin)
         (draft / f"eval_{folder.name}.py").write_text(eval_text, encoding="utf-8")
+        if brought.tools:
+            tools = json.dumps(list(brought.tools), indent=2, ensure_ascii=False)
+            (draft / TOOLS).write_text(tools + "\n", encoding="utf-8")
         with (draft / "cases.jsonl").open("w", encoding="utf-8") as stream:
             for row in brought.rows:
                 text = json.dumps(row, ensure_ascii=False)

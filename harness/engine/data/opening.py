@@ -9,15 +9,12 @@ import gzip
 import io
 import stat
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from harness.errors import TaskError
-
-LONGEST_ROW = 32 * 1024 * 1024
-"""Bytes that one row may have: a row with some images fits, a file without line ends does not."""
 
 UTF8_BOM = b"\xef\xbb\xbf"
 BOMS = {
@@ -46,14 +43,23 @@ class Opened:
         start = self._raw.read(4)
         self._raw.seek(0)
         self.packing = ""
-        buffered: BinaryIO = io.BufferedReader(self._raw, 1 << 18)
+        self._unpacked: _Counted | None = None
+        self.file: BinaryIO = io.BufferedReader(self._raw, 1 << 18)
         if start.startswith(GZIP):
             self.packing = "gzip"
-            buffered = cast(BinaryIO, gzip.GzipFile(fileobj=buffered, mode="rb"))
+            self._unpack(gzip.GzipFile(fileobj=self.file, mode="rb").read1)
         elif start.startswith(ZSTD):
             self.packing = "zstandard"
-            buffered = io.BufferedReader(_Zstandard(buffered), 1 << 18)
-        self.file = buffered
+            self._unpack(_Zstandard(self.file).read)
+
+    def _unpack(self, read: Callable[[int], bytes | None]) -> None:
+        self._unpacked = _Counted(read)
+        self.file = io.BufferedReader(self._unpacked, 1 << 18)
+
+    @property
+    def place(self) -> str:
+        """The name of the file and, of a packed one, the line to which it could be unpacked."""
+        return f"{self.shown}:{self._unpacked.line}" if self._unpacked else self.shown
 
     @property
     def bytes_read(self) -> int:
@@ -99,27 +105,47 @@ def opened(path: Path) -> Iterator[Opened]:
     """Open a file for the time of a `with`. What breaks while it is read is a TaskError."""
     source = Opened(path)
     try:
-        with broken_files(source.shown):
+        with broken_files(source):
             yield source
     finally:
         source.close()
 
 
 @contextmanager
-def broken_files(name: str) -> Iterator[None]:
-    """Turn what a damaged archive raises into a TaskError that says what to do."""
+def broken_files(source: Opened | str) -> Iterator[None]:
+    """Turn what a damaged archive raises into a TaskError that says where and what to do."""
     import zstandard
+
+    def place() -> str:
+        return source if isinstance(source, str) else source.place
 
     try:
         yield
     except EOFError:
         raise TaskError(
-            f"{name}: the gzip file ends too early: it was cut off; copy it again"
+            f"{place()}: the gzip file ends too early: it was cut off; copy it again"
         ) from None
     except (gzip.BadGzipFile, zlib.error, zstandard.ZstdError) as exc:
-        raise TaskError(f"{name}: the packed file is damaged ({exc}): copy it again") from None
+        raise TaskError(f"{place()}: the packed file is damaged ({exc}): copy it again") from None
     except OSError as exc:
-        raise TaskError(f"{name}: cannot be read ({exc.strerror or exc})") from None
+        raise TaskError(f"{place()}: cannot be read ({exc.strerror or exc})") from None
+
+
+class _Counted(io.RawIOBase):
+    """Hands on what is unpacked. `line` is the one that it has come to."""
+
+    def __init__(self, read: Callable[[int], bytes | None]) -> None:
+        self._read, self.line = read, 1
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: object) -> int:
+        view = memoryview(cast(bytearray, buffer))
+        found = self._read(len(view)) or b""
+        view[: len(found)] = found
+        self.line += found.count(b"\n")
+        return len(found)
 
 
 class _Zstandard(io.RawIOBase):

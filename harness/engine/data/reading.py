@@ -6,7 +6,7 @@ Memory stays flat: rows are read as they are asked for, and of rejected ones the
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -26,6 +26,9 @@ SAMPLE = 64
 KEPT = 100
 """Rejected rows that are kept to be shown; the others are counted."""
 
+KINDS = 20
+"""Kinds of reasons whose first row is kept, however many rows come before it."""
+
 
 class BadRow(NamedTuple):
     """A row that could not be read. `place` is `file:line`."""
@@ -38,7 +41,7 @@ class Reading:
     """The rows of one file, to be iterated once.
 
     `form` names their form, `confidence` (0..1) and `why` say how sure that is, `notes` what a
-    person should know of it. Rejected rows are in `bad` (the first 100) and `bad_count`, which
+    person should know of it. Rejected rows are in `bad` (the first ones) and `bad_count`, which
     `bad_kinds` tells apart by the names that reasons begin with;
     `skipped` counts rows that hold no data by their nature. `read` counts what was yielded.
     """
@@ -133,7 +136,8 @@ class Reading:
                 yield place, value
                 continue
             if not isinstance(value, Mapping):
-                yield place, Refusal(f"a row must be an object, not {kind_of(value)}")
+                reason = f"data_type: a row must be an object, not {kind_of(value)}"
+                yield place, Refusal(reason)
                 continue
             expand = form.expand if form else registry.expander_of(value)
             if expand is None:
@@ -147,8 +151,10 @@ class Reading:
 
     def _reject(self, place: str, reason: str) -> None:
         self.bad_count += 1
-        self.bad_kinds[kind_of_reason(reason)] += 1
-        if len(self.bad) < KEPT:
+        kind = kind_of_reason(reason)
+        self.bad_kinds[kind] += 1
+        is_new = self.bad_kinds[kind] == 1 and len(self.bad_kinds) <= KINDS
+        if len(self.bad) < KEPT or is_new:
             self.bad.append(BadRow(place, reason))
 
 
@@ -174,8 +180,3 @@ def open_examples(
 def task_examples(task: Task) -> Iterator[Example]:
     """Yield the cases of a task: their ids, clusters, splits and tags are kept."""
     return map(of_case, task.cases)
-
-
-def first_reasons(bad: Sequence[BadRow], *, most: int = 5) -> list[str]:
-    """Return the first rejected rows as lines of text."""
-    return [f"{row.place}: {row.reason}" for row in bad[:most]]

@@ -76,6 +76,8 @@ def with_files(container: Container, number: int, row: Json) -> Iterator[Row]:
 
 def _paths(named: str, folder: Path) -> list[Path]:
     """Return the files that a name or a pattern stands for. Raises ValueError."""
+    from harness.engine.data.containers import file_and_sheet
+
     name = named.removeprefix(SCHEME)
     if "://" in name:
         raise ValueError(f"{named}: not on this machine, and nothing is fetched: save it here")
@@ -83,7 +85,7 @@ def _paths(named: str, folder: Path) -> list[Path]:
         found = sorted(folder.glob(name))[:MOST_FILES]
     else:
         found = [folder / name]
-    for path in found:
+    for path, _ in map(file_and_sheet, found):
         if path.suffix.lower() in CODE:
             raise ValueError(f"{named}: it is code, and none is run")
         if not path.resolve().is_relative_to(folder):
@@ -138,11 +140,11 @@ def _read(value: Json, folder: Path) -> Json:
 
 def _value(path: Path) -> Json:
     """Return what a file says: data as data, anything else as text."""
-    from harness.engine.data.containers import container_of
+    from harness.engine.data.containers import container_of, file_and_sheet
 
-    if path.stat().st_size > LARGEST_TEXT:
+    if file_and_sheet(path)[0].stat().st_size > LARGEST_TEXT:
         raise ValueError(f"{path.name}: more than {LARGEST_TEXT // MEGABYTE} MB for one test")
-    if path.suffix.lower() in DATA:
+    if file_and_sheet(path)[0].suffix.lower() in DATA:
         other = container_of(path)
         rows = [row for _, row in other.reader(other)]
         if any(isinstance(row, Refusal) for row in rows):

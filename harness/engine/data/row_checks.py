@@ -7,14 +7,15 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 
+from harness.core.answer_kinds import are_labels, are_short, number_in
 from harness.core.examples import Example
-from harness.core.first_checks import are_labels, are_short, number_in
 from harness.records import Json
 
 
 def with_several(given: Sequence[Example], *, any_would_do: bool) -> tuple[list[Example], bool]:
     """Return the rows with the first of several short answers as theirs, and all of them in a check
-    of the row; and whether there are any. Long ones stay together: no check of texts fits them.
+    of the row; and whether there are any. Long ones stand in `also_right`: no check of texts fits
+    them.
     """
     texts = [_texts(e.reference, any_would_do=any_would_do) for e in given]
     has_several = any(t and len(t) > 1 for t in texts)
@@ -24,9 +25,7 @@ def with_several(given: Sequence[Example], *, any_would_do: bool) -> tuple[list[
         return list(given), False
     every = [text for several in texts for text in several or ()]
     if not are_short(every):
-        return [
-            replace(e, reference={"references": t}) for e, t in zip(given, texts, strict=True)
-        ], False
+        return [_with_further(e, t or []) for e, t in zip(given, texts, strict=True)], False
     is_whole = are_labels(every) or any(number_in(t) is not None or len(t) < 3 for t in every)
     name, argument = ("one_of", "classes") if is_whole else ("contains_any", "texts")
     more = {} if name == "one_of" else {"normalise": ["case", "space"]}
@@ -37,6 +36,12 @@ def with_several(given: Sequence[Example], *, any_would_do: bool) -> tuple[list[
         other = {**example.other, "checks": checks}
         found.append(replace(example, reference=(several or [""])[0], other=other))
     return found, True
+
+
+def _with_further(example: Example, texts: Sequence[str]) -> Example:
+    """Return a row with the first of its answers as the reference, the others beside it."""
+    further = {"also_right": list(texts[1:])} if len(texts) > 1 else {}
+    return replace(example, reference=texts[0], other={**example.other, **further})
 
 
 def with_answer_check(example: Example) -> Example:
@@ -53,7 +58,8 @@ def with_answer_check(example: Example) -> Example:
         normalise = ["case", "space", "punctuation"]
         check: Json = {"name": "equals", "arguments": {"expected": answer, "normalise": normalise}}
     else:
-        check = {"name": "json_equal", "arguments": {"expected": answer, "within": True}}
+        within = isinstance(answer, dict | list)  # a number stands in no prose
+        check = {"name": "json_equal", "arguments": {"expected": answer, "within": within}}
     checks = [*(example.other.get("checks") or ()), check]
     return replace(example, other={**example.other, "checks": checks})
 

@@ -1,7 +1,8 @@
 """The rows of a spreadsheet, as its person sees them. Knows no form.
 
-Decided here: which sheet, which row is the header, what merged cells say. Whatever is passed over
-(other sheets, lines above the header, formulas without a value) is noted in the container.
+Decided here: which sheet where none was named, which row is the header, what merged cells say.
+Whatever is passed over (other sheets, lines above the header, formulas without a value) is noted in
+the container.
 """
 
 from __future__ import annotations
@@ -32,7 +33,10 @@ Numbered = tuple[int, list[Json]]
 
 
 def sheet_rows(container: Container) -> Iterator[Row]:
-    """Yield the rows of the first sheet that holds a table. Raises TaskError."""
+    """Yield the rows of the sheet that was named, else of the first that holds a table.
+
+    Raises TaskError.
+    """
     try:
         from openpyxl import load_workbook
         from openpyxl.utils.exceptions import InvalidFileException
@@ -46,13 +50,11 @@ def sheet_rows(container: Container) -> Iterator[Row]:
         with broken_files(container.shown):
             if not book.worksheets:
                 raise TaskError(f"{container.shown}: no sheet in it")
-            sheet = _chosen(book.worksheets)
-            others = [s.title for s in book.worksheets if s is not sheet]
-            for title in others:
-                container.leave(f"the sheet {title!r}")
-            if others:
-                note = f"read from the sheet {sheet.title!r} of {len(book.worksheets)}"
-                container.notes = tuple(dict.fromkeys((*container.notes, note)))
+            if container.sheet:
+                sheet = _named(container, book.worksheets)
+            else:
+                sheet = _chosen(sorted(book.worksheets, key=_is_hidden))
+                _tell_others(container, sheet, book.worksheets)
             yield from _table(container, sheet)
     except SyntaxError as exc:  # what XML parsers raise
         raise TaskError(f"{container.shown}: the spreadsheet is damaged ({exc})") from None
@@ -66,6 +68,39 @@ def _filled(sheet: Any) -> Iterator[Numbered]:
         values = [cell_value(v) for v in cells]
         if any(v != "" for v in values):
             yield number, values
+
+
+def _named(container: Container, sheets: Sequence[Any]) -> Any:
+    """Return the sheet of this name, or the one of this number, from 1; errors in its rows name it.
+
+    Raises TaskError where there is none.
+    """
+    file = container.shown.removesuffix(f"#{container.sheet}")
+    wanted = container.sheet.strip().casefold()
+    found = [s for s in sheets if s.title == container.sheet]
+    found += [s for s in sheets if s.title.strip().casefold() == wanted]
+    if wanted.isdecimal() and 0 < int(wanted) <= len(sheets):
+        found.append(sheets[int(wanted) - 1])
+    if not found:
+        titles = ", ".join(repr(s.title) for s in sheets)
+        raise TaskError(f"{file}: no sheet {container.sheet!r}. Its sheets: {titles}")
+    container.sheet = found[0].title
+    container.shown = f"{file}#{container.sheet}"
+    return found[0]
+
+
+def _is_hidden(sheet: Any) -> bool:
+    return bool(sheet.sheet_state != "visible")
+
+
+def _tell_others(container: Container, sheet: Any, sheets: Sequence[Any]) -> None:
+    """Note the sheets that are not read, and how to name them."""
+    others = [s.title for s in sheets if s is not sheet]
+    for title in others:
+        container.leave(f"the sheet {title!r} (named as '{container.shown}#{title}')")
+    if others:
+        note = f"read from the sheet {sheet.title!r} of {len(sheets)}"
+        container.notes = tuple(dict.fromkeys((*container.notes, note)))
 
 
 def _chosen(sheets: Sequence[Any]) -> Any:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
+from harness.core.answers import reference_reply
 from harness.core.near import near_pairs, normalised
 from harness.core.prompts import query_text
 from harness.core.wording import FIRST, wording_of
@@ -19,7 +20,7 @@ from harness.engine.data.linting import ALL_RULES, Rows, Settings, lint
 from harness.engine.leaks import NEAR
 from harness.engine.plain_evals import PlainEvals
 from harness.engine.tasks import Task
-from harness.records import Case, Reply
+from harness.records import Case
 
 SAMPLES = 3
 """Refused rows that are kept to be shown, of each reason."""
@@ -109,12 +110,13 @@ class Sieve:
 
     def _passing(self, rows: Sequence[Case]) -> list[Case]:
         """Return the rows whose reference passes the task's evals; one without has none to fail."""
-        if not self._evals.names:
-            return list(rows)
-        labelled = [c for c in rows if c.reference_text is not None]
-        replies = ((c, Reply(text=c.reference_text or "", finish_reason="stop")) for c in labelled)
+        replies = [
+            (c, replace(reply, finish_reason="stop"))
+            for c in rows
+            if (reply := reference_reply(c)) is not None
+        ]
         bad: set[str] = set()
-        for case, found in zip(labelled, self._evals.scores_of(replies), strict=True):
+        for (case, _), found in zip(replies, self._evals.scores_of(replies), strict=True):
             low = next((s for s in found.scores if s.value is not None and s.value < 1), None)
             if low is not None:
                 self._tally.add(

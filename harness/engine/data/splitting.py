@@ -3,47 +3,102 @@
 Decided here: rows that have a split keep it unless all are dealt anew. A new row follows the group
 that it belongs to; one that belongs to groups of two splits is left out and named, for any place
 would be a leak. Rows that have a split already and leak are an error.
+
+Memory is flat: some bytes of each row are kept, most of them in a spool.
 """
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
+
 from harness.core.examples import Example
-from harness.core.groups import Groups
+from harness.core.groups import links_of, roots_of
 from harness.core.lints.base import Place, row_of
-from harness.core.splits import Group, deal, key_of
-from harness.core.twins import NEAR, Twins, asked_code, code, repeated
+from harness.core.splits import NUMBERS, Bytes, Numbers, deal_many, key_of, order_of
+from harness.core.spool import Codes, Column
+from harness.core.twins import NEAR, Twins, asked_code, code
 from harness.core.wording import FIRST, Wording, answer_text, wording_of
 from harness.engine.data.linting import Rows
+from harness.engine.data.spooling import FileSpool
 from harness.errors import UsageError
 from harness.records import SPLITS, Split
 
 By = Literal["tag", "answer", "none"]
 NAMED = 1000
-_NONE: Mapping[int, str] = {}
+"""Rows that are left out, and groups that leak, that are named; all are counted."""
+SHOWN = 100
+"""Rows that are named of a group."""
+MOST_STRATA = 20_000
+"""Kinds of tags or answers from which on they are no kinds: all rows are one."""
+STRANGE = len(SPLITS) + 1
+"""The number of a split that is none of ours."""
+
+Indices = npt.NDArray[np.uint32]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Splits:
-    """Which split each row has, by number; None: left out. `rows` counts rows by split,
-    `strata` by stratum and split. `moved` rows had another split; `left_out` would leak wherever
-    they stood; `leaks` are groups whose rows stand in several splits already.
+    """Which split each row has. `rows` counts rows by split, `strata` by stratum and split.
+    `moved` rows had another split; `left_out_rows` would leak wherever they stood;
+    `leaking_groups` have rows in several splits, `old_leaks` of them without a new row. Of both,
+    the first are named in `left_out` and `leaks`. `too_many`: there were too many kinds of tags or
+    answers to give each its share.
     """
 
-    splits: tuple[Split | None, ...] = field(repr=False)
+    numbers: bytes = field(repr=False)
     rows: dict[str, int]
     strata: dict[str, dict[str, int]]
     groups: int
     near: int
     new: int
     moved: int
+    left_out_rows: int = 0
+    leaking_groups: int = 0
+    old_leaks: int = 0
+    too_many: bool = False
     left_out: tuple[Place, ...] = ()
     leaks: tuple[tuple[Place, ...], ...] = ()
+
+    @property
+    def splits(self) -> tuple[Split | None, ...]:
+        """The split of each row; None: left out."""
+        return tuple(SPLITS[n - 1] if n else None for n in self.numbers)
+
+
+class Earlier:
+    """The splits of an earlier deal, by the code of what is asked."""
+
+    def __init__(self, codes: Codes, splits: Bytes) -> None:
+        # of rows that ask the same, the last one's
+        codes, firsts = np.unique(codes[::-1], return_index=True)
+        self._codes, self._splits = codes, splits[::-1][firsts]
+
+    def __len__(self) -> int:
+        return len(self._codes)
+
+    def of(self, asked: Codes) -> Bytes:
+        """Return the numbers of the splits that rows had, 0 for none."""
+        if not len(self._codes):
+            return np.zeros(len(asked), dtype=np.uint8)
+        at = np.minimum(np.searchsorted(self._codes, asked), len(self._codes) - 1)
+        return np.where(self._codes[at] == asked, self._splits[at], 0).astype(np.uint8)
+
+
+def splits_of(rows: Iterable[Example]) -> Earlier:
+    """Return the splits that rows have."""
+    codes, splits = Column(FileSpool()), array("B")
+    for example in rows:
+        if example.split in SPLITS:
+            codes.append(asked_code(example))
+            splits.append(NUMBERS[example.split])
+    return Earlier(codes.all(), np.frombuffer(splits.tobytes(), dtype=np.uint8))
 
 
 def split_rows(
@@ -55,123 +110,203 @@ def split_rows(
     anew: bool = False,
     by: By = "tag",
     near: float | None = NEAR,
-    earlier: Mapping[int, str] = _NONE,
+    earlier: Earlier | None = None,
 ) -> Splits:
     """Return the split of every row of `sources`. Raises UsageError for shares that do not fit.
 
-    `earlier` tells the splits of an earlier deal, by the code of what is asked: rows that have no
-    split of their own keep those.
+    `earlier` tells the splits of an earlier deal: rows that have no split of their own keep those.
     """
     if dev < 0 or test < 0 or dev + test >= 1:
         raise UsageError(f"--dev {dev:g} and --test {test:g} leave nothing to train on")
-    twins = Twins(near=near)
-    joined = Groups()
-    places: list[Place] = []
-    kept: list[str] = []
-    strata: list[str] = []
-    keys: list[int] = []
-    clusters: list[str] = []
-    sources_seen: dict[int, int] = {}
-    wording: Wording | None = None
-    for number, example in _numbered(sources):
-        wording = wording or wording_of(islice(_examples(sources), FIRST))
-        row = row_of(number, example, wording)
-        asked = twins.add(example, content=row.content, context=row.context)
-        places.append(row.place)
-        own = example.split if example.split in SPLITS else earlier.get(asked, "")
-        kept.append("" if anew else own)
-        strata.append(_stratum(example, by))
-        keys.append(asked)
-        clusters.append(example.cluster)
-        if example.cluster:
-            first = sources_seen.setdefault(code(example.cluster), number)
-            joined.join(first, number)
-    again = twins.settle()
-    for group in repeated(twins.asked):
-        for other in group[1:]:
-            joined.join(int(group[0]), int(other))
-    if again and wording is not None:
-        for number, example in _numbered(sources):
-            if number in again:
-                twins.again(number, row_of(number, example, wording).content)
-    pairs = twins.pairs()
-    for pair in pairs:
-        joined.join(pair.one, pair.other)
-    members: dict[int, list[int]] = defaultdict(list)
-    for number in range(len(places)):
-        members[joined.root(number)].append(number)
-    ordered = [members[root] for root in sorted(members)]
-    dealt = deal(
-        [_group(m, keys, clusters, strata=strata, kept=kept) for m in ordered],
-        {"dev": dev, "test": test},
-        seed=seed,
+    seen = _Seen(by=by, near=near, seed=seed)
+    seen.look(sources)
+    had = np.frombuffer(seen.own.tobytes(), dtype=np.uint8)
+    kept = np.where(had == STRANGE, 0, had).astype(np.uint8)
+    if earlier is not None:
+        kept = np.where(kept == 0, earlier.of(seen.twins.asked), kept).astype(np.uint8)
+    if anew:
+        kept = np.zeros_like(had)
+    else:
+        had = kept
+    groups = _groups(sources, seen)
+    names, stratum = seen.strata()
+    bits = np.zeros(groups.total, dtype=np.uint8)
+    is_kept = kept > 0
+    np.bitwise_or.at(bits, groups.of[is_kept], np.left_shift(np.uint8(1), kept[is_kept]))
+    dealt = deal_many(
+        groups.order,
+        np.bincount(groups.of, minlength=groups.total),
+        stratum=_most(groups, stratum, names=len(names)),
+        kept=bits,
+        shares={"dev": dev, "test": test},
     )
-    return _splits(ordered, dealt, places=places, kept=kept, strata=strata, near=len(pairs),
-                   before=[e.split for e in _examples(sources)] if anew else kept)  # fmt: skip
-
-
-def splits_of(rows: Iterable[Example]) -> dict[int, str]:
-    """Return the splits that rows have, by the code of what they ask."""
-    return {asked_code(e): e.split for e in rows if e.split in SPLITS}
-
-
-def _group(
-    members: Sequence[int],
-    keys: Sequence[int],
-    clusters: Sequence[str],
-    *,
-    strata: Sequence[str],
-    kept: Sequence[str],
-) -> Group:
-    """Return a group; its stratum is that of most of its rows."""
-    return Group(
-        key=key_of([keys[n] for n in members], [c for n in members if (c := clusters[n])]),
-        rows=len(members),
-        stratum=min(Counter(strata[n] for n in members).most_common(), key=lambda x: (-x[1], x[0]))[
-            0
-        ],
-        kept=frozenset(kept[n] for n in members if kept[n]),
-    )
-
-
-def _splits(
-    ordered: Sequence[Sequence[int]],
-    dealt: Sequence[Split | None],
-    *,
-    places: Sequence[Place],
-    kept: Sequence[str],
-    strata: Sequence[str],
-    near: int,
-    before: Sequence[str],
-) -> Splits:
-    found: list[Split | None] = [None] * len(places)
-    left_out: list[Place] = []
-    leaks: list[tuple[Place, ...]] = []
-    for members, split in zip(ordered, dealt, strict=True):
-        for number in members:
-            own = next((s for s in SPLITS if s == kept[number]), None)
-            found[number] = own or split
-            if found[number] is None:
-                left_out.append(places[number])
-        if split is None:
-            leaks.append(tuple(places[n].told(kept[n] or "new") for n in members))
-    counts: dict[str, dict[str, int]] = defaultdict(lambda: dict.fromkeys(SPLITS, 0))
-    for number, one in enumerate(found):
-        if one is not None:
-            counts[strata[number]][one] += 1
+    found = np.where(is_kept, kept, dealt[groups.of]).astype(np.uint8)
+    is_old = np.ones(groups.total, dtype=np.bool_)
+    is_old[groups.of[~is_kept]] = False
+    was_ours = (had > 0) & (had != STRANGE)
+    left_out, leaks = _named(sources, groups, found=found, kept=kept, dealt=dealt)
     return Splits(
-        splits=tuple(found),
-        rows={s: sum(one == s for one in found) for s in SPLITS},
-        strata=dict(sorted(counts.items())),
-        groups=len(ordered),
-        near=near,
-        new=sum(not one for one in before),
-        moved=sum(
-            b in SPLITS and a is not None and a != b for a, b in zip(found, before, strict=True)
-        ),
-        left_out=tuple(left_out),
-        leaks=tuple(leaks[:NAMED]),
+        numbers=found.tobytes(),
+        rows={s: int(np.count_nonzero(found == NUMBERS[s])) for s in SPLITS},
+        strata=_counts(names, stratum, found),
+        groups=groups.total,
+        near=groups.near,
+        new=int(np.count_nonzero(had == 0)),
+        moved=int(np.count_nonzero(was_ours & (found > 0) & (had != found))),
+        left_out_rows=int(np.count_nonzero(found == 0)),
+        leaking_groups=int(np.count_nonzero(dealt == 0)),
+        old_leaks=int(np.count_nonzero((dealt == 0) & is_old)),
+        too_many=seen.names is None,
+        left_out=left_out,
+        leaks=leaks,
     )
+
+
+class _Seen:
+    """What is kept of each row."""
+
+    def __init__(self, *, by: By, near: float | None, seed: int) -> None:
+        self._by, self.seed = by, seed
+        self.twins = Twins(near=near, spools=FileSpool)
+        self.own = array("B")
+        """The number of each row's split."""
+        self.clusters, self._strata = Column(FileSpool()), Column(FileSpool())
+        self.names: dict[int, str] | None = {}
+        """Strata by code; None where there were too many."""
+
+    def look(self, sources: Sequence[Rows]) -> None:
+        """Look at every row, and again at those that may be near another."""
+        wording: Wording | None = None
+        for number, example in enumerate(_examples(sources)):
+            wording = wording or wording_of(islice(_examples(sources), FIRST))
+            row = row_of(number, example, wording)
+            self.twins.add(example, content=row.content, context=row.context)
+            self.own.append(NUMBERS.get(example.split, STRANGE))
+            self.clusters.append(self._of_cluster(example.cluster))
+            if self.names is not None:
+                text = _stratum(example, self._by)
+                name = code(text)
+                self._strata.append(name)
+                self.names[name] = text
+                if len(self.names) > MOST_STRATA:
+                    self.names = None
+        marks = self.twins.settle()
+        if marks and wording is not None:
+            for number, example in _marked(sources, marks.mask):
+                self.twins.again(number, row_of(number, example, wording).content)
+
+    def _of_cluster(self, cluster: str) -> int:
+        """Return where a source's group stands in the deal: that tells sources apart, too."""
+        return order_of(key_of((), [cluster]), seed=self.seed) or 1 if cluster else 0
+
+    def strata(self) -> tuple[list[str], Numbers]:
+        """Return the names of the strata, in order, and which one each row is of."""
+        if self.names is None:
+            return [""], np.zeros(len(self.twins), dtype=np.int64)
+        names = sorted(self.names, key=self.names.__getitem__)
+        codes = np.asarray(names, dtype=np.uint64)
+        by_code = np.argsort(codes)
+        at = np.searchsorted(codes[by_code], self._strata.all())
+        return [self.names[n] for n in names], by_code[at]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Groups:
+    """The group of each row, by number, and where each stands in the deal. `near` pairs joined."""
+
+    of: Indices
+    order: Codes
+    near: int
+
+    @property
+    def total(self) -> int:
+        return len(self.order)
+
+
+def _groups(sources: Sequence[Rows], seen: _Seen) -> _Groups:
+    asked, clusters = seen.twins.asked, seen.clusters.all()
+    near = seen.twins.links()
+    links = [links_of(clusters), links_of(asked), near]
+    roots = roots_of(
+        len(asked), (np.concatenate([a for a, _ in links]), np.concatenate([b for _, b in links]))
+    )
+    del links
+    is_root = roots == np.arange(len(roots), dtype=np.uint32)
+    of = (np.cumsum(is_root, dtype=np.uint32) - np.uint32(1))[roots]
+    del roots
+    total = int(np.count_nonzero(is_root))
+    # the key of a group is its first source, else the lowest code of what is asked
+    low = np.full(total, np.iinfo(np.uint64).max, dtype=np.uint64)
+    high = np.zeros(total, dtype=np.uint64)
+    has = clusters > 0
+    np.minimum.at(low, of[has], clusters[has])
+    np.maximum.at(high, of[has], clusters[has])
+    least = np.full(total, np.iinfo(np.uint64).max, dtype=np.uint64)
+    np.minimum.at(least, of, asked)
+    order = low
+    for group in np.flatnonzero(high == 0).tolist():
+        order[group] = order_of(key_of([int(least[group])], ()), seed=seen.seed)
+    several = (high > 0) & (low != high)
+    for group, cluster in _first_sources(sources, clusters, of=of, several=several).items():
+        order[group] = order_of(key_of((), [cluster]), seed=seen.seed)
+    return _Groups(of=of, order=order, near=len(near[0]))
+
+
+def _first_sources(
+    sources: Sequence[Rows], clusters: Codes, *, of: Indices, several: npt.NDArray[np.bool_]
+) -> dict[int, str]:
+    """Return the first source of each group with several, in the order of their names."""
+    rows = np.flatnonzero((clusters > 0) & several[of])
+    mask = np.zeros(len(of), dtype=np.bool_)
+    mask[rows[np.unique(clusters[rows], return_index=True)[1]]] = True
+    found: dict[int, str] = {}
+    for number, example in _marked(sources, mask):
+        group = int(of[number])
+        found[group] = min(found.get(group, example.cluster), example.cluster)
+    return found
+
+
+def _most(groups: _Groups, stratum: Numbers, *, names: int) -> Numbers:
+    """Return the stratum of each group: that of most of its rows."""
+    both, counts = np.unique(groups.of.astype(np.int64) * names + stratum, return_counts=True)
+    group, rank = both // names, both % names
+    order = np.lexsort((rank, -counts, group))
+    most: Numbers = rank[order[np.unique(group[order], return_index=True)[1]]]
+    return most
+
+
+def _counts(names: Sequence[str], stratum: Numbers, found: Bytes) -> dict[str, dict[str, int]]:
+    """Return the rows of each stratum and split."""
+    width = len(SPLITS) + 1
+    counts = np.bincount(stratum * width + found, minlength=len(names) * width)
+    told = counts.reshape(len(names), width)[:, 1:].tolist()
+    return {n: dict(zip(SPLITS, row, strict=True)) for n, row in zip(names, told, strict=True)
+            if any(row)}  # fmt: skip
+
+
+def _named(
+    sources: Sequence[Rows], groups: _Groups, *, found: Bytes, kept: Bytes, dealt: Bytes
+) -> tuple[tuple[Place, ...], tuple[tuple[Place, ...], ...]]:
+    """Return the first rows that are left out, and the first groups that leak."""
+    left_out = np.flatnonzero(found == 0)[:NAMED].tolist()
+    leaking = []
+    is_leaking = dealt == 0
+    is_leaking[np.flatnonzero(is_leaking)[NAMED:]] = False
+    members = np.flatnonzero(is_leaking[groups.of])
+    members = members[np.argsort(groups.of[members], kind="stable")]
+    ends = np.flatnonzero(np.diff(groups.of[members])) + 1
+    for rows in np.split(members, ends) if len(members) else ():
+        firsts = np.unique(kept[rows], return_index=True)[1]  # one of each split comes first
+        rest = np.delete(rows, firsts)[: SHOWN - len(firsts)]
+        leaking.append([*rows[np.sort(firsts)].tolist(), *rest.tolist()])
+    mask = np.zeros(len(found), dtype=np.bool_)
+    mask[[*left_out, *chain.from_iterable(leaking)]] = True
+    places = {n: Place(e.id, e.place) for n, e in _marked(sources, mask)}
+    told = tuple(
+        tuple(places[n].told(SPLITS[kept[n] - 1] if kept[n] else "new") for n in rows)
+        for rows in leaking
+    )
+    return tuple(places[n] for n in left_out), told
 
 
 def _stratum(example: Example, by: By) -> str:
@@ -186,13 +321,19 @@ def _examples(sources: Sequence[Rows]) -> Iterator[Example]:
     return chain.from_iterable(source.open() for source in sources)
 
 
-def _numbered(sources: Sequence[Rows]) -> Iterator[tuple[int, Example]]:
-    return enumerate(_examples(sources))
+def _marked(sources: Sequence[Rows], mask: npt.NDArray[np.bool_]) -> Iterator[tuple[int, Example]]:
+    """Yield the rows that are marked, with their numbers; nothing is read where none is."""
+    last = int(np.flatnonzero(mask)[-1]) if mask.any() else -1
+    for number, example in enumerate(_examples(sources)) if last >= 0 else ():
+        if mask[number]:
+            yield number, example
+        if number >= last:
+            return
 
 
 def with_splits(sources: Sequence[Rows], splits: Splits) -> Iterator[Example]:
     """Yield the rows again, each with its split; those that are left out are not."""
-    for number, example in _numbered(sources):
-        split = splits.splits[number]
-        if split is not None:
+    for example, number in zip(_examples(sources), splits.numbers, strict=True):
+        if number:
+            split = SPLITS[number - 1]
             yield replace(example, split=split) if example.split != split else example

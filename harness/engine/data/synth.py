@@ -22,9 +22,9 @@ from harness.engine.data import synth_orders as orders_of
 from harness.engine.data.sieve import Sieve, Tally, sample_of
 from harness.engine.data.synth_orders import Origin
 from harness.engine.data.synth_setting import Setting
-from harness.engine.fetch import Ask, Outcome, Progress, fetch
+from harness.engine.fetch import Ask, Outcome, Progress, fetch, was_not_asked
 from harness.engine.plain_evals import PlainEvals
-from harness.engine.spending import Spending, was_not_asked
+from harness.engine.spending import Spending
 from harness.engine.tasks import Task
 from harness.errors import BackendError, UsageError
 from harness.records import Case, digest
@@ -60,11 +60,11 @@ def synthesise(task: Task, setting: Setting, *, store: Store, progress: Progress
     notes = list(setting.notes)
     is_variant = wish.by == "perturb"
     with PlainEvals(task) as evals:
-        if not evals.names:
+        if not evals.scored:
             notes.append("no eval of the task works outside pytest: no row was checked by them")
         elif evals.left_out:
             notes.append(
-                f"checked by {listed(evals.names)}; not by {listed(list(evals.left_out))}, which "
+                f"checked by {listed(evals.scored)}; not by {listed(list(evals.left_out))}, which "
                 "need pytest or a model"
             )
         sieve = Sieve(task, tally=tally, near=wish.near, evals=evals, variants=is_variant)

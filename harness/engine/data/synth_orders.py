@@ -171,11 +171,8 @@ def read_answer(reply: Reply, *, order: Order, facts: Facts) -> list[dict[str, A
     """
     if reply.finish_reason in {"length", "max_tokens"}:
         return "the answer was cut off by max_tokens"
-    text = reply.text.strip()
-    if text.startswith("```") and text.endswith("```") and "\n" in text:
-        text = text.partition("\n")[2].removesuffix("```").strip()
     try:
-        value = strict_json(text)
+        value = strict_json(_unfenced(reply.text))
     except ValueError:
         return "the answer is no JSON"
     # more rows than were asked for are no fault: they are rows
@@ -201,11 +198,18 @@ ENVELOPE = {
 def rows_said(reply: Reply) -> int:
     """Return how many rows an answer holds, of whatever form."""
     try:
-        value = strict_json(reply.text.strip().removeprefix("```json").removesuffix("```"))
+        value = strict_json(_unfenced(reply.text))
     except ValueError:
         return 0
     rows = value.get("rows") if isinstance(value, dict) else None
     return len(rows) if isinstance(rows, list) else 0
+
+
+def _unfenced(text: str) -> str:
+    text = text.strip()
+    if text.startswith("```") and text.endswith("```") and "\n" in text:
+        return text.partition("\n")[2].removesuffix("```").strip()
+    return text
 
 
 def _schema(facts: Facts, order: Order) -> Json:
@@ -264,6 +268,7 @@ def variant(
         checks=seed.checks if keeps_label else (),
         documents=seed.documents if keeps_label else (),
         rejected=seed.rejected if keeps_label else None,
+        also_right=seed.also_right if keeps_label else (),
         line="",
         provenance=dict(made),
     )

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.engine.data.lines import MEGABYTE, Refusal, Row, text_only
-from harness.engine.data.opening import LONGEST_ROW, Opened, broken_files, opened, shown
+from harness.engine.data.opening import Opened, broken_files, opened, shown
+from harness.engine.text_files import LONGEST_ROW
 from harness.errors import TaskError
 
 if TYPE_CHECKING:

@@ -11,16 +11,21 @@ import click
 from harness.errors import UsageError
 from harness.records import SPLITS, Split
 from harness.surface.cli.app import App, options
+from harness.surface.cli.data_source import (
+    bad_json,
+    is_file,
+    left_out_lines,
+    refused_lines,
+    skip_bad_option,
+)
 from harness.surface.progress import TextProgress
 from harness.surface.words import clean, one_line, percent
 
 if TYPE_CHECKING:
     from harness.engine.data.converting import Converted
-    from harness.engine.data.reading import BadRow, Reading
+    from harness.engine.data.reading import Reading
     from harness.engine.data.writing import Written
     from harness.engine.tasks import Task
-
-SHOWN = 5
 
 
 @click.command("convert")
@@ -40,7 +45,7 @@ SHOWN = 5
     "--split", "splits", multiple=True, type=click.Choice(SPLITS),
     help="Of a task: the rows of this split; repeatable (default: train alone).",
 )  # fmt: skip
-@click.option("--skip-bad", is_flag=True, help="Leave out rows that cannot be read or written.")
+@skip_bad_option("Leave out rows that cannot be read or written.")
 @click.option("--force", is_flag=True, help="Replace OUT.")
 @options()
 @click.pass_obj
@@ -65,8 +70,7 @@ def convert(
     it packs it. Every row is read back before it counts, and
     what OUT cannot carry is listed. OUT appears whole or not at all.
     """
-    from harness.engine.data.converting import BadRows, convert as run
-    from harness.surface.cli.data_source import is_file
+    from harness.engine.data.converting import convert as run
     from harness.surface.pace import Timed
 
     columns = columns_of(mapping)
@@ -84,21 +88,17 @@ def convert(
         timed = Timed(Path(source))
         with TextProgress(label="KB") as shown, timed:
             bar = ByteProgress(shown)
-            try:
-                done = run(
-                    Path(source),
-                    target,
-                    to=to,
-                    form=form,
-                    columns=columns,
-                    overwrite=force,
-                    skip_bad=skip_bad,
-                    opened=lambda reading: app.say(*guess_lines(reading)),
-                    progress=bar,
-                )
-            except BadRows as exc:
-                app.say(*bad_lines(exc.bad, len(exc.bad)))
-                raise
+            done = run(
+                Path(source),
+                target,
+                to=to,
+                form=form,
+                columns=columns,
+                overwrite=force,
+                skip_bad=skip_bad,
+                opened=lambda reading: app.say(*guess_lines(reading)),
+                progress=bar,
+            )
             bar(done.reading)
         app.answer(_plain(done) | timed.pace(done.written.rows).json)
         app.say(*_lines(done), *timed.lines(done.written.rows))
@@ -170,30 +170,19 @@ def guess_lines(reading: Reading) -> list[str]:
     return lines + [f"  {one_line(note, width=300)}" for note in reading.notes]
 
 
-def bad_lines(bad: list[BadRow], count: int) -> list[str]:
-    """Return the first rejected rows, with their lines."""
-    lines = [f"  {clean(row.place)}: {one_line(row.reason, width=200)}" for row in bad[:SHOWN]]
-    more = count - len(lines)
-    return [*lines, f"  and {more} more"] if more > 0 else lines
-
-
 def _lines(done: Converted) -> list[str]:
     reading, written = done.reading, done.written
     lines = [f"{written.rows} rows as {written.form} in {clean(str(written.path))}"]
     if reading.skipped:
         lines.append(f"{reading.skipped} hold no data (spans without a model, repeats of a sample)")
-    if reading.bad_count:
-        lines.append(f"{reading.bad_count} could not be read and were left out:")
-        lines += bad_lines(reading.bad, reading.bad_count)
+    lines += left_out_lines(reading)
     return lines + written_lines(written)[1:]
 
 
 def written_lines(written: Written) -> list[str]:
     """Return how many rows were written, what was given to them, and what was lost."""
     lines = [f"{written.rows} rows as {written.form} in {clean(str(written.path))}"]
-    if written.refused_count:
-        lines.append(f"{written.refused_count} could not be written and were left out:")
-        lines += bad_lines(list(written.refused), written.refused_count)
+    lines += refused_lines(written)
     for what, count in written.added.items():
         lines.append(f"given to {count} rows: {one_line(what)}")
     if written.lost:
@@ -212,8 +201,7 @@ def _plain(done: Converted) -> dict[str, object]:
         "why": reading.why,
         "notes": list(reading.notes),
         "skipped": reading.skipped,
-        "bad": reading.bad_count,
-        "first_bad": [row._asdict() for row in reading.bad[:20]],
+        **bad_json(reading),
         **written_json(written),
     }
 

@@ -13,6 +13,7 @@ import click
 from harness.core.words import count
 from harness.errors import UsageError
 from harness.surface.cli.app import App, options
+from harness.surface.cli.data_source import bad_json, is_file, left_out_lines, skip_bad_option
 from harness.surface.words import clean, one_line
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ MOST_LINES = 24
 @click.option("--max-cost", type=click.FloatRange(min=0), metavar="USD", help="Stop at this.")
 @click.option("--out", type=click.Path(path_type=Path), help="The file to write: a case file.")
 @click.option("--force", is_flag=True, help="Replace it.")
+@skip_bad_option()
 @click.option("--diff", "diffs", type=click.IntRange(min=0), default=3, show_default=True,
               help="How many changed rows to show, of each decision.")  # fmt: skip
 @options(candidates=True)
@@ -68,6 +70,7 @@ def curate_command(
     max_cost: float | None,
     out: Path | None,
     force: bool,
+    skip_bad: bool,
     diffs: int,
     base_url: str | None,
     as_json: bool,
@@ -81,7 +84,7 @@ def curate_command(
 
     Only train cases are used, and rows that stand in dev or test too are dropped. Every dropped
     row is counted by its reasons. Without --out nothing is written.
-    Exit codes: 0 rows stayed, 1 none did.
+    Exit codes: 0 rows stayed, 1 none did, 2 rows of a FILE cannot be read.
     """
     from harness.engine.data.answers import file_rows, recorded_answers, task_rows
     from harness.engine.data.curate import Curator, Cure
@@ -98,6 +101,8 @@ def curate_command(
         raise click.UsageError("--no-evals needs --judge NAME: something must filter")
     with App(store, as_json=as_json) as app, ExitStack() as stack:
         task, reading = _opened(app, source, of, has_replies=bool(replies))
+        if reading is not None and not skip_bad:
+            reading = _checked(source, reading)
         if out is not None:
             free(out, overwrite=force)
         progress = stack.enter_context(TextProgress(label="answers"))
@@ -137,14 +142,9 @@ def curate_command(
                     pass
         state, names = curator.state, filters.names
         stack.close()  # the last line of the progress comes before what is said of it
-        if reading is not None and reading.bad_count:
-            state.notes.append(
-                f"{count(reading.bad_count, 'row')} could not be read, as "
-                f"{reading.bad[0].place}: {reading.bad[0].reason}"
-            )
         told = curated_json(state, names, recorded, out if state.written else None)
-        app.answer(told | timed.pace(state.rows).json)
-        app.say(*curated_lines(state, names, recorded, diffs=diffs))
+        app.answer(told | bad_json(reading) | timed.pace(state.rows).json)
+        app.say(*curated_lines(state, names, recorded, diffs=diffs), *left_out_lines(reading))
         app.say(*_end(state, out), *timed.lines(state.rows))
     return 0 if state.written else 1
 
@@ -158,8 +158,6 @@ def _opened(
     app: App, source: str, of: str | None, *, has_replies: bool
 ) -> tuple[Task, Reading | None]:
     """Return the task, and the rows where `source` is a file."""
-    from harness.surface.cli.data_source import is_file
-
     if not is_file(app, source):
         if of is not None:
             raise UsageError(f"--task {of}: {source} is a task, whose own evals filter its rows")
@@ -171,6 +169,20 @@ def _opened(
     from harness.engine.data.reading import open_examples
 
     return app.task(of), open_examples(Path(source))
+
+
+def _checked(source: str, reading: Reading) -> Reading:
+    """Return a file opened anew, after it was read once to its end: rows that cannot be read are
+    told before anything is scored or paid for. Raises BadRows.
+    """
+    from harness.engine.data.answers import file_rows
+    from harness.engine.data.bad_rows import refuse_bad
+    from harness.engine.data.reading import open_examples
+
+    for _ in file_rows(reading):
+        pass
+    refuse_bad(reading, form="")
+    return open_examples(Path(source))
 
 
 def _models(recorded: Recorded | None, cure: Cure | None) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -13,10 +14,12 @@ import click
 
 from harness.core.words import count
 from harness.surface.cli.app import App, options
+from harness.surface.cli.data_source import columns_of, is_file, skip_bad_option
 from harness.surface.progress import TextProgress
 
 if TYPE_CHECKING:
     from harness.core.lints import Measure
+    from harness.engine.data.linting import Report
     from harness.engine.data.reading import Reading
     from harness.engine.tasks import Task
 
@@ -64,6 +67,7 @@ if TYPE_CHECKING:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Also write SARIF 2.1.0 to this file.",
 )
+@skip_bad_option("FILE: rows that cannot be read are a note, and no finding.")
 @options()
 @click.pass_obj
 def lint_command(
@@ -80,14 +84,17 @@ def lint_command(
     form: str | None,
     mapping: tuple[str, ...],
     sarif_file: Path | None,
+    skip_bad: bool,
     as_json: bool,
 ) -> int:
     """Find what is wrong with the rows of a task or of files: docs/lints.md lists the rules.
 
     Several files are taken together, each as a split: so leaks between train.jsonl and test.jsonl
     are found. Exit code 0: no error found (with --strict, no warning
-    either); 1: findings; 2: a file that cannot be read.
+    either); 1: findings; 2: a file or a row that cannot be read; what can be is linted.
     """
+    from harness.core.lints.chat import UNREADABLE
+    from harness.engine.data.bad_rows import BadRows
     from harness.engine.data.linting import (
         ALL_RULES,
         Rows,
@@ -97,8 +104,8 @@ def lint_command(
         split_of,
         task_rows,
     )
+    from harness.engine.data.sinks import replacing
     from harness.errors import UsageError
-    from harness.surface.cli.data_source import columns_of, is_file
     from harness.surface.lint_lines import report_lines
     from harness.surface.pace import Timed
     from harness.surface.sarif import sarif
@@ -131,18 +138,24 @@ def lint_command(
                     thresholds=thresholds,
                     words=frozenset(_words(words)),
                     only=only,
-                    skip=skip,
+                    skip=(*skip, *([UNREADABLE] if skip_bad else [])),
                 ),
                 task=task,
                 measure=measure,
                 pieces=pieces,
                 progress=bar,
             )
+        error = None
+        if report.unreadable_count and skip_bad:
+            report = replace(report, notes=(*report.notes, _left_out(report)))
+        elif report.unreadable_count:
+            error = BadRows(
+                report.unreadable[:1], total=report.unreadable_count, so="not all was linted"
+            )
         if sarif_file is not None:
             log = sarif(report.findings, rules=ALL_RULES)
-            sarif_file.write_text(
-                json.dumps(log, ensure_ascii=True, indent=1) + "\n", encoding="utf-8"
-            )
+            with replacing(sarif_file, kind="json", overwrite=True) as part:
+                part.write_text(json.dumps(log, indent=1) + "\n", encoding="utf-8")
         app.answer(
             {
                 "name": report.name,
@@ -153,10 +166,21 @@ def lint_command(
                 "findings": list(report.findings),
                 "notes": list(report.notes),
                 **timed.pace(report.rows).json,
+                **({"error": str(error), "exit_code": error.exit_code} if error else {}),
             }
         )
         app.say(*report_lines(report, most=rows), *timed.lines(report.rows))
+        if error is not None:
+            return app.fail(error)
     return int(bool(report.count("error") or (strict and report.count("warn"))))
+
+
+def _left_out(report: Report) -> str:
+    first = report.unreadable[0]
+    return (
+        f"{count(report.unreadable_count, 'row')} could not be read and left out, the first at "
+        f"{first.place}: {first.reason}"
+    )
 
 
 class Bar:

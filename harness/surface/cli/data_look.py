@@ -11,11 +11,21 @@ from typing import Any
 import click
 
 from harness.core.examples import Example
+from harness.engine.data.bad_rows import BadRows
+from harness.engine.data.reading import Reading
 from harness.engine.tasks import Task, repeated_inputs
 from harness.errors import UsageError
 from harness.records import SPLITS, Case, to_plain
 from harness.surface.cli.app import App, options
-from harness.surface.cli.data_source import Source, columns_of, open_source, refuse_if_nothing
+from harness.surface.cli.data_source import (
+    Source,
+    bad_json,
+    columns_of,
+    left_out_lines,
+    open_source,
+    refuse_if_nothing,
+    skip_bad_option,
+)
 from harness.surface.judge_prompts import JudgePrompt, judge_prompts, prompt_lines
 from harness.surface.look import Look, gather
 from harness.surface.look_text import field_lines, part_lines, row_lines, tag_lines
@@ -51,6 +61,7 @@ WIDEST = 110
 @click.option(
     "--judges", is_flag=True, help="Also print what each judge is asked about the first dev row."
 )
+@skip_bad_option("FILE: rows that cannot be read are no error: they are named, and exit code 0.")
 @options()
 @click.pass_obj
 def look_command(
@@ -66,11 +77,13 @@ def look_command(
     form: str | None,
     mapped: tuple[str, ...],
     judges: bool,
+    skip_bad: bool,
     as_json: bool,
 ) -> int:
     """Show raw rows first, then what all rows are like.
 
-    Rows of the sealed test split are shown only where --split test asks for them.
+    Rows of the sealed test split are shown only where --split test asks for them. Exit code 2:
+    rows that cannot be read; the others are shown all the same.
     """
     with App(store, as_json=as_json) as app:
         columns = columns_of(mapped)
@@ -86,7 +99,8 @@ def look_command(
                 opened.path, opened.task, order=order, form=form, columns=columns
             )
         seen = _gathered(opened, rows=rows, seed=seed, split=split, flags=flags)
-        refuse_if_nothing(opened)
+        refuse_if_nothing(opened.reading)
+        error = None if skip_bad else _unread(opened.reading)
         prompts = _judge_prompts(opened, seen.rows) if judges else []
         told: dict[str, Any] = {
             "rows": [_row(row, flags) for row in seen.rows],
@@ -95,7 +109,8 @@ def look_command(
             "sealed": seen.sealed,
         }
         if opened.reading is not None:
-            told |= {"form": opened.reading.form, "rejected": opened.reading.bad_count}
+            told |= {"form": opened.reading.form, **bad_json(opened.reading)}
+        told |= {"error": str(error), "exit_code": error.exit_code} if error else {}
         told |= {"flags": counts} if counts else {}
         app.answer(told | ({"judges": prompts} if judges else {}))
         plain = plain or is_plain()
@@ -122,7 +137,17 @@ def look_command(
 
             write_look(opened.name, seen, html, flags=flags, counts=counts, folder=opened.folder)
             app.say(f"{html}: the same as a page")
-    return 0
+        return app.fail(error) if error else 0
+
+
+def _unread(reading: Reading | None) -> BadRows | None:
+    """Return what is wrong where rows could not be read: they stand in the answer already."""
+    if reading is None or not reading.bad_count:
+        return None
+    return BadRows(
+        reading.bad[:1], total=reading.bad_count, so="not all was looked at",
+        known_as=reading.form,
+    )  # fmt: skip
 
 
 def _gathered(
@@ -174,10 +199,7 @@ def _file_lines(opened: Source) -> list[str]:
     lines = [f"{clean(str(opened.path))}: {reading.form}{sure}: {one_line(reading.why, width=300)}"]
     lines += [f"  {clean(note)}" for note in reading.notes]
     lines += [f"  not read: {clean(what)}" for what in reading.left]
-    if reading.bad_count:
-        lines.append(f"  {reading.bad_count:,} rows cannot be read:")
-        lines += [f"  - {bad.place}: {one_line(bad.reason, width=200)}" for bad in reading.bad[:5]]
-    return lines
+    return lines + [f"  {line}" for line in left_out_lines(reading)]
 
 
 def _leak_lines(task: Task | None) -> list[str]:

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
 
 from harness.core.examples import Example
-from harness.engine.data.reading import Reading, open_examples, task_examples
+from harness.core.words import count
+from harness.engine.data.bad_rows import SHOWN
+from harness.engine.data.reading import BadRow, Reading, open_examples, task_examples
 from harness.engine.project import find_task_folder, task_names
 from harness.engine.tasks import Task
 from harness.errors import TaskError, UsageError
 from harness.surface.cli.app import App
+from harness.surface.words import clean, one_line
+
+if TYPE_CHECKING:
+    from harness.engine.data.writing import Written
 
 _NONE: Mapping[str, str] = {}
 
@@ -78,11 +87,50 @@ def columns_of(given: tuple[str, ...]) -> dict[str, str]:
     return found
 
 
-def refuse_if_nothing(source: Source) -> None:
+def refuse_if_nothing(reading: Reading | None) -> None:
     """Raise TaskError where a file that was read to its end gave no row at all."""
-    reading = source.reading
     if reading is not None and not reading.read:
-        first = (
-            f" The first: {reading.bad[0].place}: {reading.bad[0].reason}" if reading.bad else ""
+        first = f" The first: {_line(reading.bad[0])}" if reading.bad else ""
+        raise TaskError(
+            f"{reading.container.shown}: no usable row ({reading.bad_count} could not be read)."
+            f"{first}"
         )
-        raise TaskError(f"{source.path}: no usable row ({reading.bad_count} rejected).{first}")
+
+
+def skip_bad_option(what: str = "") -> Callable[[Any], Any]:
+    """Return the option that every verb has which reads rows of a file."""
+    text = what or "FILE: leave out rows that cannot be read."
+    return click.option("--skip-bad", is_flag=True, help=text)
+
+
+def left_out_lines(reading: Reading | None) -> list[str]:
+    """Return what is said of rows that could not be read, where the others were used."""
+    return [] if reading is None else _without(reading.bad, reading.bad_count, what="read")
+
+
+def refused_lines(written: Written) -> list[str]:
+    """Return what is said of rows that the form which was written cannot hold."""
+    return _without(written.refused, written.refused_count, what="written")
+
+
+def _without(bad: Sequence[BadRow], total: int, *, what: str) -> list[str]:
+    if not total:
+        return []
+    were = "was" if total == 1 else "were"
+    lines = [f"  {_line(row)}" for row in bad[:SHOWN]]
+    more = [f"  and {total - len(lines)} more"] if total > len(lines) else []
+    return [f"{count(total, 'row')} could not be {what} and {were} left out:", *lines, *more]
+
+
+def bad_json(reading: Reading | None) -> dict[str, object]:
+    """Return how many rows of a file could not be read, and the first of them, as plain JSON."""
+    if reading is None:
+        return {}
+    return {
+        "bad": reading.bad_count,
+        "first_bad": [row._asdict() for row in reading.bad[:20]],
+    }
+
+
+def _line(row: BadRow) -> str:
+    return f"{clean(row.place)}: {one_line(row.reason, width=200)}"

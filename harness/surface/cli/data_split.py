@@ -8,14 +8,22 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from harness.errors import TaskError
 from harness.records import SPLITS
 from harness.surface.cli.app import App, options
+from harness.surface.cli.data_source import (
+    bad_json,
+    columns_of,
+    is_file,
+    left_out_lines,
+    refuse_if_nothing,
+    refused_lines,
+    skip_bad_option,
+)
 from harness.surface.words import clean, percent
 
 if TYPE_CHECKING:
     from harness.engine.data.reading import Reading
-    from harness.engine.data.splitting import By, Splits
+    from harness.engine.data.splitting import By, Earlier, Splits
 
 STRATA = 12
 
@@ -43,7 +51,7 @@ STRATA = 12
 @click.option("--out", type=click.Path(path_type=Path), help="Write all rows to this file.")
 @click.option("--to", "to", metavar="FORM", help="The form of --out (default: that of FILE).")
 @click.option("--force", is_flag=True, help="Replace the file of --out.")
-@click.option("--skip-bad", is_flag=True, help="Leave out of --out what cannot be read.")
+@skip_bad_option("FILE: leave out rows that cannot be read, or not be written to --out.")
 @click.option("--from", "form", metavar="FORM", help="FILE: its form (default: it is told).")
 @click.option(
     "--map", "mapping", multiple=True, metavar="COLUMN=ROLE", help="FILE: what a column is."
@@ -72,13 +80,14 @@ def split_command(
     Rows that have a split keep it, so that a growing set never moves a row; new rows follow the
     group that they belong to. So do rows of a file that is replaced (--out FILE --force): a longer
     export is dealt as the shorter one was. Without --out nothing is written, and the counts are
-    shown. Exit code 1: rows that have a split already leak into another one (--all deals anew).
+    shown. Exit code 1: rows that have a split already leak into another one (--all deals anew);
+    2: rows that cannot be read.
     """
+    from harness.engine.data.bad_rows import refuse_bad
     from harness.engine.data.linting import Rows, task_rows
-    from harness.engine.data.reading import first_reasons, open_examples
-    from harness.engine.data.splitting import split_rows, splits_of, with_splits
+    from harness.engine.data.reading import open_examples
+    from harness.engine.data.splitting import split_rows, with_splits
     from harness.engine.data.writing import free, write_examples
-    from harness.surface.cli.data_source import columns_of, is_file
     from harness.surface.pace import Timed
 
     columns = columns_of(mapping)
@@ -98,8 +107,9 @@ def split_command(
             rows, own_form = [task_rows(app.task(source))], "cases"
         if out is not None:
             free(out, overwrite=force)
+            _keep_other_sheets(path, out)
         is_again = out is not None and force and not anew and out.is_file()
-        earlier = splits_of(open_examples(out)) if out is not None and is_again else {}
+        earlier = _earlier(out, skip_bad=skip_bad) if out is not None and is_again else None
         with Timed(path) as timed:
             found = split_rows(
                 rows,
@@ -111,42 +121,53 @@ def split_command(
                 near=near,
                 earlier=earlier,
             )
-        worst = max(readings, key=lambda one: one.bad_count, default=None)
-        bad = worst.bad_count if worst is not None else 0
-        if worst is not None and not found.splits:
-            raise TaskError(f"{source}: no usable row ({bad} rejected). {_first(worst)}".rstrip())
-        old_leaks = [g for g in found.leaks if not any(p.detail == "new" for p in g)]
+        worst = max(readings, key=lambda one: (one.bad_count, one.read), default=None)
+        refuse_if_nothing(worst)
+        if worst is not None and not skip_bad:
+            refuse_bad(worst)
         count = sum(found.rows.values())
-        app.answer(_plain(found) | {"rejected": bad} | timed.pace(count).json)
-        app.say(*_lines(found), *timed.lines(count))
-        if worst is not None and bad:
-            many = "1 row" if bad == 1 else f"{bad} rows"
-            app.say(f"{many} cannot be read, so in no split:")
-            app.say(*(f"  - {clean(reason)}" for reason in first_reasons(worst.bad)))
-            if out is not None and not skip_bad:
-                raise TaskError(
-                    f"{source}: {many} cannot be read, so nothing was written. {_first(worst)}. "
-                    "Mend the file, or leave such rows out with --skip-bad"
-                )
+        told = _plain(found) | bad_json(worst) | timed.pace(count).json
+        app.say(*_lines(found), *timed.lines(count), *left_out_lines(worst))
         if earlier:
             app.say(f"rows that stand in {out} already keep the split that they have there")
-        if old_leaks:
+        if found.old_leaks:
+            app.answer(told)
             app.say("Nothing was written: --all deals all rows anew; or remove one of each group.")
             return 1
         if out is not None:
             written = write_examples(
-                out, with_splits(rows, found), form=to or own_form, overwrite=force
-            )
-            app.say(f"wrote {written.rows} rows to {out}")
+                out, with_splits(rows, found), form=to or own_form, overwrite=force,
+                allow_refused=skip_bad,
+            )  # fmt: skip
+            app.say(f"wrote {written.rows} rows to {out}", *refused_lines(written))
+            told["refused"] = written.refused_count
             lost = ", ".join(f"{what} ({n} rows)" for what, n in written.lost.items())
             if lost:
                 app.say(f"the form {written.form} has no place for: {clean(lost)}")
+        app.answer(told)
     return 0
 
 
-def _first(reading: Reading) -> str:
-    """Return the first row that could not be read, with its reason."""
-    return f"The first: {reading.bad[0].place}: {reading.bad[0].reason}" if reading.bad else ""
+def _earlier(out: Path, *, skip_bad: bool) -> Earlier:
+    from harness.engine.data.bad_rows import refuse_bad
+    from harness.engine.data.reading import open_examples
+    from harness.engine.data.splitting import splits_of
+
+    reading = open_examples(out)
+    found = splits_of(reading)
+    if not skip_bad:  # a row whose split is not known would be dealt anew
+        refuse_bad(reading)
+    return found
+
+
+def _keep_other_sheets(path: Path | None, out: Path) -> None:
+    """Raise UsageError where writing would replace the workbook that a sheet is read from."""
+    from harness.engine.data.containers import file_and_sheet
+    from harness.errors import UsageError
+
+    file, sheet = file_and_sheet(path) if path is not None else (None, "")
+    if file is not None and sheet and out.resolve() == file.resolve():
+        raise UsageError(f"{out}: its other sheets would be lost: name another file")
 
 
 def _plain(found: Splits) -> dict[str, object]:
@@ -158,7 +179,9 @@ def _plain(found: Splits) -> dict[str, object]:
         "moved": found.moved,
         "strata": found.strata,
         "left_out": found.left_out,
+        "left_out_rows": found.left_out_rows,
         "leaks": found.leaks,
+        "leaking_groups": found.leaking_groups,
     }
 
 
@@ -170,6 +193,10 @@ def _lines(found: Splits) -> Iterator[str]:
     )
     yield f"{said}; {found.groups} groups, {found.near} near pairs kept together"
     yield f"{found.new} rows had no split; {found.moved} rows moved"
+    if found.too_many:
+        from harness.engine.data.splitting import MOST_STRATA
+
+        yield f"--by: there are more than {MOST_STRATA:,} kinds, so rows were dealt as one kind"
     if len(found.strata) > 1:
         for name, counts in list(found.strata.items())[:STRATA]:
             shown = ", ".join(f"{split} {counts[split]}" for split in SPLITS)
@@ -178,10 +205,10 @@ def _lines(found: Splits) -> Iterator[str]:
             yield f"  and {len(found.strata) - STRATA} more"
     for place in found.left_out[:10]:
         yield f"left out: {clean(place.id or place.place)} belongs to groups of two splits"
-    if len(found.left_out) > 10:
-        yield f"  and {len(found.left_out) - 10} more"
+    if found.left_out_rows > 10:
+        yield f"  and {found.left_out_rows - 10} more"
     for group in found.leaks[:10]:
         shown = " = ".join(f"{clean(p.id or p.place)} ({p.detail})" for p in group[:4])
         yield f"LEAK: {shown}"
-    if len(found.leaks) > 10:
-        yield f"  and {len(found.leaks) - 10} more"
+    if found.leaking_groups > 10:
+        yield f"  and {found.leaking_groups - 10} more"

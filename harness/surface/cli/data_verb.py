@@ -14,7 +14,7 @@ from harness.surface.cli.data_synth import synth_command
 
 @click.group("data")
 def command() -> None:
-    """Look at a task's cases."""
+    """Look at data, then lint, split, convert, make and filter it."""
 
 
 for _one in (look_command, lint_command, split_command, convert, synth_command, curate_command):

@@ -10,12 +10,11 @@ from pathlib import Path
 import click
 
 from harness.core.examples import Example
-from harness.engine.data.forms.columns import FIELDS
+from harness.engine.data.forms.columns import FIELDS, IGNORE
 from harness.engine.data.reading import Reading, open_examples
 from harness.errors import UsageError
 from harness.surface.words import clean, one_line
 
-IGNORE = "ignore"
 ANSWERS = (
     "right_answer", "correct_answer", "correct", "truth", "class", "team", "route", "queue",
     "department", "topic", "sentiment", "score", "value", "price", "amount", "translation", "sql",

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.first_checks import FirstCheck, first_check
-from harness.core.first_prompts import bare_prompt, task_prompt
+from harness.core.first_prompts import bare_prompt, task_prompt, with_tools
 from harness.engine.candidates import CONSTANT, REFERENCE, REPLAY
+from harness.engine.data.bad_rows import refuse_bad
 from harness.engine.data.bringing import Brought, bring
 from harness.engine.data.new_task import prompt_name, task_toml, write_task
 from harness.engine.data.reading import Reading
@@ -21,6 +22,7 @@ from harness.engine.text_files import read_text
 from harness.errors import HarnessError, TaskError, UsageError
 from harness.records import Run
 from harness.surface.cli.app import App
+from harness.surface.cli.data_source import bad_json, left_out_lines, refuse_if_nothing
 from harness.surface.cli.init_columns import open_mapped
 from harness.surface.words import clean, from_here, interval, one_line
 
@@ -47,6 +49,7 @@ class Wish:
     base_url: str | None
     is_asking: bool
     is_sure: bool
+    skip_bad: bool = False
 
 
 def init_from(app: App, wish: Wish) -> int:
@@ -64,27 +67,26 @@ def init_from(app: App, wish: Wish) -> int:
         is_asking=wish.is_asking,
         is_sure=wish.is_sure,
     )
-    try:
-        brought = bring(
-            reading,
-            origin=str(wish.file),
-            folder=wish.file.parent,
-            home=folder,
-            ignored=ignored,
-            any_would_do=reading.form in SEVERAL,
-        )
-    except TaskError as exc:
-        if not reading.bad:
-            raise
-        many = "1 row" if reading.bad_count == 1 else f"{reading.bad_count} rows"
-        first = f"{reading.bad[0].place}: {one_line(reading.bad[0].reason, width=160)}"
-        raise TaskError(f"{exc} {many} cannot be read, the first at {first}") from exc
+    rows = list(reading)
+    refuse_if_nothing(reading)
+    if not wish.skip_bad:
+        refuse_bad(reading, form="name their form with --form")
+    brought = bring(
+        rows,
+        origin=str(wish.file),
+        folder=wish.file.parent,
+        home=folder,
+        ignored=ignored,
+        any_would_do=reading.form in SEVERAL,
+    )
     check = first_check(
         brought.answers,
         has_case_checks=brought.has_case_checks,
         has_several=brought.has_several,
+        has_further=brought.has_further,
     )
     prompt, prompt_notes = _prompt(wish.prompt, text, brought)
+    prompt = with_tools(prompt) if brought.tools else prompt
     name = prompt_name(wish.prompt)
     is_own = (wish.candidate or "").startswith((CONSTANT, REPLAY)) or wish.candidate == REFERENCE
     candidate = wish.candidate if is_own and wish.candidate else name
@@ -120,6 +122,7 @@ def init_from(app: App, wish: Wish) -> int:
         "not_carried_over": lost,
         "columns": columns,
         "notes": [*brought.notes, *prompt_notes],
+        **bad_json(reading),
     }
     app.say(
         *_made_lines(folder, reading, brought, check, columns=columns),
@@ -127,9 +130,7 @@ def init_from(app: App, wish: Wish) -> int:
     )
     app.say(*_bullets("not carried over", lost), "")
     try:
-        told["number"] = _first_number(
-            app, task, candidate, base_url=wish.base_url, with_answers=check.can_run_answers
-        )
+        told["number"] = _first_number(app, task, candidate, base_url=wish.base_url)
     except HarnessError as exc:
         told |= {"number": None, "error": from_here(str(exc)), "exit_code": exc.exit_code}
         app.answer(told)
@@ -236,25 +237,20 @@ def _made_lines(
 def _lost(reading: Reading, brought: Brought) -> list[str]:
     lost = [f"{what}: {n}" for what, n in brought.dropped.items()]
     lost += [*reading.left, *([BESIDE[reading.form]] if reading.form in BESIDE else [])]
-    if reading.bad_count:
-        lost.append(f"rows that cannot be read: {reading.bad_count}")
-        lost += [f"{bad.place}: {one_line(bad.reason, width=160)}" for bad in reading.bad[:3]]
-    return lost
+    return lost + [line.strip() for line in left_out_lines(reading)]
 
 
 def _bullets(title: str, lines: Sequence[str]) -> list[str]:
     return [f"  {title}", *(f"    - {clean(line)}" for line in lines)] if lines else []
 
 
-def _first_number(
-    app: App, task: Task, candidate: str, *, base_url: str | None, with_answers: bool
-) -> dict[str, Any]:
+def _first_number(app: App, task: Task, candidate: str, *, base_url: str | None) -> dict[str, Any]:
     """Run ten dev cases, the right answers and the candidate; return what was measured."""
     from harness.surface.run_evals import completed, run_evals
     from harness.surface.tables import estimate_of
 
     primary = task.settings.primary
-    has_answers = with_answers and any(c.reference is not None for c in task.split("dev"))
+    has_answers = any(c.reference is not None for c in task.split("dev"))
     names = [REFERENCE, candidate] if has_answers and candidate != REFERENCE else [candidate]
     if not task.split("dev"):
         raise TaskError(f"{task.folder}: no dev cases to run")

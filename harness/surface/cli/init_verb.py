@@ -11,6 +11,7 @@ import click
 
 from harness.errors import UsageError
 from harness.surface.cli.app import App, options
+from harness.surface.cli.data_source import columns_of, skip_bad_option
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 
@@ -45,6 +46,7 @@ NAME = re.compile(r"[a-z][a-z0-9_]*")
     metavar="T",
     help="The mean score that you need.",
 )
+@skip_bad_option("Leave out rows of FILE that cannot be read.")
 @click.option("--yes", is_flag=True, help="Ask nothing: take the columns as they are guessed.")
 @options(candidates=True)
 @click.pass_obj
@@ -58,6 +60,7 @@ def command(
     prompt: Path | None,
     candidate: str | None,
     target: float | None,
+    skip_bad: bool,
     yes: bool,
     base_url: str | None,
     as_json: bool,
@@ -71,7 +74,6 @@ def command(
         raise UsageError(f"{task!r}: a task is named like a Python module: letters, digits, _")
     with App(store, as_json=as_json) as app:
         if source is not None:
-            from harness.surface.cli.data_source import columns_of
             from harness.surface.cli.init_from import Wish, init_from, is_terminal
 
             return init_from(
@@ -88,10 +90,14 @@ def command(
                     base_url=base_url,
                     is_asking=not yes and not as_json and is_terminal(),
                     is_sure=yes,
+                    skip_bad=skip_bad,
                 ),
             )
-        given = {"--form": form, "--map": mapped, "--prompt": prompt, "--candidate": candidate}
-        for name, value in {**given, "--target": target, "--base-url": base_url}.items():
+        given: dict[str, object] = {
+            "--form": form, "--map": mapped, "--prompt": prompt, "--candidate": candidate,
+            "--target": target, "--base-url": base_url, "--skip-bad": skip_bad,
+        }  # fmt: skip
+        for name, value in given.items():
             if value:
                 raise UsageError(f"{name} goes with --from FILE, your own rows")
         folder = app.project.tasks / task

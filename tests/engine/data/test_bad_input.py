@@ -7,18 +7,30 @@ import json
 import os
 import tracemalloc
 import zipfile
+import zlib
 from pathlib import Path
 
 import pytest
 
 from harness.core.examples import Example
 from harness.engine.data import lines, tables
-from harness.engine.data.converting import BadRows, convert
+from harness.engine.data.bad_rows import BadRows
+from harness.engine.data.converting import convert
 from harness.engine.data.reading import open_examples
 from harness.engine.data.writing import write_examples
 from harness.errors import HarnessError, UsageError
 
 ROW = b'{"question": "who?", "answer": "me"}\n'
+
+
+def cut(content: bytes) -> tuple[bytes, int]:
+    """Return a gzip file without its end, and the line to which it can be unpacked."""
+    packed = gzip.compress(content)[:-20]
+    return packed, zlib.decompressobj(wbits=31).decompress(packed).count(b"\n") + 1
+
+
+CUT, LAST = cut(ROW * 999)
+OBJECT, LAST_OF_OBJECT = cut(b'{\n"a":\n' + ROW * 999)
 DEEP = b'{"question": "q", "answer": ' + b"[" * 5000 + b"]" * 5000 + b"}\n"
 LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{b}: &{b} [{', '.join([f'*{a}'] * 10)}]\n"
@@ -34,14 +46,21 @@ FILES: dict[str, tuple[bytes, str, str]] = {
     ),
     "binary": (b"\x89PNG\r\n\x1a\n\x00\x00\x00", "x.jsonl", "x.jsonl:1: the file is not text"),
     "cut gzip": (
-        gzip.compress(ROW * 999)[:-20],
+        CUT,
         "x.jsonl.gz",
-        "x.jsonl.gz: the gzip file ends too early",
+        f"x.jsonl.gz:{LAST}: the gzip file ends too early",
     ),
+    "cut gzip of a table": (CUT, "x.csv.gz", f"x.csv.gz:{LAST}: the gzip file ends too early"),
+    "cut gzip of one object": (
+        OBJECT,
+        "x.json.gz",
+        f"x.json.gz:{LAST_OF_OBJECT}: the gzip file ends too early",
+    ),
+    "gzip cut in its head": (CUT[:7], "x.jsonl.gz", "x.jsonl.gz:1: the gzip file ends too early"),
     "broken gzip": (
         gzip.compress(ROW)[:-8] + bytes(8),
         "x.jsonl.gz",
-        "x.jsonl.gz: the packed file is damaged",
+        "x.jsonl.gz:2: the packed file is damaged",
     ),
     "cut array": (b'[{"question": "a", "answer": "b"},\n{"quest', "x.json", "x.json:2: not JSON"),
     "array without a comma": (
@@ -171,7 +190,9 @@ def test_zstandard_that_was_cut_off_is_told(tmp_path: Path) -> None:
 
     whole = zstandard.ZstdCompressor().compress(os.urandom(90_000).hex().encode() + b"\n" + ROW)
     Path("x.jsonl.zst").write_bytes(whole[:-9])
-    assert "it was cut off" in refused(Path("x.jsonl.zst"))
+    assert "x.jsonl.zst:1: the packed file is damaged (it ends too early: it was cut off" in (
+        refused(Path("x.jsonl.zst"))
+    )
 
 
 def test_a_spreadsheet_that_is_a_bomb_is_not_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from harness import Miss, Reply, checks
 from harness.core.examples import Example
 from harness.engine.data.bringing import Brought, bring
 from harness.engine.data.first_splits import shares
+from harness.engine.data.row_checks import with_answer_check
 from harness.errors import TaskError, UsageError
 from harness.records import Message
 
@@ -83,6 +85,13 @@ def test_what_a_case_has_no_place_for_is_counted_by_name() -> None:
     assert [r.get("rejected") for r in found.rows] == [None, None, "b"]
 
 
+def test_white_space_is_no_question_and_no_answer() -> None:
+    blank = [example(3, inputs={"text": " \u200b"}), example(4, reference="  ")]
+    found = brought(example(1), example(2, reference="b"), *blank)
+    assert [r["reference"] for r in found.rows] == ["a", "b"]
+    assert found.dropped == {"rows that ask nothing": 1, "rows without an answer": 1}
+
+
 def test_dialogues_and_calls_become_text_and_json() -> None:
     turns = (Message(role="user", content="Hi"), Message(role="assistant", content="Yes?"))
     last = (*turns, Message(role="user", content="Cancel 7"))
@@ -94,6 +103,47 @@ def test_dialogues_and_calls_become_text_and_json() -> None:
     assert found.rows[0]["inputs"] == {"dialogue": "user: Hi\nassistant: Yes?\nuser: Cancel 7"}
     assert found.rows[0]["reference"] == {"name": "cancel", "arguments": {"id": 7}}
     assert any("tool calls" in what for what in found.dropped)
+
+
+def tool(name: str) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": name, "parameters": {"type": "object"}}}
+
+
+def test_tools_that_all_rows_offer_are_carried_and_answers_stay_calls() -> None:
+    call = {"id": "c9", "type": "function",
+            "function": {"name": "cancel", "arguments": '{"id": 7}'}}  # fmt: skip
+    asks = [{"inputs": {"text": f"Cancel {n}"}, "reference": None} for n in (1, 2)]
+    both = (tool("cancel"), tool("track"))
+    rows = [example(n, tools=both, calls=(call,), **asks[n - 1]) for n in (1, 2)]
+    found = brought(*rows, example(3, tools=both, reference="No."))
+    assert found.tools == both
+    plain = {"type": "function", "function": {"name": "cancel", "arguments": {"id": 7}}}
+    assert [r["reference"] for r in found.rows] == [{"tool_calls": [plain]}] * 2 + ["No."]
+    assert found.dropped == {}
+    assert found.notes[0].endswith("in tools.json: `cancel`, `track`")
+
+
+@pytest.mark.parametrize("other", [(tool("track"),), (), (tool("cancel"), tool("cancel"))])
+def test_tools_that_differ_are_listed_and_answers_become_json(other: tuple[Any, ...]) -> None:
+    call = {"type": "function", "function": {"name": "cancel", "arguments": "{}"}}
+    first = (tool("cancel"),) if len(other) < 2 else other  # one name twice is no tool to offer
+    found = brought(example(1, tools=first, reference=None, calls=(call,)),
+                    example(2, tools=other, reference=None, calls=(call,)))  # fmt: skip
+    assert found.tools == ()
+    assert [r["reference"] for r in found.rows] == [{"name": "cancel", "arguments": {}}] * 2
+    assert sum("tools: not the same" in what for what in found.dropped) == 1
+
+
+def test_calls_in_the_middle_of_a_dialogue_are_part_of_its_text() -> None:
+    call = {"id": "c", "function": {"name": "hours", "arguments": '{"day": "Mo"}'}}
+    turns = (
+        Message(role="user", content="Open?"),
+        Message(role="assistant", content="", tool_calls=(call,)),
+        Message(role="tool", content="9", tool_call_id="c"),
+    )
+    found = brought(*(example(n, inputs={"n": n}, messages=turns) for n in (1, 2)))
+    said = 'user: Open?\nassistant: {"name": "hours", "arguments": {"day": "Mo"}}\ntool: 9'
+    assert {r["inputs"]["dialogue"] for r in found.rows} == {said}
 
 
 def test_names_that_no_template_can_use_are_changed_and_told() -> None:
@@ -151,7 +201,8 @@ def test_a_list_is_several_answers_only_where_the_form_says_so() -> None:
     rows = [example(n, reference=[long, f"{long}{n}"]) for n in (1, 2)]
     found = brought(*rows, any_would_do=True)
     assert not found.has_several
-    assert found.rows[0]["reference"] == {"references": [long, f"{long}1"]}
+    assert (found.rows[0]["reference"], found.rows[0]["also_right"]) == (long, [f"{long}1"])
+    assert found.has_further
 
 
 def test_an_answer_beside_checks_is_one_of_them() -> None:
@@ -163,6 +214,18 @@ def test_an_answer_beside_checks_is_one_of_them() -> None:
     )
     names = [[c["name"] for c in r["checks"]] for r in found.rows]  # type: ignore[union-attr, call-overload, index]
     assert names == [["json", "json_equal"], ["equals"], ["json"]]
+
+
+def test_an_answer_that_is_a_number_beside_checks_is_right_as_itself() -> None:
+    check = {"name": "json", "arguments": {}}
+    rows = [example(n, reference=n, other={"checks": [check]}) for n in (1, 2)]
+    for row in map(with_answer_check, rows):
+        [_, told] = row.other["checks"]  # type: ignore[misc]
+        arguments = dict(told["arguments"])  # type: ignore[call-overload, index]
+        expected = arguments.pop("expected")
+        assert checks.json_equal(Reply(text=str(expected)), expected, **arguments)
+        with pytest.raises(Miss):
+            checks.json_equal(Reply(text="7"), expected, **arguments)
 
 
 def test_a_text_and_a_message_ask_by_the_same_name_and_empty_inputs_are_left_out() -> None:

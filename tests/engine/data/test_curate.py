@@ -23,7 +23,15 @@ from harness.engine.data.filters import Filters
 from harness.engine.fetch import Silence
 from harness.errors import UsageError
 from harness.records import Case, LedgerEntry, Request
-from tests.engine.small import Plugin, Row, Workshop, rows, write_rows, write_task
+from tests.engine.small import (
+    Plugin,
+    Row,
+    Workshop,
+    rows,
+    write_rows,
+    write_settings,
+    write_task,
+)
 
 EVALS = """
 def test_right(case, reply):
@@ -280,5 +288,22 @@ def test_a_judge_filters_what_the_evals_let_through_and_says_that_it_only_advise
             )
         )  # fmt: skip
         assert not any("certificate" in n for n in made.filters.notes())
+    finally:
+        shop.close()
+
+
+def test_a_task_that_is_judged_by_its_rows_own_checks_alone_is_filtered_by_them(
+    tmp_path: Path,
+) -> None:
+    check = {"name": "regex", "arguments": {"pattern": "[0-9]+"}}
+    folder = write_task(tmp_path, some=[r | {"checks": [check]} for r in some_rows()])
+    write_settings(folder, primary="checks")
+    (folder / "eval_double.py").unlink()
+    shop = Workshop(folder)
+    try:
+        made = curator(shop)
+        assert made.filters.names == ("checks",)
+        assert sorted(curated(made, shop)) == ["c10", "c11", "c12", "c13", "c8", "c9"]
+        assert made.state.why["checks"] == 1  # c6, which says `x`
     finally:
         shop.close()

@@ -450,3 +450,16 @@ def test_an_input_that_promptfoo_would_fill_is_refused_and_one_it_would_open_is_
     assert "fills as a template" in written.refused[0].reason
     [back] = open_examples(Path("o.yaml"))
     assert back.inputs == {"q": "file:///etc/hostname"}
+
+
+def test_an_answer_may_be_named_so_and_a_column_ignored_by_every_verb() -> None:
+    Path("t.csv").write_text("Nr,Text,Team,meta\n1,a,x,m\n2,b,y,n\n", encoding="utf-8")
+    columns = {"Team": "answer", "Nr": "ignore"}
+    found = list(open_examples(Path("t.csv"), columns=columns))
+    assert [(dict(e.inputs), e.reference, dict(e.other)) for e in found] == [
+        ({"Text": "a"}, "x", {"meta": "m"}), ({"Text": "b"}, "y", {"meta": "n"}),
+    ]  # fmt: skip
+    row = {"a": {"keep": 1, "drop": 2}, "label": "x"}
+    Path("t.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
+    [example] = open_examples(Path("t.jsonl"), columns={"a.drop": "ignore"})
+    assert (dict(example.inputs), example.reference) == ({"a": {"keep": 1}}, "x")

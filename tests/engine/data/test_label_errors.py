@@ -8,64 +8,10 @@ from dataclasses import replace
 
 import pytest
 
-from harness.core.examples import Example
 from harness.engine.data.label_errors import HELD, LabelErrorLint
 from harness.engine.data.linting import Rows, Settings, lint
 from tests.core.lints.planted import named, run
-
-TOPICS = {
-    "billing": "invoice charge refund card bank fee payment receipt euro tax",
-    "delivery": "parcel driver address door delay route van courier tracking late",
-    "account": "password login email profile sign reset locked name settings phone",
-    "product": "broken colour size battery screen button manual warranty part noise",
-}
-USUAL = """
-    the please my a help about with for is not can you tell why when how what this that it
-    today yesterday again still really very want need since order
-"""
-COMMON = USUAL.split()
-ALL_WORDS = [word for words in TOPICS.values() for word in words.split()]
-
-
-def labelled(n: int, *, seed: int, own_words: float = 0.85) -> list[Example]:
-    """Questions whose words mostly tell their label, and sometimes those of another."""
-    rng = random.Random(seed)
-    rows = []
-    for i in range(n):
-        label = rng.choice(sorted(TOPICS))
-        words = rng.choices(COMMON, k=8)
-        for _ in range(4):
-            pool = TOPICS[label].split() if rng.random() < own_words else ALL_WORDS
-            words.append(rng.choice(pool))
-        rng.shuffle(words)
-        text = " ".join(words)
-        rows.append(Example(place=f"r:{i}", id=f"r{i}", inputs={"text": text}, reference=label))
-    return rows
-
-
-def spoilt(rows: list[Example], share: float, *, seed: int) -> tuple[list[Example], set[str]]:
-    """The rows with a share of labels replaced by another one, and the ids of those."""
-    rng = random.Random(seed)
-    bad = {row.id for row in rows if rng.random() < share}
-    others = {label: sorted(TOPICS.keys() - {label}) for label in TOPICS}
-    done = [
-        replace(r, reference=rng.choice(others[str(r.reference)])) if r.id in bad else r
-        for r in rows
-    ]
-    return done, bad
-
-
-@pytest.mark.parametrize("share", [0.03, 0.1])
-def test_most_wrong_labels_are_found_and_few_right_ones_doubted(share: float) -> None:
-    pytest.importorskip("cleanlab")
-    planted = found = false = rows = 0
-    for seed in range(3):
-        examples, bad = spoilt(labelled(400, seed=seed), share, seed=seed)
-        doubted = named(run(examples, [LabelErrorLint()]), "label-error")
-        planted, rows = planted + len(bad), rows + len(examples)
-        found, false = found + len(doubted & bad), false + len(doubted - bad)
-    assert found >= 0.8 * planted
-    assert false <= 0.015 * (rows - planted)
+from tests.engine.data.plants.judged import COMMON, TOPICS, labelled
 
 
 def test_right_labels_raise_hardly_an_alarm_and_what_is_said_names_both_labels() -> None:

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from openpyxl import Workbook
 
+from harness.engine.data.converting import convert
+from harness.engine.data.linting import split_of
 from harness.engine.data.reading import open_examples
-from harness.errors import TaskError
+from harness.errors import TaskError, UsageError
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +41,9 @@ def test_the_sheet_with_a_table_is_read_and_the_others_are_named() -> None:
     notes = [["Exported in July"], [None], ["See the next sheet"]]
     reading = open_examples(book(("Notes", notes), ("Rows", [HEAD, ["a", "x", "k"]]), ("Z", [])))
     assert [e.reference for e in reading] == ["x"]
-    assert list(reading.left) == ["the sheet 'Notes'", "the sheet 'Z'"]
+    assert list(reading.left) == [
+        "the sheet 'Notes' (named as 't.xlsx#Notes')", "the sheet 'Z' (named as 't.xlsx#Z')"
+    ]  # fmt: skip
 
 
 def test_lines_above_the_header_are_passed_over_and_said() -> None:
@@ -89,3 +93,69 @@ def test_a_csv_with_an_index_that_has_no_name_is_read() -> None:
     Path("none.csv").write_text(",,\n1,2,3\n")
     with pytest.raises(TaskError, match=r"none.csv:1: the header is empty"):
         open_examples(Path("none.csv"))
+
+
+def two_sheets() -> Path:
+    north = [HEAD, ["a", "x", "k"], ["b", "y", "l"]]
+    return book(("North", north), ("South #2", [HEAD, ["c", "z", "m"]]), ("Empty", []))
+
+
+@pytest.mark.parametrize("name", ["South #2", "south #2", "2"])
+def test_a_sheet_is_named_behind_the_file_as_promptfoo_does(name: str) -> None:
+    two_sheets()
+    reading = open_examples(Path(f"t.xlsx#{name}"))
+    assert [(e.reference, e.place) for e in reading] == [("z", "t.xlsx#South #2:2")]
+    assert not reading.left
+    assert not [note for note in reading.notes if "sheet" in note]
+
+
+def test_a_sheet_that_is_guessed_is_said_with_how_to_name_another() -> None:
+    reading = open_examples(two_sheets())
+    assert [e.reference for e in reading] == ["x", "y"]
+    assert "read from the sheet 'North' of 3" in reading.notes
+    assert "the sheet 'South #2' (named as 't.xlsx#South #2')" in reading.left
+
+
+def test_a_hidden_sheet_is_guessed_only_where_no_other_holds_a_table() -> None:
+    found = Workbook()
+    hidden, shown = found.active, found.create_sheet("Rows")
+    assert hidden is not None
+    hidden.sheet_state = "hidden"
+    for sheet, answer in ((hidden, "old"), (shown, "new")):
+        sheet.append(["question", "answer"])
+        sheet.append(["a", answer])
+    found.save("h.xlsx")
+    assert [e.reference for e in open_examples(Path("h.xlsx"))] == ["new"]
+
+
+def test_a_sheet_that_is_not_there_is_an_error_that_lists_the_sheets() -> None:
+    two_sheets()
+    with pytest.raises(
+        TaskError, match=r"t.xlsx: no sheet 'East'. Its sheets: 'North', 'South #2'"
+    ):
+        open_examples(Path("t.xlsx#East"))
+    Path("rows.csv").write_text("question,answer\na,x\n")
+    with pytest.raises(TaskError, match=r"rows.csv#East: .* this is no spreadsheet"):
+        open_examples(Path("rows.csv#East"))
+    with pytest.raises(TaskError, match=r"t.xlsx#Empty:1: no rows in it"):
+        open_examples(Path("t.xlsx#Empty"))
+    with pytest.raises(TaskError, match=r"other.xlsx#East: no such file"):
+        open_examples(Path("other.xlsx#East"))
+    Path("rows#1.csv").write_text("question,answer\na,x\n")
+    assert [e.reference for e in open_examples(Path("rows#1.csv"))] == ["x"]
+
+
+def test_a_sheet_is_a_split_of_its_name_and_is_not_overwritten() -> None:
+    two_sheets()
+    assert (split_of(Path("t.xlsx#Train")), split_of(Path("dev.csv"))) == ("train", "dev")
+    with pytest.raises(UsageError, match="read and written are one file"):
+        convert(Path("t.xlsx#North"), Path("t.xlsx"), to="columns", overwrite=True)
+
+
+def test_promptfoo_names_a_sheet_of_tests_the_same_way() -> None:
+    rows = [["question", "__expected"], ["a", "x"]]
+    book(("First", [["question", "__expected"], ["b", "y"]]), ("Second", rows))
+    Path("c.yaml").write_text("prompts: [p]\nproviders: [q]\ntests: file://t.xlsx#Second\n")
+    assert [(e.inputs["question"], e.reference) for e in open_examples(Path("c.yaml"))] == [
+        ("a", "x")
+    ]

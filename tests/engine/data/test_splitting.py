@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import random
+import tracemalloc
 from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings, strategies as st
 
 from harness.core.examples import Example
+from harness.engine.data import splitting
 from harness.engine.data.first_splits import first_splits
 from harness.engine.data.linting import Rows
 from harness.engine.data.splitting import Splits, split_rows, splits_of, with_splits
@@ -109,3 +114,111 @@ def test_each_tag_has_its_share_in_every_split() -> None:
 def test_shares_that_leave_nothing_are_refused() -> None:
     with pytest.raises(UsageError, match="leave nothing to train on"):
         split([], dev=0.5, test=0.5)
+
+
+def kept_rows() -> list[Example]:
+    """Rows of every kind: sources, near copies, equal ones, tags, a few with a split already."""
+    draws = random.Random(7)
+    found = []
+    for n in range(600):
+        asked = asking(draws.randrange(400))
+        if n % 5 == 0:
+            asked += " " + draws.choice(WORDS)  # near another
+        found.append(
+            Example(
+                place=f"f:{n}",
+                id=f"r{n}",
+                inputs={"q": asked},
+                reference=draws.choice(["yes", "no", "Ünsure", None]),
+                cluster=draws.choice(["", "", f"k{draws.randrange(90)}"]),
+                tags=tuple(t for t in ("red", "blue") if draws.random() < 0.3),
+                split=draws.choice(["train", "test"]) if n % 97 == 3 else "",
+            )
+        )
+    return found
+
+
+LETTERS = {"train": ".", "dev": "d", "test": "t", None: "-"}
+DEALS: dict[str, dict[str, object]] = {
+    "as it is": {},
+    "another seed": {"seed": 3},
+    "anew, by answer": {"anew": True, "by": "answer"},
+    "by nothing, other shares": {"by": "none", "dev": 0.4, "test": 0.1},
+    "equal rows alone": {"near": None, "seed": 5},
+}
+
+
+def deals() -> dict[str, str]:
+    """Return how the rows are dealt, a letter a row, for each of some wishes."""
+    rows = kept_rows()
+    found = {}
+    for name, wish in DEALS.items():
+        dealt = split(rows, **wish)
+        told = [
+            dealt.groups,
+            dealt.near,
+            dealt.new,
+            dealt.moved,
+            dealt.left_out_rows,
+            dealt.leaking_groups,
+        ]
+        letters = "".join(LETTERS[one] for one in dealt.splits)
+        found[name] = f"{' '.join(map(str, told))} {letters}"
+    return found
+
+
+def test_rows_are_dealt_as_they_were_when_this_was_recorded() -> None:
+    recorded = json.loads((Path(__file__).parent / "dealt.json").read_text())
+    assert deals() == recorded
+
+
+def test_of_many_leaks_the_first_are_named_and_all_are_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(splitting, "NAMED", 2)
+    rows = [
+        Example(place=f"f:{n}", inputs={"q": asking(n // 3)}, reference="x", split=one)
+        for n, one in enumerate(["train", "test", ""] * 4 + ["train", "test"])
+    ]
+    found = split(rows)
+    assert (found.leaking_groups, found.old_leaks, found.left_out_rows) == (5, 1, 4)
+    assert [p.place for p in found.left_out] == ["f:2", "f:5"]
+    told = [[p.detail for p in group] for group in found.leaks]
+    assert [sorted(group) for group in told] == [["new", "test", "train"]] * 2
+
+
+def test_a_leaking_group_names_a_row_of_each_split_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(splitting, "SHOWN", 3)
+    rows = [
+        Example(place=f"f:{n}", inputs={"q": asking(n)}, cluster="k", split=one)
+        for n, one in enumerate(["train"] * 20 + ["test"])
+    ]
+    [group] = split(rows).leaks
+    named = [(p.place, p.detail) for p in group]
+    assert named == [("f:0", "train"), ("f:20", "test"), ("f:1", "train")]
+
+
+def test_answers_that_are_all_different_are_no_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(splitting, "MOST_STRATA", 5)
+    rows = [Example(place="f", inputs={"q": asking(n)}, reference=f"x{n}") for n in range(40)]
+    found = split(rows, by="answer")
+    assert found.too_many
+    assert found.splits == split(rows, by="none").splits
+
+
+def test_a_row_more_takes_a_few_bytes_more() -> None:
+    def peak(count: int) -> int:
+        def rows() -> Iterator[Example]:
+            for n in range(count):
+                yield Example(place=f"file.jsonl:{n}", id=f"r{n}", inputs={"q": asking(n)},
+                              reference=f"x{n % 3}", cluster=f"k{n // 2}")  # fmt: skip
+
+        tracemalloc.start()
+        try:
+            split_rows([Rows(name="f", open=rows)], by="answer")
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    few, many = peak(3_000), peak(5_000)
+    assert (many - few) / 2_000 < 150, "a text for each row would be more"

@@ -186,6 +186,17 @@ def test_what_is_not_good_is_refused_and_counted_by_its_reason(shop: Workshop, r
     assert made.samples[reason]
 
 
+@pytest.mark.parametrize("fence", ["```json", "```", "```JSON"])
+def test_a_row_of_another_form_is_counted_within_a_fence_too(shop: Workshop, fence: str) -> None:
+    good = "the tram to the museum left without me on Tuesday"
+    rows = [{"inputs": {"message": good}, "reference": "refund"}, {"message": "x"}]
+    said = f"{fence}\n{json.dumps({'rows': rows})}\n```"
+    writer(shop, lambda request, n: said if n == 1 else fresh(request, n))
+    made = run(shop, by="self-instruct", rows=3, model="scripted:writer")
+    assert good in [row.inputs["message"] for row in made.rows]
+    assert made.refused["a row has not the form that was asked for"] == 1
+
+
 def test_a_class_that_nobody_knows_is_not_the_form_that_was_asked_for(shop: Workshop) -> None:
     """The labels are few and shared, so a model may not invent one."""
     unknown = answer(("a wholly new question about ferries", "weather"))

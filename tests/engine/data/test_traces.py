@@ -230,3 +230,94 @@ def test_a_table_of_phoenix_that_holds_lists_as_python_text_gives_the_request_it
     _, [example] = read([row])
     assert asks(example) == [("user", "Is it open?")]
     assert example.reference == "Yes."
+
+
+HOURS = {"type": "function", "name": "hours", "parameters": {"type": "object"}}
+SDK = {
+    "ai.operationId": "ai.generateText.doGenerate",
+    "ai.model.id": "m",
+    "gen_ai.request.model": "m",
+    "gen_ai.input.messages": '[{"role": "user", "parts": []}]',
+}
+CALLED = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": [{"type": "text", "text": "Is it open?"}]},
+    {
+        "role": "assistant",
+        "content": [
+            {"type": "reasoning", "text": "Hm."},
+            {"type": "tool-call", "toolCallId": "c1", "toolName": "hours", "input": {"day": "Mo"}},
+        ],
+    },
+    {
+        "role": "tool",
+        "content": [
+            {
+                "type": "tool-result",
+                "toolCallId": "c1",
+                "toolName": "hours",
+                "output": {"type": "json", "value": {"open": 9}},
+            }
+        ],
+    },
+]
+
+
+def ai_sdk(said: list[Any], **more: Any) -> dict[str, Any]:
+    """A request of Vercel's AI SDK, with the span of the whole call and of a tool beside it."""
+    export = otlp(SDK | {"ai.prompt.messages": json.dumps(said)} | more)
+    whole = {"ai.operationId": "ai.generateText", "ai.prompt": "{}", "ai.response.text": "Yes."}
+    tool = {"ai.operationId": "ai.toolCall", "ai.toolCall.name": "hours"}
+    spans = export["resourceSpans"][0]["scopeSpans"][0]["spans"]
+    offered = {"values": [{"stringValue": json.dumps(HOURS)}]}
+    spans[0]["attributes"].append({"key": "ai.prompt.tools", "value": {"arrayValue": offered}})
+    spans += [{"spanId": n, "attributes": attributes(a)} for n, a in (("w", whole), ("t", tool))]
+    return export
+
+
+def test_a_request_of_vercels_sdk_is_read_once_with_its_tools_calls_and_results() -> None:
+    reading, [example] = read(ai_sdk(CALLED, **{"ai.response.text": "Yes."}))
+    assert (reading.form, reading.bad, reading.skipped) == ("otlp", [], 2)
+    assert asks(example) == [
+        ("system", "Be brief."), ("user", "Is it open?"), ("assistant", ""), ("tool", '{"open":9}')
+    ]  # fmt: skip
+    [call] = example.messages[2].tool_calls
+    assert call["function"] == {"name": "hours", "arguments": '{"day":"Mo"}'}
+    assert example.messages[3].tool_call_id == "c1"
+    assert (example.reference, example.tools, example.other["model"]) == ("Yes.", (TOOL,), "m")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"ai.response.toolCalls": '[{"toolCallId":"c2","toolName":"hours","input":"{}"}]'},
+        {"ai.response.text": "", "ai.response.toolCalls":
+         '[{"toolCallId":"c2","toolName":"hours","input":{}}]'},
+        {"ai.result.toolCalls": '[{"toolCallType":"function","toolCallId":"c2","toolName":"hours",'
+         '"args":"{}"}]'},
+    ],
+    ids=["version 5", "version 6", "version 3"],
+)  # fmt: skip
+def test_an_answer_of_vercels_sdk_that_calls_a_tool_is_a_call(answer: dict[str, str]) -> None:
+    _, [example] = read(ai_sdk(CALLED[:2], **answer))
+    function = {"name": "hours", "arguments": "{}"}
+    assert example.reference is None
+    assert example.calls == ({"id": "c2", "type": "function", "function": function},)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        {"type": "image", "image": "iVBORw0KGgo=", "mimeType": "image/png"},
+        {"type": "file", "mediaType": "image/png", "data": "iVBORw0KGgo="},
+        {"type": "file", "mediaType": "image/*", "data": PIXEL},
+    ],
+)
+def test_images_of_vercels_sdk_are_read_and_other_files_are_refused(image: dict[str, str]) -> None:
+    said = [{"role": "user", "content": [{"type": "text", "text": "Open?"}, image]}]
+    _, [example] = read(ai_sdk(said, **{"ai.response.object": '{"open": true}'}))
+    assert example.messages[0].images == (PIXEL,)
+    assert example.reference == '{"open": true}'
+    said[0]["content"] = [{"type": "file", "mediaType": "application/pdf", "data": "x"}]
+    reading, found = read(ai_sdk(said))
+    assert (found, "of type 'file'" in reading.bad[0].reason) == ([], True)

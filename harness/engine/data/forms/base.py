@@ -129,8 +129,3 @@ def asked_text(example: Example) -> str:
     if len(example.inputs) == 1:
         return text_of(next(iter(example.inputs.values())))
     return "\n".join(f"{name}: {text_of(value)}" for name, value in example.inputs.items())
-
-
-def system_text(example: Example) -> str:
-    """Return what the system messages say."""
-    return "\n\n".join(m.content for m in example.messages if m.role == "system")

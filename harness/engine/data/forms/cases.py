@@ -26,8 +26,11 @@ KEYS = frozenset(
         "documents",
         "rejected",
         "provenance",
+        "also_right",
     }
 )
+BESIDE = ("checks", "documents", "also_right")
+"""What an Example keeps of a case in `other`."""
 NEAREST = {
     "validation": "dev",
     "valid": "dev",
@@ -56,7 +59,9 @@ def parse(row: Object, place: str) -> Example:
     cluster, made = row.get("cluster"), row.get("provenance") or {}
     if not isinstance(made, Mapping):
         raise ValueError(f"`provenance` must be an object, not {kind_of(made)}")
-    other = {k: row[k] for k in ("checks", "documents") if row.get(k)}
+    if not is_texts(row.get("also_right", ())):
+        raise ValueError("`also_right` must be a list of texts")
+    other = {k: row[k] for k in BESIDE if row.get(k)}
     return Example(
         place=place,
         id=identity,
@@ -77,6 +82,8 @@ def of_case(case: Case) -> Example:
         other["checks"] = [to_plain(c) for c in case.checks]
     if case.documents:
         other["documents"] = list(case.documents)
+    if case.also_right:
+        other["also_right"] = list(case.also_right)
     return Example(
         place=case.line,
         id=case.id,
@@ -140,7 +147,7 @@ def write(example: Example) -> dict[str, Json]:
         row["tags"] = list(example.tags)
     if example.provenance:
         row["provenance"] = dict(example.provenance)
-    return row | {k: example.other[k] for k in ("checks", "documents") if k in example.other}
+    return row | {k: example.other[k] for k in BESIDE if k in example.other}
 
 
 def _is_pair(better: Json, worse: Json) -> bool:
@@ -161,7 +168,7 @@ FORM = Form(
     name="cases",
     about="our own case files",
     carries="inputs, messages, tools, reference, calls, rejected, id, split, cluster, tags, "
-    "checks, documents, provenance",
+    "checks, documents, provenance, further right answers",
     parse=parse,
     marks=marks,
     why="rows have `id`, `inputs` and no key that a case has not",

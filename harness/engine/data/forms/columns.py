@@ -22,6 +22,10 @@ FIELDS = (
 )  # fmt: skip
 """What a column may hold but an input, under our own names."""
 
+ALIASES = {"answer": "reference"}
+IGNORE = "ignore"
+"""What `--map` may say beside a field or the name of an input."""
+
 GUESSES: dict[str, tuple[str, ...]] = {
     "id": ("_id", "uid", "uuid", "case_id", "example_id", "row_id", "key"),
     "reference": (
@@ -48,6 +52,7 @@ class _Roles:
 
     fields: dict[str, tuple[str, ...]] = field(default_factory=dict)
     named: list[tuple[tuple[str, ...], str]] = field(default_factory=list)
+    ignored: list[tuple[str, ...]] = field(default_factory=list)
     unpacked: str = ""
     has_rest: bool = True
 
@@ -59,10 +64,12 @@ def plan(rows: Sequence[Object], mapping: Mapping[str, str], *, is_table: bool =
     columns = list(dict.fromkeys(key for row in rows for key in row))
     roles, notes = _Roles(), []
     taken: set[str] = set()
-    for column, name in mapping.items():
-        path = _path(column, rows)
+    for column, role in mapping.items():
+        path, name = _path(column, rows), ALIASES.get(role, role)
         if name in FIELDS:
             roles.fields[name] = path
+        elif name == IGNORE:
+            roles.ignored.append(path)
         else:
             roles.named.append((path, name.removeprefix("inputs.")))
         if len(path) == 1:
@@ -137,6 +144,7 @@ def _parser(roles: _Roles, taken: set[str], is_table: bool) -> Parse:
     fields = [(name, _CLEANED.get(name), path) for name, path in roles.fields.items()]
     deep = [path for _, _, path in fields if len(path) > 1]
     deep += [path for path, _ in roles.named if len(path) > 1]
+    deep += [path for path in roles.ignored if len(path) > 1]
 
     def parse(row: Object, place: str) -> Example:
         given: dict[str, Any] = {}

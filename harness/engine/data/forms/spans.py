@@ -79,17 +79,17 @@ def message_of_parts(message: Json) -> Json:
             raise ValueError("a part of a message is no object")
         kind = part.get("type")
         if kind == "text":
-            parts.append(_text(str(part.get("content", ""))))
+            parts.append(text_part(str(part.get("content", ""))))
         elif kind == "tool_call":
-            calls.append(_call(part.get("id"), part.get("name"), part.get("arguments")))
+            calls.append(call_of(part.get("id"), part.get("name"), part.get("arguments")))
         elif kind == "tool_call_response":
             found["tool_call_id"] = part.get("id")
-            parts.append(_text(text_of(part.get("response", part.get("result", "")))))
+            parts.append(text_part(text_of(part.get("response", part.get("result", "")))))
         elif kind in {"uri", "blob"} and part.get("modality") == "image":
-            parts.append(_image(_url_of(part)))
+            parts.append(image_part(_url_of(part)))
         elif kind != "reasoning":
             raise ValueError(f"a message has a part of type {kind!r}, which no form here holds")
-    found["content"] = _content(parts) if parts or not calls else None
+    found["content"] = content_of(parts) if parts or not calls else None
     if calls:
         found["tool_calls"] = calls
     return found
@@ -101,22 +101,25 @@ def _url_of(part: Object) -> Json:
     return f"data:{part.get('mime_type') or 'image/png'};base64,{part.get('content')}"
 
 
-def _text(text: Json) -> Json:
+def text_part(text: Json) -> dict[str, Json]:
+    """Return a part of a message that is text."""
     return {"type": "text", "text": text}
 
 
-def _image(url: Json) -> Json:
+def image_part(url: Json) -> dict[str, Json]:
+    """Return a part of a message that is an image."""
     return {"type": "image_url", "image_url": {"url": url}}
 
 
-def _content(parts: Sequence[Json]) -> Json:
+def content_of(parts: Sequence[Object]) -> Json:
     """Return text where there is nothing but text, else the parts."""
     if all(part["type"] == "text" for part in parts):
         return "\n".join(str(part["text"]) for part in parts)
     return list(parts)
 
 
-def _call(identity: Json, name: Json, arguments: Json) -> Json:
+def call_of(identity: Json, name: Json, arguments: Json) -> Json:
+    """Return a tool call as OpenAI writes it."""
     text = arguments if isinstance(arguments, str) else text_of(arguments or {})
     function = {"name": name, "arguments": text}
     return {**({"id": identity} if identity else {}), "type": "function", "function": function}
@@ -164,7 +167,7 @@ def flat_message(message: Json, role: str) -> Json:
     groups = _numbered(plain)
     content = plain.get("content")
     if content is None and "contents" in groups:
-        content = _content([_part(groups["contents"][n]) for n in sorted(groups["contents"])])
+        content = content_of([_part(groups["contents"][n]) for n in sorted(groups["contents"])])
     elif isinstance(json_of(content), list):  # OpenLLMetry writes parts as JSON text
         told = json_of(content)
         is_parts = bool(told) and all(isinstance(p, Mapping) and "type" in p for p in told)
@@ -197,25 +200,25 @@ def _part(given: Object) -> Json:
     plain = {key.removeprefix("message_content."): value for key, value in given.items()}
     kind = plain.get("type")
     if kind == "text":
-        return _text(plain.get("text", ""))
+        return text_part(plain.get("text", ""))
     if kind == "image":
-        return _image(plain.get("image.image.url") or plain.get("image.url"))
+        return image_part(plain.get("image.image.url") or plain.get("image.url"))
     raise ValueError(f"a message has a part of type {kind!r}, which no form here holds")
 
 
 def _flat_call(given: Object) -> Json:
     call = {key.removeprefix("tool_call."): value for key, value in given.items()}
     name = call.get("name") or call.get("function.name")
-    return _call(call.get("id"), name, call.get("arguments") or call.get("function.arguments"))
+    return call_of(call.get("id"), name, call.get("arguments") or call.get("function.arguments"))
 
 
 # ---------------------------------------------------------------- tools
 
 
-def tools_of_span(attributes: Object) -> list[Json]:
-    """Return the tools that were offered, as OpenAI writes them."""
+def tools_of_span(attributes: Object, found: Sequence[Json] = ()) -> list[Json]:
+    """Return the tools that were offered, as OpenAI writes them; `found` were so by others."""
     groups = _numbered(attributes)
-    offered = list_of(attributes.get("gen_ai.tool.definitions"))
+    offered = [*found, *list_of(attributes.get("gen_ai.tool.definitions"))]
     for one in list_of(attributes.get("llm.tools")):
         plain: dict[str, Json] = {}
         if isinstance(one, Mapping):

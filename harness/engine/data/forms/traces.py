@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from harness.core.examples import Example
+from harness.engine.data.forms import ai_sdk
 from harness.engine.data.forms.base import Form, Object
 from harness.engine.data.forms.spans import (
     example_of,
@@ -22,7 +23,7 @@ from harness.engine.data.forms.spans import (
 )
 from harness.records import Json
 
-MODELS = ("gen_ai.response.model", "gen_ai.request.model", "llm.model_name")
+MODELS = ("gen_ai.response.model", "gen_ai.request.model", "llm.model_name", *ai_sdk.MODELS)
 
 
 def expand_otlp(export: Object) -> Iterator[tuple[str, Object]]:
@@ -103,7 +104,11 @@ def _value(value: Json) -> Json:
 def parse_otlp(span: Object, place: str) -> Example | None:
     """Return a span that asked a model; None for any other. Raises ValueError."""
     attributes = span.get("attributes") or {}
-    said, reply = _gen_ai(attributes)
+    if ai_sdk.is_beside(attributes):
+        return None
+    said, reply = ai_sdk.ai_sdk_messages(attributes)
+    if not said:
+        said, reply = _gen_ai(attributes)
     if not said:
         said, reply = numbered_messages(attributes)
     if not said:
@@ -120,7 +125,7 @@ def parse_otlp(span: Object, place: str) -> Example | None:
         identity=str(span.get("spanId") or ""),
         trace=str(span.get("traceId") or ""),
         model=model,
-        tools=tools_of_span(attributes),
+        tools=tools_of_span(attributes, ai_sdk.ai_sdk_tools(attributes)),
     )
 
 
@@ -139,7 +144,7 @@ def _gen_ai(attributes: Object) -> tuple[list[Json], list[Json]]:
 
 FORM = Form(
     name="otlp",
-    about="OpenTelemetry traces as OTLP JSON, with gen_ai (or OpenInference) attributes",
+    about="OpenTelemetry traces as OTLP JSON, with gen_ai, OpenInference or AI SDK attributes",
     carries="(only read) messages, tools, calls, the reply as reference, span and trace ids, model",
     parse=parse_otlp,
     marks=lambda row: (
