@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import json
 import re
 from itertools import pairwise
 from pathlib import Path
@@ -89,6 +90,10 @@ def task() -> str:
         )
         + "."
     )
+    parts.append(
+        "\n`also_right` are further texts that are as right as `reference`: an eval reads them as "
+        "`case.also_right`. What is learned and shown is the reference."
+    )
     return "\n".join(parts) + "\n"
 
 
@@ -119,10 +124,15 @@ def plugins() -> str:
         if name.startswith("harness_"):
             signature = ", ".join(inspect.signature(function).parameters)
             parts += [f"## {name}({signature})\n", inspect.getdoc(function) or "", ""]
-    protocols = importlib.import_module("harness.ports.protocols")
-    optimising = ("Optimizer", "OptimiseJob", "ScoredReply", "OptimisedPrompt")
-    for name in ("Backend", "BackendConfig", "Tuner", "TuneJob", *optimising):
-        parts += [f"## {name}\n", inspect.getdoc(getattr(protocols, name)) or "", ""]
+    offered = {
+        "backends": ("Backend", "BackendConfig"),
+        "tuners": ("Tuner", "TuneJob"),
+        "optimisers": ("Optimizer", "OptimiseJob", "ScoredReply", "OptimisedPrompt"),
+    }
+    for module, names in offered.items():
+        home = importlib.import_module(f"harness.ports.{module}")
+        for name in names:
+            parts += [f"## {name}\n", inspect.getdoc(getattr(home, name)) or "", ""]
     return "\n".join(parts).rstrip() + "\n"
 
 
@@ -254,9 +264,14 @@ def _call(name: str, function: Any) -> str:
 def lints() -> str:
     """Return the page of the lint rules."""
     parts = [NOTE, (DOCS / "lints.head.md").read_text(encoding="utf-8")]
-    parts += ["| rule | severity | what it finds | what to do |", "| --- | --- | --- | --- |"]
+    parts.append("| rule | severity | found | false alarms | what it finds | what to do |")
+    parts.append("| --- | --- | --- | --- | --- | --- |")
+    measured = json.loads((DOCS / "lints.measured.json").read_text(encoding="utf-8"))
     for rule in ALL_RULES:
-        cells = (f"`{rule.name}`", rule.severity, rule.about, rule.fix)
+        of = measured[rule.name]
+        found = f"{of['found']} of {of['planted']} {of['unit']}s"
+        alarms = f"{of['named']} of {of['clean']:,}"
+        cells = (f"`{rule.name}`", rule.severity, found, alarms, rule.about, rule.fix)
         parts.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
     return "\n".join(parts) + "\n"
 

@@ -13,7 +13,8 @@ import pytest
 
 import harness.testing
 from harness.errors import BackendError, UsageError
-from harness.ports.protocols import BackendConfig, TrainProgress, TrainResult, TuneJob
+from harness.ports.backends import BackendConfig
+from harness.ports.tuners import TrainProgress, TrainResult, TuneJob
 from harness.records import Message, PreparedRow, Reply, Request, TrainingRow
 from harness.testing import (
     ScriptedBackend,

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
-from harness.records import Json, Prompt, Reply
+from harness.records import Case, Json, Prompt, Reply
 
 
 def is_wrapped(prompt: Prompt) -> bool:
@@ -51,6 +51,15 @@ def called(reference: Json) -> tuple[str, tuple[Json, ...]] | None:
     if not isinstance(calls, list) or not calls or not all(isinstance(c, Mapping) for c in calls):
         return None
     return str(reference.get("content") or ""), tuple(calls)
+
+
+def reference_reply(case: Case) -> Reply | None:
+    """Return the reply that a case's reference stands for, as evals see it; None without one."""
+    text = case.reference_text
+    if text is None:
+        return None
+    said = called(case.reference)
+    return Reply(text=text) if said is None else Reply(text=said[0], tool_calls=said[1])
 
 
 def _after(text: str, marker: str) -> str:

@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from harness.core.answer_kinds import (
+    are_labels,
+    are_short,
+    differ_without_punctuation,
+    number_in,
+    spelled_once,
+)
+from harness.core.answers import called
 from harness.records import Json
 
 MOST_LABELS = 100
 """Labels that are written into the eval file."""
-LABEL = 60
-"""Characters of the longest label."""
-SHORT = 40
-"""Characters, in the middle, of answers that a reply is asked to contain."""
 TOLERANCE = 0.01
 
 _SQL = re.compile(r"\s*(SELECT|WITH|INSERT|UPDATE|DELETE)\b", re.IGNORECASE)
@@ -40,30 +43,17 @@ class FirstCheck:
     body: str
     primary: str = "answer"
     caution: str = ""
-    can_run_answers: bool = True
-    """Whether an answer, given as a reply, would be a right one."""
-
-
-def plain_answers(answers: Sequence[Json]) -> list[Json]:
-    """Return the answers; texts that are all JSON objects or arrays, or all numbers, as values."""
-    if answers and all(_is_several(a) and len(a["references"]) == 1 for a in answers):
-        return [a["references"][0] for a in answers]
-    texts = [a for a in answers if isinstance(a, str)]
-    if not texts or len(texts) != len(answers):
-        return list(answers)
-    if all(text.strip()[:1] in {"{", "["} for text in texts):
-        try:
-            return [json.loads(text) for text in texts]
-        except (ValueError, RecursionError):
-            return list(answers)
-    return list(answers)
 
 
 def first_check(
-    answers: Sequence[Json], *, has_case_checks: bool = False, has_several: bool = False
+    answers: Sequence[Json],
+    *,
+    has_case_checks: bool = False,
+    has_several: bool = False,
+    has_further: bool = False,
 ) -> FirstCheck:
     """Return evals that suit all `answers`, none of which is None. `has_several`: checks of the
-    rows hold further answers of which any would do.
+    rows hold further answers of which any would do; `has_further`: the cases have them.
     """
     if has_several:
         return FirstCheck(
@@ -90,7 +80,9 @@ def first_check(
             caution="It says only that something was replied: without answers, write what must "
             "hold of a reply.",
         )
-    for guess in (_objects, _lists, _numbers, _queries, _labels, _short):
+    if has_further:
+        return _several()
+    for guess in (_calls, _objects, _lists, _numbers, _queries, _labels, _short):
         if (found := guess(answers)) is not None:
             return found
     return _prose(answers)
@@ -108,11 +100,41 @@ def test_not_empty(reply):
 '''
 
 
+def _calls(answers: Sequence[Json]) -> FirstCheck | None:
+    calling = sum(called(answer) is not None for answer in answers)
+    if not calling:
+        return None
+    are_all = calling == len(answers)
+    return FirstCheck(
+        kind="the same tool calls",
+        why="answers call tools" if are_all else f"{calling} of {len(answers)} answers call tools",
+        body='''
+TOOLS = json.loads(Path(__file__).with_name("tools.json").read_text(encoding="utf-8"))
+
+
+def test_valid(reply):
+    """Every call is of a tool that was offered, with arguments that it takes."""
+    checks.valid_tool_calls(reply, TOOLS)
+
+
+def test_answer(case, reply):
+    """The tools that the row's answer calls are called with its arguments, in any order, and no
+    others; none where it is text.
+    """
+    is_called = isinstance(case.reference, dict)
+    calls = [c["function"] for c in case.reference["tool_calls"]] if is_called else []
+    checks.tool_sequence(reply, [call["name"] for call in calls], order="any")
+    for call in calls:
+        checks.tool_call(reply, call["name"], arguments=call["arguments"])
+''',
+        caution="Arguments are compared word by word: free text in them wants a check of its own."
+        + ("" if are_all else " Of answers that are text, only that nothing is called is checked."),
+    )
+
+
 def _objects(answers: Sequence[Json]) -> FirstCheck | None:
     if not all(isinstance(a, dict) for a in answers):
         return None
-    if all(map(_is_several, answers)):
-        return _several(answers)
     has_decimals = any(isinstance(v, float) for a in answers for v in a.values())
     slack = f", relative={TOLERANCE}" if has_decimals else ""
     about = "; numbers may be 1 % off" if has_decimals else ""
@@ -133,25 +155,17 @@ def test_answer(case, reply):
     )
 
 
-def _is_several(value: Json) -> bool:
-    """Whether a value is several texts of which any would do."""
-    if not isinstance(value, dict) or set(value) != {"references"}:
-        return False
-    texts = value["references"]
-    return isinstance(texts, list) and bool(texts) and all(isinstance(t, str) for t in texts)
-
-
-def _several(answers: Sequence[Json]) -> FirstCheck:
+def _several() -> FirstCheck:
     return FirstCheck(
         kind="words in common with the nearest of several answers",
-        why="every answer is a list of texts that would do",
+        why="rows have several longer texts as answers: the first is the reference",
         body='''
 def test_answer(case, reply, score):
     """Words in common with the nearest of the row's answers (F1)."""
-    score(max(float(checks.token_f1(reply, r, at_least=0)) for r in case.reference["references"]))
+    right = [case.reference, *case.also_right]
+    score(max(float(checks.token_f1(reply, text, at_least=0)) for text in right))
 ''',
         caution=_SIMILAR,
-        can_run_answers=False,
     )
 
 
@@ -190,17 +204,6 @@ def test_answer(case, reply, score):
     )
 
 
-def number_in(value: Json) -> float | None:
-    """Return a number, or a text that is nothing but one."""
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, int | float):
-        return float(value)
-    if isinstance(value, str) and re.fullmatch(r"\s*-?\d{1,15}(\.\d+)?\s*", value):
-        return float(value)
-    return None
-
-
 def _numbers(answers: Sequence[Json]) -> FirstCheck | None:
     numbers = [number_in(a) for a in answers]
     if any(n is None for n in numbers):
@@ -225,44 +228,39 @@ def _labels(answers: Sequence[Json]) -> FirstCheck | None:
     said_as = [str(a).strip() if isinstance(a, str) else _said(a) for a in answers]
     if not are_labels(said_as):
         return None
-    counts = Counter(said_as)
-    how = 'normalise=("case", "space", "punctuation")'
+    counts = spelled_once(said_as)
+    is_bare = differ_without_punctuation(counts)  # "A" and "A-" do not
+    steps = ("case", "space", "punctuation") if is_bare else ("case", "space")
+    how = "normalise=(" + ", ".join(json.dumps(step) for step in steps) + ")"
+    aside = "case, white space and punctuation" if is_bare else "case and white space"
     said = (
         "json.dumps(case.reference)"
         if any(isinstance(a, bool) for a in answers)
         else ("case.reference")
     )
     answer = f'''def test_answer(case, reply):
-    """The reply is the row's label; case, white space and punctuation aside."""
+    """The reply is the row's label; {aside} aside."""
     checks.equals(reply, {said}, {how})
 '''
     labels = ""
     if len(counts) <= MOST_LABELS:
         names = "".join(f"    {json.dumps(n, ensure_ascii=False)},\n" for n in sorted(counts))
-        labels = f"LABELS = [\n{names}]\n\n{_KNOWN}"
+        known = _KNOWN if is_bare else _KNOWN.replace("LABELS)", f"LABELS, {how})")
+        labels = f"LABELS = [\n{names}]\n\n{known}"
     return FirstCheck(
         kind="exact label",
         why=f"{len(answers)} answers are {len(counts)} short labels"
         if len(counts) > 1
         else f"{len(answers)} answers are one short label",
-        caution=""
-        if len(counts) > 1
-        else "Every answer is the same: a reply that never reads its row is right.",
+        caution=_LAZY if len(counts) == 1 else _SPELT if len(counts) < len(set(answers)) else "",
         body=f"\n{labels}{answer}",
     )
 
 
-def are_labels(texts: Sequence[str]) -> bool:
-    """Whether texts are a few short ones that come back."""
-    known = {text.strip() for text in texts}
-    most = min(max(2, len(texts) // 3), 1000)
-    return len(known) < len(texts) and len(known) <= most and max(map(len, known)) <= LABEL
-
-
-def are_short(texts: Sequence[str]) -> bool:
-    """Whether a reply can be asked to contain these texts."""
-    lengths = sorted(map(len, texts))
-    return lengths[len(lengths) // 2] <= SHORT and lengths[-1] <= 4 * SHORT
+_LAZY = "Every answer is the same: a reply that never reads its row is right."
+_SPELT = (
+    "Some labels are written in several ways, which count as one: `harness data lint` names them."
+)
 
 
 def _said(value: Json) -> str:
@@ -329,7 +327,8 @@ def test_answer(case, reply):
     if isinstance(case.reference, str):
         checks.equals(reply, case.reference)
     else:
-        checks.json_equal(reply, case.reference, within=True)
+        within = isinstance(case.reference, dict | list)
+        checks.json_equal(reply, case.reference, within=within)
 ''',
         caution="The answers are of several kinds: perhaps the columns are not what they seem.",
     )
@@ -337,11 +336,14 @@ def test_answer(case, reply):
 
 def file_of(check: FirstCheck, *, task: str, origin: str) -> str:
     """Return the text of the eval file."""
-    names = ["import json\n\n"] if "json.dumps" in check.body else []
+    names = ["import json\n"] if re.search(r"\bjson\.(dumps|loads)\(", check.body) else []
+    names += ["from pathlib import Path\n"] if "Path(" in check.body else []
+    names += ["\n"] if names else []
     names += ["from harness import checks\n\n"] if "checks." in check.body else []
     head = (
         f'"""Evals of {task}: each function is a score, 1 when it returns and 0 when it misses.\n\n'
         f"The first ones were guessed: {check.why} ({origin}). Sharpen them as you read misses.\n"
         f'"""\n\n'
     )
-    return head + "".join(names) + check.body.lstrip("\n" if names else "")
+    body = check.body.lstrip("\n")
+    return head + "".join(names) + ("\n" if body.startswith("def ") else "") + body

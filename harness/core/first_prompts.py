@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from harness.core.prompts import DOCUMENTS, EXAMPLES, front_matter, names_in, parse_prompt
 from harness.errors import TaskError
 
+TOOLS = "tools.json"
+"""The file of a new task that holds the tools which its rows offer."""
 _MARK = re.compile(r"^@(system|user|assistant|examples)[ \t]*$", re.MULTILINE)
 _FILLED = re.compile(r"\{\{|\{%")
 
@@ -21,6 +23,12 @@ def bare_prompt(inputs: Sequence[str], *, system: str = "", as_json: Sequence[st
     """Return a prompt that is nothing but the inputs, below the system text of the rows."""
     head = f"@system\n{raw(system)}\n\n" if system.strip() else ""
     return f'+++\nfamily = "zero-shot"\n+++\n{head}@user\n{_listed(inputs, as_json)}\n'
+
+
+def with_tools(prompt: str) -> str:
+    """Return a prompt that offers the tools of the task's file of tools."""
+    mark, _, rest = prompt.partition("\n")
+    return f'{mark}\ntools = "{TOOLS}"\n{rest}'
 
 
 def raw(text: str) -> str:

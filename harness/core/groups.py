@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 
+import numpy as np
+import numpy.typing as npt
+
+Indices = npt.NDArray[np.uint32]
+
 
 class Groups:
     """Joins numbers; one that was never joined is alone."""
@@ -33,3 +38,33 @@ class Groups:
         for number in sorted(self._parent):
             found[self.root(number)].append(number)
         return [found[root] for root in sorted(found) if len(found[root]) > 1]
+
+
+def roots_of(total: int, links: tuple[Indices, Indices]) -> Indices:
+    """Return for each number the smallest one that it hangs together with: some bytes a number,
+    where `Groups` takes a hundred.
+    """
+    roots = np.arange(total, dtype=np.uint32)
+    ones, others = links
+    while len(ones):
+        low, high = np.minimum(roots[ones], roots[others]), np.maximum(roots[ones], roots[others])
+        apart = low != high
+        ones, others = ones[apart], others[apart]
+        np.minimum.at(roots, high[apart], low[apart])
+        while not np.array_equal(roots, shorter := roots[roots]):
+            roots = shorter
+    return roots
+
+
+def links_of(codes: npt.NDArray[np.uint64]) -> tuple[Indices, Indices]:
+    """Return, for each number whose code another has before it, the first of that code and itself.
+    Code 0 is none.
+    """
+    if not len(codes):
+        return np.zeros(0, dtype=np.uint32), np.zeros(0, dtype=np.uint32)
+    order = np.argsort(codes, kind="stable").astype(np.uint32)
+    ordered = codes[order]
+    same = (ordered[1:] == ordered[:-1]) & (ordered[1:] != 0)
+    starts = np.flatnonzero(np.r_[True, ~same])
+    lengths = np.diff(np.r_[starts, len(codes)])
+    return np.repeat(order[starts], lengths - 1), order[1:][same]

@@ -74,6 +74,19 @@ def search_on(evidence: WallInput, coverage: Coverage, *, best: str) -> str:
     return f"Write more prompts against the misses of {best}."
 
 
+def rerun(evidence: WallInput, names: Sequence[str]) -> str:
+    """Return what to do where replies are missing."""
+    again = "" if is_elsewhere(evidence) else ": only the missing cases are asked again"
+    return f"Re-run {listed(names)}{again}."
+
+
+def confirm(evidence: WallInput, name: str) -> str:
+    """Return how a prompt that is good enough on dev is confirmed."""
+    if is_elsewhere(evidence):
+        return f"Confirm {name} on cases that no prompt was written against."
+    return f"Spend one sealed look to confirm {name}: harness wall {evidence.task} --confirm."
+
+
 def _waived(evidence: WallInput) -> str:
     where = "with --waive" if is_elsewhere(evidence) else "under [waivers] in task.toml"
     return f"or waive it with a reason {where}"

@@ -85,8 +85,11 @@ def judge_primary(
     block_alpha: float,
     min_gain: float,
     margin: float | None = None,
+    is_look: bool = True,
 ) -> Judged:
     """Return the check of the primary score: superior, or with `margin` not worse by more.
+
+    `is_look` says that sealed cases were looked at: its words tell at which error.
 
     Superior: SHIP where the lower bound is above 0, BLOCK where the upper bound is below
     `min_gain` (shown to gain too little to matter).
@@ -94,15 +97,15 @@ def judge_primary(
     if margin is None:
         return _judge_pair(
             pair, kind="primary", threshold=0.0, floor=min_gain, alpha=alpha,
-            block_alpha=block_alpha,
+            block_alpha=block_alpha, is_look=is_look,
         )  # fmt: skip
     return _judge_pair(
         pair, kind="primary", threshold=-margin, floor=-margin, alpha=alpha,
-        block_alpha=block_alpha,
+        block_alpha=block_alpha, is_look=is_look,
     )  # fmt: skip
 
 
-def judge_guard(guard: Guard, *, alpha: float, block_alpha: float) -> Judged:
+def judge_guard(guard: Guard, *, alpha: float, block_alpha: float, is_look: bool = True) -> Judged:
     """Return the non-inferiority check of a guardrail or slice."""
     is_small = guard.kind == "slice" and len(guard.pair.candidate) < CASES_FOR_MUST_HOLD
     return _judge_pair(
@@ -113,6 +116,7 @@ def judge_guard(guard: Guard, *, alpha: float, block_alpha: float) -> Judged:
         alpha=alpha,
         block_alpha=block_alpha,
         is_must_hold=guard.is_must_hold and not is_small,
+        is_look=is_look,
     )
 
 
@@ -124,8 +128,10 @@ def _judge_pair(
     floor: float,
     alpha: float,
     block_alpha: float,
+    is_look: bool,
     is_must_hold: bool = True,
 ) -> Judged:
+    at = _at(alpha, is_look=is_look)
     shown = delta_bounds(pair, alpha=alpha)
     blocking = delta_bounds(pair, alpha=block_alpha)
     name = f"slice {pair.name}" if kind == "slice" else pair.name
@@ -139,10 +145,10 @@ def _judge_pair(
     elif blocking.upper < floor:
         answer, text = "BLOCK", _blocked(name, shown, blocking, floor=floor, alpha=block_alpha)
     elif shown.lower > threshold:
-        answer, text = "SHIP", _shown(name, shown, threshold=threshold, alpha=alpha)
+        answer, text = "SHIP", _shown(name, shown, threshold=threshold, at=at)
     else:
         need = _need(pair, shown, threshold=threshold, floor=floor, alphas=(alpha, block_alpha))
-        text = _open(name, shown, threshold=threshold, need=need, alpha=alpha)
+        text = _open(name, shown, threshold=threshold, need=need, at=at)
     if not is_must_hold:
         text += "; watched only: a loss above "
         text += f"{points(max(-shown.lower, 0.0))} can be excluded, no less"
@@ -155,22 +161,23 @@ def _judge_pair(
     )
 
 
-def _at(alpha: float) -> str:
+def _at(alpha: float, *, is_look: bool) -> str:
     """Tell at which error a bound is drawn: the comparison above it has others."""
-    return f"at this look's {percent(alpha, digits=2)}"
+    of = "this look's " if is_look else ""
+    return f"at {of}{percent(alpha, digits=2)}"
 
 
-def _span(shown: Estimate, alpha: float) -> str:
+def _span(shown: Estimate, at: str) -> str:
     low, high = (points(bound, is_signed=True).split()[0] for bound in (shown.lower, shown.upper))
-    return f"{points(shown.mean, is_signed=True)} ({low} to {high} {_at(alpha)})"
+    return f"{points(shown.mean, is_signed=True)} ({low} to {high} {at})"
 
 
-def _shown(name: str, shown: Estimate, *, threshold: float, alpha: float) -> str:
+def _shown(name: str, shown: Estimate, *, threshold: float, at: str) -> str:
     if threshold >= 0:
-        least = f"at least {points(shown.lower)} {_at(alpha)}"
+        least = f"at least {points(shown.lower)} {at}"
         return f"{name} better by {points(shown.mean)} ({least})"
     at_most = points(max(-shown.lower, 0.0))
-    return f"{name} {_span(shown, alpha)}: loses at most {at_most} (margin {points(-threshold)})"
+    return f"{name} {_span(shown, at)}: loses at most {at_most} (margin {points(-threshold)})"
 
 
 def _blocked(name: str, shown: Estimate, blocking: Estimate, *, floor: float, alpha: float) -> str:
@@ -183,9 +190,9 @@ def _blocked(name: str, shown: Estimate, blocking: Estimate, *, floor: float, al
     )
 
 
-def _open(name: str, shown: Estimate, *, threshold: float, need: int | None, alpha: float) -> str:
+def _open(name: str, shown: Estimate, *, threshold: float, need: int | None, at: str) -> str:
     wanted = "better" if threshold >= 0 else f"within {points(-threshold)}"
-    text = f"{name} {_span(shown, alpha)}: not shown to be {wanted}"
+    text = f"{name} {_span(shown, at)}: not shown to be {wanted}"
     if need is not None:
         return f"{text}; about {count(need, 'case')} would settle it"
     return f"{text}, and more cases would hardly settle it"

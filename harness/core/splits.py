@@ -8,13 +8,22 @@ splits; rows that have a split keep it, and a group follows its rows.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
 
 from harness.records import SPLITS, Split
 
 HELD_OUT: tuple[Split, ...] = ("test", "dev")
+NUMBERS: dict[str, int] = {"": 0} | {split: n for n, split in enumerate(SPLITS, start=1)}
+"""Splits as numbers of one byte: 0 is none."""
+STEP = 65_536
+"""Groups that are looked at at a time."""
+
+Numbers = npt.NDArray[np.int64]
+Bytes = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,39 +62,64 @@ def order_of(key: str, *, seed: int) -> int:
 def deal(
     groups: Sequence[Group], shares: Mapping[Split, float], *, seed: int
 ) -> list[Split | None]:
-    """Return the split of each group; None for one whose rows stand in several splits already.
+    """Return the split of each group; None for one whose rows stand in several splits already."""
+    strata = {name: n for n, name in enumerate(sorted({g.stratum for g in groups}))}
+    kept = [sum(1 << NUMBERS[split] for split in g.kept) for g in groups]
+    found = deal_many(
+        np.asarray([order_of(g.key, seed=seed) for g in groups], dtype=np.uint64),
+        np.asarray([g.rows for g in groups], dtype=np.int64),
+        stratum=np.asarray([strata[g.stratum] for g in groups], dtype=np.int64),
+        kept=np.asarray(kept, dtype=np.uint8),
+        shares=shares,
+    )
+    return [SPLITS[n - 1] if n else None for n in found.tolist()]
 
-    `shares` are those of dev and test; the rest is train. In each stratum, test and then dev take
-    the first groups of the order until they have their share of the rows, what a stratum is short
-    of (or over) going to the next one. A group that is larger than what is still needed goes by
-    where the share comes out nearer.
+
+def deal_many(
+    order: npt.NDArray[np.uint64],
+    rows: Numbers,
+    *,
+    stratum: Numbers,
+    kept: Bytes,
+    shares: Mapping[Split, float],
+) -> Bytes:
+    """Return the split of each group as a number, 0 where its rows stand in several already.
+
+    `kept` has the bit `1 << NUMBERS[split]` for each split in which a group has rows. `shares` are
+    those of dev and test; the rest is train. In each stratum, test and then dev take the first
+    groups of the order until they have their share of the rows, what a stratum is short of (or
+    over) going to the next one. A group that is larger than what is still needed goes by where the
+    share comes out nearer.
     """
-    found: list[Split | None] = [None] * len(groups)
-    strata: dict[str, list[int]] = defaultdict(list)
-    for number, group in enumerate(groups):
-        strata[group.stratum].append(number)
-        known = [s for s in SPLITS if s in group.kept]
-        if len(known) == 1:
-            found[number] = known[0]
+    found = np.zeros(len(order), dtype=np.uint8)
+    for split in SPLITS:
+        found[kept == 1 << NUMBERS[split]] = NUMBERS[split]
+    sorted_by = np.lexsort((order, stratum))
+    starts = np.flatnonzero(np.diff(stratum[sorted_by], prepend=-1)).tolist()
     carried: dict[Split, float] = dict.fromkeys(HELD_OUT, 0.0)
-    for stratum in sorted(strata):
-        members = strata[stratum]
-        total = sum(groups[n].rows for n in members)
-        have = Counter({s: sum(groups[n].rows for n in members if found[n] == s) for s in HELD_OUT})
-        free = [n for n in members if not groups[n].kept & set(SPLITS)]
-        free.sort(key=lambda n: (order_of(groups[n].key, seed=seed), groups[n].key))
+    for start, end in zip(starts, [*starts, len(order)][1:], strict=True):
+        members = sorted_by[start:end]
+        total = int(rows[members].sum())
+        free = members[kept[members] == 0]
         for split in HELD_OUT:
+            have = int(rows[members[found[members] == NUMBERS[split]]].sum())
             need = shares.get(split, 0.0) * total + carried[split]
-            left = []
-            for number in free:
-                size = groups[number].rows
-                if have[split] + size / 2 <= need:
-                    found[number] = split
-                    have[split] += size
-                else:
-                    left.append(number)
-            free = left
-            carried[split] = need - have[split]
-        for number in free:
-            found[number] = "train"
+            taken, have = _taken(rows[free], have, need)
+            found[free[taken]] = NUMBERS[split]
+            free = free[~taken]
+            carried[split] = need - have
+        found[free] = NUMBERS["train"]
     return found
+
+
+def _taken(sizes: Numbers, have: int, need: float) -> tuple[npt.NDArray[np.bool_], int]:
+    """Return which groups a split takes, in their order, and how many rows it has then."""
+    taken = np.zeros(len(sizes), dtype=np.bool_)
+    for start in range(0, len(sizes), STEP):
+        for at, size in enumerate(sizes[start : start + STEP].tolist(), start=start):
+            if have + size / 2 <= need:
+                taken[at] = True
+                have += size
+        if have + 0.5 > need:  # not even a group of one row fits
+            break
+    return taken, have

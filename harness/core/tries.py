@@ -19,8 +19,9 @@ class TryScores:
     A case that the system under test failed to answer scores 0; only infrastructure trouble is
     missing. `repeats` holds the scores that these are the means of (N x r), where there are more
     than one. Digests say what is the same try. `is_countable` is false for partial runs and other
-    models (cases that were not run are None); `note` says why. `family` is empty where it is
-    unknown. The rest is passed on to `Try`.
+    models (cases that were not run are None); `note` says why. `is_tuned` and `is_other_model` mark
+    what a wall on prompts of one model reads otherwise. `family` is empty where it is unknown. The
+    rest is passed on to `Try`.
     """
 
     name: str
@@ -34,6 +35,8 @@ class TryScores:
     is_countable: bool = True
     is_within_budget: bool = True
     note: str = ""
+    is_tuned: bool = False
+    is_other_model: bool = False
     faults: int = 0
     unscored: int = 0
     latency_s: float | None = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,10 +60,23 @@ def asked_code(example: Example) -> int:
 
 
 def value_code(value: Json) -> int:
-    """Identify a value; text but for case, spacing and closing punctuation. None is 0."""
+    """Identify a value; text but for case, spacing and closing punctuation, 7.0 as 7. None is 0."""
     if value is None:
         return 0
-    return code(normalised(value)) if isinstance(value, str) else code(canonical_json(value))
+    if isinstance(value, str):
+        return code(normalised(value))
+    return code(canonical_json(_whole(value)))
+
+
+def _whole(value: Json) -> Json:
+    """Return a value whose whole numbers are written without a fraction."""
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else value
+    if isinstance(value, Mapping):
+        return {key: _whole(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_whole(inner) for inner in value]
+    return value
 
 
 class Twins:
@@ -192,6 +205,11 @@ class Twins:
     def pairs(self) -> list[Pair]:
         """Return the near pairs."""
         return list(self.found())
+
+    def links(self) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]]:
+        """Return the rows of the near pairs, the earlier and the later ones."""
+        ones, others, _ = self._found
+        return np.array(ones, dtype=np.uint32), np.array(others, dtype=np.uint32)
 
 
 def repeated(codes: Codes) -> list[npt.NDArray[np.int64]]:

@@ -169,7 +169,8 @@ def _decide(
     missing = np.isnan(table).mean(axis=0)
     if (missing > MISSING_LIMIT).any():
         names = [counted[k].name for k in np.flatnonzero(missing > MISSING_LIMIT).tolist()]
-        return words.Saying("INSUFFICIENT_EVIDENCE", *words.rerun(names, float(missing.max())))
+        said = words.rerun(evidence, names, float(missing.max()))
+        return words.Saying("INSUFFICIENT_EVIDENCE", *said)
     if seen.clusters < CLUSTERS_FOR_ANY:
         return words.Saying("INSUFFICIENT_EVIDENCE", *words.too_few_clusters(seen))
     shipping = _shipping(evidence, table, counted, seen)

@@ -43,14 +43,14 @@ def nothing_tried(evidence: WallInput, coverage: Coverage) -> Said:
     )
 
 
-def rerun(names: Sequence[str], share: float) -> Said:
+def rerun(evidence: WallInput, names: Sequence[str], share: float) -> Said:
     """Too much is missing."""
     return (
         (
             f"Up to {percent(share)} of the cases have no answer in {listed(names)}, through "
             "trouble of the infrastructure; at most 2 % may be missing."
         ),
-        f"Re-run {listed(names)}: only the missing cases are asked again.",
+        next_steps.rerun(evidence, names),
     )
 
 
@@ -89,7 +89,7 @@ def unconfirmed(evidence: WallInput, name: str, shown: Estimate) -> Said:
             "Unconfirmed: these are the cases that prompts are written against. Fine-tuning is not "
             "needed."
         ),
-        f"Spend one sealed look to confirm {name}: harness wall {evidence.task} --confirm.",
+        next_steps.confirm(evidence, name),
     )
 
 

@@ -19,6 +19,7 @@ from harness.core.near import plain_text
 from harness.records import Json, canonical_json
 
 _ONE_WORD = re.compile(r"\S*[/\\._@#=\d]\S*")
+_SEEN = re.compile(r"[^\s\u00ad\u200b-\u200f\u2060\ufeff]")
 LEAST_ROWS = 20
 FIRST = 2000
 """Rows from which is told which inputs are context."""
@@ -92,6 +93,17 @@ def _texts(value: Json) -> Iterator[str]:
     elif isinstance(value, list | tuple):
         for inner in value:
             yield from _texts(inner)
+
+
+def says_something(value: Json) -> bool:
+    """Whether a reader would see anything of a value: a zero, but no invisible sign."""
+    if isinstance(value, str):
+        return _SEEN.search(value) is not None
+    if isinstance(value, dict):
+        return any(says_something(inner) for inner in value.values())
+    if isinstance(value, list | tuple):
+        return any(says_something(inner) for inner in value)
+    return value is not None
 
 
 def answer_text(example: Example) -> str | None:

@@ -24,7 +24,7 @@ from harness.engine.leaks import NEAR, Kind, Leak
 from harness.engine.requests import Requests
 from harness.engine.tasks import Task
 from harness.errors import HarnessError, TaskError
-from harness.ports.protocols import ShowsTokens
+from harness.ports.backends import ShowsTokens
 from harness.records import Candidate, Case, Request
 
 ALONE = 3
@@ -76,7 +76,8 @@ def compare_rows(
     if not rows:
         return Compared(rows=0, unknown=unknown)
     if any(c.images for c in task.cases if c.split != "train"):
-        unknown = "held-out cases with images were not compared"
+        unseen = "held-out cases with images were not compared"
+        unknown = f"{unknown}; {unseen}" if unknown else unseen
     near = task.settings.tune.near if task.settings.tune else NEAR
     found: dict[str, Leak] = {}
     for leak in _leaks(task, held, rows, candidate=candidate, live=live, near=near):

@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.core.words import count
@@ -80,6 +80,85 @@ def adopt_folder(
     served = None
     if prompt is not None:
         served = resolve_candidate(task, f"{prompt}@{backend}", artifact_digest=str)
+    copied = _copied(
+        found, backend=backend, task=task, served=served, trained_on=trained_on,
+        project=project, plugins=plugins,
+    )  # fmt: skip
+    if is_by_path:
+        every = store.artifacts(task.name)
+        held = [a for a in every if a.digest == copied.digest and not a.is_pilot]
+        if held:
+            return Adopted(artifact=held[-1], left_out=found.left_out, notes=())
+        origin = BY_PATH
+    wall_verdict, reason = _licence(task, store, override=override, origin=origin or found.origin)
+    maker = origin or found.origin or "elsewhere"
+    artifact = replace(
+        copied.artifact(task, base=backend),
+        name=name or _name(source, None if is_by_path else task),
+        # never one of ours: its settings are not those of our recipes
+        tuner=f"{maker} (elsewhere)" if maker in plugins.table("harness_tuners") else maker,
+        prompt=prompt or "",
+        prompt_digest=(served.prompt_digest or "") if served else "",
+        wall_verdict=wall_verdict,
+        override=reason,
+        origin=maker,
+    )
+    _record(artifact, store=store, moment=at(), is_by_path=is_by_path)
+    return Adopted(
+        artifact=artifact, left_out=found.left_out, notes=tuple(_notes(artifact, copied, task))
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Copied:
+    """Files that stand on the shelf, and what they, their base and their rows tell of themselves:
+    `identity` is what a backend says that wears them.
+    """
+
+    digest: str
+    folder: str
+    found: Found
+    identity: Mapping[str, str]
+    prepared: Prepared | None
+    compared: Compared | None
+
+    def artifact(self, task: Task, *, base: str) -> Artifact:
+        """Return the artifact as far as its files tell."""
+        is_adapter = self.found.kind == "adapter"
+        return Artifact(
+            digest=self.digest,
+            name="",
+            task=task.name,
+            tuner="",
+            base=base,
+            base_digest=str(self.identity.get("weights", "")) if is_adapter else "",
+            template_digest=str(self.identity.get("template", "")),
+            prompt="",
+            prompt_digest="",
+            data_digest=self.prepared.digest if self.prepared else "",
+            rows=_row_count(self.prepared, self.compared),
+            recipe=dict(self.found.recipe),
+            seed=_seed(self.found.recipe),
+            environment=dict(self.found.environment),
+            metrics=dict(self.found.metrics),
+            folder=self.folder,
+        )
+
+
+def _copied(
+    found: Found,
+    *,
+    backend: str,
+    task: Task,
+    served: Candidate | None,
+    trained_on: Path | None,
+    project: Project,
+    plugins: Plugins,
+) -> _Copied:
+    """Copy what was found to the shelf, where it fits its base and its rows do not leak.
+
+    Raises UsageError or Refused; nothing is left then.
+    """
     prepared = read_prepared(trained_on) if trained_on else None
     compared = None
     project.home.mkdir(parents=True, exist_ok=True)
@@ -106,52 +185,35 @@ def adopt_folder(
         digest, place = adopt(workshop, project.home / "artifacts")
     finally:
         shutil.rmtree(workshop, ignore_errors=True)
-    if is_by_path:
-        held = [a for a in store.artifacts(task.name) if a.digest == digest and not a.is_pilot]
-        if held:
-            return Adopted(artifact=held[-1], left_out=found.left_out, notes=())
-        origin = BY_PATH
-    wall_verdict, reason = _licence(task, store, override=override, origin=origin or found.origin)
-    maker = origin or found.origin or "elsewhere"
-    artifact = Artifact(
+    return _Copied(
         digest=digest,
-        name=name or _name(source, None if is_by_path else task),
-        task=task.name,
-        # never one of ours: its settings are not those of our recipes
-        tuner=f"{maker} (elsewhere)" if maker in plugins.table("harness_tuners") else maker,
-        base=backend,
-        base_digest=str(identity.get("weights", "")) if found.kind == "adapter" else "",
-        template_digest=str(identity.get("template", "")),
-        prompt=prompt or "",
-        prompt_digest=(served.prompt_digest or "") if served else "",
-        data_digest=prepared.digest if prepared else "",
-        rows=_row_count(prepared, compared),
-        recipe=dict(found.recipe),
-        seed=_seed(found.recipe),
-        wall_verdict=wall_verdict,
-        override=reason,
-        environment=dict(found.environment),
-        metrics=dict(found.metrics),
         folder=place.relative_to(project.home).as_posix(),
-        origin=maker,
+        found=found,
+        identity=identity,
+        prepared=prepared,
+        compared=compared,
     )
-    moment = at()
+
+
+def _record(artifact: Artifact, *, store: Store, moment: str, is_by_path: bool) -> None:
+    digest, reason = artifact.digest, artifact.override
     store.add_artifact(artifact, at=moment)
-    payload = {"artifact": digest, "origin": maker, "base": backend, "reason": reason}
-    text = f"{artifact.name} {digest[:8]}, made by {maker}"
+    text = f"{artifact.name} {digest[:8]}, made by {artifact.origin}"
     if is_by_path:
         text = f"{artifact.name} {digest[:8]}, named by its path: its lineage is unknown"
     entries = [("adopt", text)]
     if reason and not is_by_path:
         entries.append(("override", f"adopted {digest[:8]}: {reason}"))
+    payload = {
+        "artifact": digest,
+        "origin": artifact.origin,
+        "base": artifact.base,
+        "reason": reason,
+    }
     for kind, line in entries:
         store.record(
-            LedgerEntry(kind=kind, task=task.name, at=moment, payload=payload, text=line)  # type: ignore[arg-type]
+            LedgerEntry(kind=kind, task=artifact.task, at=moment, payload=payload, text=line)  # type: ignore[arg-type]
         )
-    notes = _notes(
-        artifact, prepared=prepared, compared=compared, identity=identity, task=task, found=found
-    )
-    return Adopted(artifact=artifact, left_out=found.left_out, notes=tuple(notes))
 
 
 @contextmanager
@@ -196,15 +258,8 @@ def _licence(
     return None, f"{said} (in spite of this: {why_not})"
 
 
-def _notes(
-    artifact: Artifact,
-    *,
-    prepared: Prepared | None,
-    compared: Compared | None,
-    identity: Mapping[str, str],
-    task: Task,
-    found: Found,
-) -> list[str]:
+def _notes(artifact: Artifact, copied: _Copied, task: Task) -> list[str]:
+    prepared, compared, found = copied.prepared, copied.compared, copied.found
     notes = []
     if not artifact.prompt:
         notes.append(
@@ -226,7 +281,7 @@ def _notes(
             notes.append(f"{compared.unknown}: leaks into dev and test cannot be ruled out")
         if not artifact.rows:
             notes.append("how many rows it was trained on cannot be told from those files")
-    if not identity:
+    if not copied.identity:
         notes.append(
             f"{artifact.base} is not of this machine: whether it is the adapter's base "
             f"({found.base or 'which it does not name'}) was not checked"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -11,7 +10,7 @@ from harness.core.anatomy import Part, parts_of, removable, without
 from harness.core.pairs import Pair, delta_bounds
 from harness.engine.unrecorded import Measured, Variants
 from harness.errors import NotEnoughEvidence, UsageError
-from harness.ports.protocols import ShowsTokens
+from harness.ports.backends import ShowsTokens
 from harness.records import Estimate, Prompt
 
 CASES_COUNTED = 20
@@ -153,8 +152,3 @@ def _level(variants: Variants, whole: Measured) -> Estimate:
 
 def _known(value: float | None) -> float | None:
     return None if value is None or math.isnan(value) else value
-
-
-def names_of(parts: Sequence[Part]) -> str:
-    """Return the numbers of parts, as `1, 3`."""
-    return ", ".join(str(p.number) for p in parts)

@@ -13,8 +13,8 @@ from typing import Any
 
 from harness.engine.threads import Threads
 from harness.errors import BackendError, HarnessError, UsageError
+from harness.ports.backends import AnswersBatches, Backend, BackendConfig, BatchState
 from harness.ports.manager import Plugins
-from harness.ports.protocols import AnswersBatches, Backend, BackendConfig, BatchState
 from harness.records import SPEED, Candidate, Json, Reply, Request, canonical_json, digest
 
 CONCURRENCY = 16

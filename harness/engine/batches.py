@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from harness.engine.backends import LiveBackend
 from harness.errors import BackendError, UsageError
-from harness.ports.protocols import BatchState
+from harness.ports.backends import BatchState
 from harness.records import Fault, Reply
 from harness.store.batches import (
     BatchRow,

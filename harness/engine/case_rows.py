@@ -33,6 +33,7 @@ class CaseRow(Strict):
     documents: tuple[str, ...] = ()
     rejected: Any = None
     provenance: dict[str, Any] = pydantic.Field(default={})
+    also_right: tuple[str, ...] = ()
 
 
 def read_cases(path: Path) -> list[Case]:
@@ -54,9 +55,12 @@ def read_cases(path: Path) -> list[Case]:
                 documents=row.documents,
                 rejected=row.rejected,
                 provenance=row.provenance,
+                also_right=row.also_right,
                 line=place,
             )
         )
+        if row.also_right and row.reference is None:
+            raise TaskError(f"{place}: `also_right` without a `reference`: which one is learned?")
         _check_preference(cases[-1])
     if not cases:
         raise TaskError(f'{path}:1: no cases. A line is {{"id", "split", "inputs", ...}}')

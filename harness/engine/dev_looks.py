@@ -24,7 +24,7 @@ from harness.engine.tasks import Task
 from harness.engine.tune_plan import Plan
 from harness.errors import HarnessError
 from harness.ports.manager import Plugins
-from harness.ports.protocols import Checkpoint, TrainProgress
+from harness.ports.tuners import Checkpoint, TrainProgress
 from harness.records import CurvePoint, Reply, Trial, digest
 from harness.store.artifacts import folder_digest
 from harness.store.store import Store
@@ -94,18 +94,17 @@ def look_score(task: Task) -> tuple[str | None, str]:
     The primary score, where its eval works outside pytest; else whether all pass that do.
     """
     with PlainEvals(task) as evals:
-        names, left_out, primary = evals.names, evals.left_out, task.settings.primary
-    has_checks = "checks" in task.builtin_names
-    if not names and not has_checks:
+        names, left_out, primary = evals.scored, evals.left_out, task.settings.primary
+    if not names:
         return None, f"dev is not looked at: no eval works without pytest ({_named(left_out)})"
-    if primary in names or (primary == "checks" and has_checks):
+    if primary in names:
         return primary, ""
     if primary == ALL:
         return ALL, f"looks at dev leave out {_named(left_out)}" if left_out else ""
     why = left_out.get(primary, "it is of all replies together, not of one")
     return ALL, (
         f"looks at dev cannot use the primary score {primary!r} ({why}): they use whether all of "
-        f"these pass: {', '.join([*names, *(['checks'] if has_checks else [])])}"
+        f"these pass: {', '.join(names)}"
     )
 
 

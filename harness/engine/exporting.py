@@ -16,8 +16,8 @@ from pathlib import Path
 from harness.engine.project import Project
 from harness.engine.shelf import fingerprint_of
 from harness.errors import HarnessError, StoreError, UsageError
+from harness.ports.artifacts import VariantJob, VariantMaker
 from harness.ports.manager import Plugins
-from harness.ports.protocols import VariantJob, VariantMaker
 from harness.records import Artifact, Json
 from harness.store.artifacts import adopt, verify
 from harness.store.store import Store
@@ -94,6 +94,7 @@ def make_variant(
         variant_of=source.digest,
         variant=form,
         curve=(),
+        cost_usd=None,  # the training's: it stands with what this was made of
     )
     store.add_artifact(made, at=at())
     return Made(artifact=made, notes=result.notes)

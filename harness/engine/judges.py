@@ -17,8 +17,8 @@ from harness.engine.backends import BackendPool, LiveBackend
 from harness.engine.boundary import internal_ids
 from harness.engine.candidates import REFERENCE, ArtifactFinder, backend_options, resolve_candidate
 from harness.engine.evaluate import Evaluation, TrialId
-from harness.engine.fetch import Ask, Outcome, Progress, fetch
-from harness.engine.spending import Later, Spending, was_not_asked
+from harness.engine.fetch import Ask, Outcome, Progress, fetch, was_not_asked
+from harness.engine.spending import Later, Spending
 from harness.engine.tasks import Task, rubric_text
 from harness.errors import UsageError
 from harness.records import Candidate, Decoding, Fault, Reply, Request

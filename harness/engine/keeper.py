@@ -17,6 +17,7 @@ import threading
 import time
 
 PATIENCE_S = 5.0
+_KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
 
 
 def main(command: list[str]) -> int:
@@ -30,7 +31,11 @@ def main(command: list[str]) -> int:
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: end(process))
     threading.Thread(target=_wait_for_owner, args=(process,), daemon=True).start()
-    return process.wait()
+    try:
+        return process.wait()
+    finally:
+        # a server's workers may outlive it; what of its group is still there has nobody to end it
+        _signal(process, _KILL)
 
 
 def _wait_for_owner(process: subprocess.Popen[bytes]) -> None:
@@ -46,7 +51,7 @@ def end(process: subprocess.Popen[bytes]) -> None:
     until = time.monotonic() + PATIENCE_S
     while process.poll() is None and time.monotonic() < until:
         time.sleep(0.05)
-    _signal(process, getattr(signal, "SIGKILL", signal.SIGTERM))
+    _signal(process, _KILL)
 
 
 def _signal(process: subprocess.Popen[bytes], number: int) -> None:

@@ -81,12 +81,16 @@ def why_not_counted(run: Run, task: Task) -> str:
         return f"tuned ({run.candidate.artifact[:8]})"
     if run.candidate.prompt is None:
         return "recorded replies" if run.candidate.backend != REFERENCE else "positive control"
-    if run.candidate.backend != task.settings.model:
+    if _is_other_model(run, task):
         return f"other model: {run.candidate.backend}"
     asked = (task.settings.repeats, verdict_of(task, run.candidate))
     if (run.repeats, run.repeat_verdict) != asked:
         return f"other repeats: {run.repeats}, {run.repeat_verdict or 'mean'}"
     return "" if run.is_complete else "partial run"
+
+
+def _is_other_model(run: Run, task: Task) -> bool:
+    return not run.candidate.artifact and run.candidate.backend != task.settings.model
 
 
 def scored_cases(task: Task, ladder: Ladder) -> list[Case]:
@@ -131,6 +135,8 @@ def try_scores(task: Task, ladder: Ladder) -> list[TryScores]:
                 is_countable=not note,
                 is_within_budget=is_within_budget(task, spent, n=len(cases)),
                 note=note,
+                is_tuned=bool(run.candidate.artifact),
+                is_other_model=_is_other_model(run, task),
                 faults=sum(t.fault is not None for t in run.trials),
                 unscored=unscored,
                 latency_s=spent.latency_s,
@@ -169,7 +175,7 @@ def wall_input(
     values = case_values(control, task.settings.primary) if control else {}
     missed = [c.id for c in cases if (v := values.get(c.id)) is not None and v < 1]
     graded = [_known(v) for c in cases if (v := values.get(c.id, math.nan)) is not None]
-    others = [r for r in rungs if r.note.startswith("other model") and _is_whole(r.scores)]
+    others = [r for r in rungs if r.is_other_model and _is_whole(r.scores)]
     s = task.settings
     notes = []
     if ladder.versions > 1:
@@ -185,7 +191,7 @@ def wall_input(
         )
     return WallInput(
         task=task.name,
-        tries=[r for r in rungs if not r.note.startswith(("tuned", "other model"))],
+        tries=[r for r in rungs if not (r.is_tuned or r.is_other_model)],
         stronger=others,
         target=s.target,
         clusters=[c.cluster for c in cases],

@@ -153,8 +153,11 @@ def _summary(base: Mapping[str, float | None], tuned: Mapping[str, float | None]
         known = [v for v in values.values() if v is not None]
         return percent(fmean(known)) if known else "nothing"
 
-    lost = [c for c in base if (base[c] or 0) > (tuned[c] or 0)]
-    won = [c for c in base if (tuned[c] or 0) > (base[c] or 0)]
+    # an answer that never came is no loss: it was not measured
+    both = [(c, b, t) for c in base if (b := base[c]) is not None and (t := tuned[c]) is not None]
+    lost = [c for c, b, t in both if b > t]
+    won = [c for c, b, t in both if t > b]
     text = f"{NAME}: {share(tuned)} of {len(base)} cases, its base {share(base)}"
+    text += f"; {len(base) - len(both)} without an answer" if len(both) < len(base) else ""
     text += f"; lost: {', '.join(lost)}" if lost else "; nothing lost"
     return text + (f"; won: {', '.join(won)}" if won else "")

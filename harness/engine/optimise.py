@@ -27,7 +27,7 @@ from harness.engine.tasks import Task
 from harness.engine.text_files import read_text
 from harness.errors import BackendError, HarnessError, TaskError, UsageError
 from harness.ports.manager import Plugins
-from harness.ports.protocols import OptimisedPrompt, OptimiseJob, Optimizer
+from harness.ports.optimisers import OptimisedPrompt, OptimiseJob, Optimizer
 from harness.records import Candidate, Case, LedgerEntry, Prompt
 from harness.store.store import Store
 

@@ -15,12 +15,12 @@ from harness.core.scoring import trial_value
 from harness.engine.backends import BackendPool, LiveBackend
 from harness.engine.candidates import resolve_candidate
 from harness.engine.evaluate import Evaluation, TrialId, fetch_all
-from harness.engine.fetch import Ask, Outcome, Progress, fetch
+from harness.engine.fetch import Ask, Outcome, Progress, fetch, was_not_asked
 from harness.engine.plain_evals import PlainEvals
-from harness.engine.spending import Spending, was_not_asked
+from harness.engine.spending import Spending
 from harness.engine.tasks import Task
 from harness.errors import BackendError, TaskError, UsageError
-from harness.ports.protocols import ScoredReply, Sections
+from harness.ports.optimisers import ScoredReply, Sections
 from harness.records import Case, Decoding, Message, Prompt, Request, Trial
 from harness.store.store import Store
 

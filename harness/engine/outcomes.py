@@ -56,11 +56,6 @@ def is_unscored(error: BaseException) -> bool:
     return isinstance(error, (NoReference, Unmeasured, skipped))
 
 
-def is_stop(error: BaseException) -> bool:
-    """Tell what belongs to the process, and no eval may keep for itself: Ctrl-C."""
-    return isinstance(error, KeyboardInterrupt)
-
-
 def reason_of(error: BaseException) -> str:
     """Return what an error says, bounded, without what differs from run to run."""
     text = str(error) or type(error).__name__

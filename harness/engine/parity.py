@@ -28,7 +28,7 @@ from harness.engine.parity_views import Sides, pixels, prompt_ids, said, templat
 from harness.engine.requests import Requests
 from harness.engine.tasks import Task
 from harness.errors import BackendError, UsageError
-from harness.ports.protocols import ShowsTokens
+from harness.ports.backends import ShowsTokens
 from harness.records import Candidate, ParityFinding, PreparedRow, Request, TrainingRow
 
 COUNTED = 20

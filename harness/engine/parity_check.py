@@ -16,13 +16,14 @@ from harness.engine.boundary import INTERNAL
 from harness.engine.by_path import BY_PATH
 from harness.engine.candidates import backend_options
 from harness.engine.parity import Outcome, compare
-from harness.engine.parity_views import Sides, pixels
+from harness.engine.parity_views import Sides, pixels, spread
 from harness.engine.project import Project, artifact_folder
 from harness.engine.requests import Requests
 from harness.engine.tasks import Task
 from harness.errors import UsageError
+from harness.ports.backends import ShowsTokens
 from harness.ports.manager import Plugins
-from harness.ports.protocols import ShowsTokens, TuneJob
+from harness.ports.tuners import TuneJob
 from harness.records import (
     Artifact,
     Candidate,
@@ -234,9 +235,8 @@ def _sample(task: Task, tuner: Any, *, served: LiveBackend, most: int) -> tuple[
             f"task {task.name!r} has no train case to compare: parity needs cases with a reference"
             + (" that may leave this machine" if inside else "")
         )
-    step = max(1, len(cases) // most)
     unknown = f"{len(inside)} internal cases were not sent to {served.name}" if inside else ""
-    return cases[::step][:most], unknown
+    return spread(cases, most), unknown
 
 
 def _rendered(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Any
+from typing import Any, TypeVar
 
 from harness.engine.backends import LiveBackend
 from harness.records import PreparedRow, Request, TrainingRow
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +30,12 @@ class Sides:
     served: LiveBackend
     template: str | None = None
     fingerprint: Mapping[str, Any] = field(default_factory=dict)
+
+
+def spread(some: Sequence[T], most: int) -> list[T]:
+    """Return at most so many of `some`, evenly from end to end, the same ones every time."""
+    many = min(len(some), most)
+    return [some[n * len(some) // many] for n in range(many)]
 
 
 def prompt_ids(live: LiveBackend, request: Request | str) -> tuple[int, ...]:

@@ -20,7 +20,7 @@ from harness.engine.tune import known_artifact, tune
 from harness.engine.tune_plan import Plan
 from harness.errors import HarnessError, NotEnoughEvidence
 from harness.ports.manager import Plugins
-from harness.ports.protocols import TrainProgress
+from harness.ports.tuners import TrainProgress
 from harness.records import Artifact, LedgerEntry, Run, TrainingRow, digest
 from harness.store.store import Store
 
@@ -124,7 +124,7 @@ def run_pilot(
         if paces and time.monotonic() + paces[-1] * n > deadline:
             stopped = f"{n} rows would have taken longer than the {minutes:g} minutes allow"
             break
-        artifact = known_artifact(part, project=project, store=store)
+        artifact = known_artifact(part, project=project, plugins=plugins, pool=pool, store=store)
         seconds = None
         if artifact is None:
             began = time.monotonic()

@@ -45,9 +45,10 @@ class PlainScores:
 class PlainEvals(Closing):
     """The evals of a task that work without pytest. Safe to use from several threads.
 
-    `names` are the scores that it gives; `left_out` says, by name, why others cannot be had here.
-    A case's own checks are the score `checks`. An eval that does not end within the task's
-    `eval_timeout_s` is a fault, and its thread is left behind.
+    `names` are the eval functions that it calls; `left_out` says, by name, why others cannot be
+    called here. A case's own checks are the score `checks`: `scored` has it too, where cases bring
+    some. An eval that does not end within the task's `eval_timeout_s` is a fault, and its thread is
+    left behind.
     """
 
     def __init__(self, task: Task, *, only: Sequence[str] | None = None) -> None:
@@ -72,6 +73,8 @@ class PlainEvals(Closing):
         self._evals = chosen
         self._has_checks = only is None or CHECKS in only
         self._always_checks = CHECKS in task.builtin_names
+        has_checks = self._has_checks and self._always_checks
+        self.scored: tuple[str, ...] = (*self.names, *([CHECKS] if has_checks else []))
         self._folder = task.folder
         self._limit_s = task.settings.eval_timeout_s
         self._bounded: Bounded[Score | _Broken] = Bounded(

@@ -7,7 +7,6 @@ teaches is compared by itself, for at inference each would have been asked for b
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -19,9 +18,10 @@ from harness.core.parity_causes import Decode
 from harness.engine.backends import BackendPool, LiveBackend
 from harness.engine.parity import compare
 from harness.engine.parity_check import ROWS, runtime_name, told
-from harness.engine.parity_views import Sides
+from harness.engine.parity_views import Sides, spread
+from harness.engine.text_files import json_lines
 from harness.errors import UsageError
-from harness.ports.protocols import ShowsTokens
+from harness.ports.backends import ShowsTokens
 from harness.records import (
     Candidate,
     Message,
@@ -70,16 +70,14 @@ def check_prepared(
     every = list(islice(read_rows(path, trained), MOST))
     if not every:
         raise UsageError(f"{path}: no row to compare")
-    step = max(1, len(every) // most)
-    taught = taught_replies(
-        every[::step][:most], decode=trained.backend.decode, stops=trained.backend.stop_ids()
-    )
+    some = spread(every, most)
+    taught = taught_replies(some, decode=trained.backend.decode, stops=trained.backend.stop_ids())
     served = pool.get(runtime) if runtime else trained
     check = ParityCheck(
         task="",
         candidate=path.name,
         runtime=runtime_name(runtime or base),
-        rows=len(every[::step][:most]),
+        rows=len(some),
         findings=tuple(taught.findings),
     )
     if not taught.rows:
@@ -124,20 +122,10 @@ def read_rows(path: Path, live: LiveBackend) -> Iterator[tuple[str, Mapping[str,
 
 
 def _lines(file: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as exc:
-        raise UsageError(f"{file}: cannot be read: {exc}") from exc
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as exc:
-            raise UsageError(f"{file}:{number}: not JSON: {exc}") from exc
+    for place, row in json_lines(file):
         if not isinstance(row, dict):
-            raise UsageError(f"{file}:{number}: not an object with input_ids and labels")
-        yield f"{file.name}:{number}", row
+            raise UsageError(f"{place}: not an object with input_ids and labels")
+        yield f"{file.name}:{place.rpartition(':')[2]}", row
 
 
 def taught_replies(
@@ -173,14 +161,18 @@ def taught_replies(
                     labels=(*[IGNORED] * start, *labels[start:end]),
                 )
                 if replies:
-                    before, completion = replies[index]
+                    before, reply = replies[index]
                 else:
                     cut = next((i for i in range(start, end) if ids[i] in stops), end)
-                    before, completion = (), decode(ids[start:cut])
+                    before, reply = (), Message(role="assistant", content=decode(ids[start:cut]))
                 tools = tuple(row.get("tools") or ())
                 taught.rows.append(
                     TrainingRow(
-                        case_id=case_id, messages=before, completion=completion, tools=tools
+                        case_id=case_id,
+                        messages=before,
+                        completion=reply.content,
+                        tools=tools,
+                        calls=reply.tool_calls,
                     )
                 )
                 taught.prepared.append(one)
@@ -229,10 +221,10 @@ def _spans(labels: Sequence[int]) -> list[tuple[int, int]]:
     return found
 
 
-def _replies(messages: Sequence[Message], spans: int) -> list[tuple[tuple[Message, ...], str]]:
+def _replies(messages: Sequence[Message], spans: int) -> list[tuple[tuple[Message, ...], Message]]:
     """The last `spans` assistant turns, each with what came before it."""
     at = [i for i, m in enumerate(messages) if m.role == "assistant"][-spans:]
-    return [(tuple(messages[:i]), messages[i].content) for i in at]
+    return [(tuple(messages[:i]), messages[i]) for i in at]
 
 
 def _messages(row: Mapping[str, Any], where: str) -> tuple[Message, ...]:
@@ -243,12 +235,20 @@ def _messages(row: Mapping[str, Any], where: str) -> tuple[Message, ...]:
         return ()
     found = []
     for one in raw:
-        role = one.get("role", one.get("from")) if isinstance(one, Mapping) else None
+        turn: Mapping[str, Any] = one if isinstance(one, Mapping) else {}
+        role = turn.get("role", turn.get("from"))
         role = _ROLES.get(str(role), role)
-        content = one.get("content", one.get("value")) if isinstance(one, Mapping) else None
+        content = turn.get("content", turn.get("value"))
         if isinstance(content, list):
             content = "".join(p.get("text") or "" for p in content if isinstance(p, Mapping))
         if role not in _KNOWN:
             raise UsageError(f"{where}: a message of the role {role!r}; known: {', '.join(_KNOWN)}")
-        found.append(Message(role=role, content=content or ""))  # type: ignore[arg-type] # just seen
+        found.append(
+            Message(
+                role=role,
+                content=content or "",
+                tool_calls=tuple(turn.get("tool_calls") or ()),
+                tool_call_id=turn.get("tool_call_id"),
+            )
+        )
     return tuple(found)

@@ -9,7 +9,7 @@ import pydantic
 
 from harness.core.prompts import front_matter, parse_prompt
 from harness.engine.taskfile import DecodingTable
-from harness.engine.text_files import read_text
+from harness.engine.text_files import read_text, strict_json
 from harness.errors import TaskError
 from harness.records import Json, Prompt
 
@@ -62,9 +62,11 @@ def _json_beside(folder: Path, name: object) -> Json:
         return None
     path = folder / str(name)
     try:
-        return json.loads(read_text(path))
-    except json.JSONDecodeError as exc:
-        raise TaskError(f"{path}:{exc.lineno}: not JSON: {exc.msg}") from exc
+        return strict_json(read_text(path))
+    except ValueError as exc:
+        cause = exc.__cause__
+        line = f":{cause.lineno}" if isinstance(cause, json.JSONDecodeError) else ""
+        raise TaskError(f"{path}{line}: {exc}") from exc
 
 
 def _no_tools(tools: Json) -> str:

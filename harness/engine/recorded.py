@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from harness.core.answers import called
+from harness.core.answers import reference_reply
 from harness.engine.candidates import CONSTANT, REFERENCE, REPLAY, replay_path
 from harness.engine.fetch import Outcome
 from harness.engine.tasks import Task
@@ -55,12 +55,10 @@ class Recorded:
 
 
 def _reference(candidate: Candidate, case: Case) -> Outcome:
-    text = case.reference_text
-    if text is None:  # unscored, and no fault of anything
+    reply = reference_reply(case)
+    if reply is None:  # unscored, and no fault of anything
         return Outcome(key=digest([candidate.backend, case.id]))
-    key = digest([candidate.backend, case.id, text])
-    said = called(case.reference)  # a reference may be tool calls
-    reply = Reply(text=text) if said is None else Reply(text=said[0], tool_calls=said[1])
+    key = digest([candidate.backend, case.id, case.reference_text])
     return Outcome(key=key, reply=reply, is_cached=True)
 
 

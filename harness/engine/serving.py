@@ -21,15 +21,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from harness.engine.listening import listens
 from harness.engine.project import Project
 from harness.errors import BackendError, UsageError
+from harness.ports.artifacts import ServeJob, ServerCommand, ServerMaker
 from harness.ports.manager import Plugins
-from harness.ports.protocols import ServeJob, ServerCommand, ServerMaker
 from harness.records import Artifact
 from harness.store.artifacts import verify
 
 KEEPER = Path(__file__).with_name("keeper.py")
 START_UP_S = 300.0
+LOOK_S = 0.1
 SHOWN = 1500
 """Characters of a server's log that an error shows."""
 HOST = "127.0.0.1"
@@ -127,7 +129,7 @@ def serving(
                 notes=command.notes,
                 process=process,
             )
-            _wait_until_up(served, f"http://{HOST}:{job.port}{command.health}")
+            _wait_until_up(served, port=job.port, health=command.health)
             yield served
 
 
@@ -153,18 +155,30 @@ def _kept(
         process.wait()
 
 
-def _wait_until_up(served: Served, health: str) -> None:
+def _wait_until_up(served: Served, *, port: int, health: str) -> None:
+    """Return when the server answers, and no other that took its port since it was seen free."""
     until = time.monotonic() + START_UP_S
+    other = ""
     while served.is_running and time.monotonic() < until:
-        try:
-            with closing(_direct.open(health, timeout=2)) as answer:
-                if answer.status == 200:
-                    return
-        except (OSError, urllib.error.URLError):  # not yet: refused, or busy with loading (503)
-            time.sleep(0.1)
+        if _is_up(f"http://{HOST}:{port}{health}"):
+            is_ours = listens(served.pid, port)
+            if is_ours is not False and served.is_running:
+                return
+            other = f" (another process listens at port {port})"
+        time.sleep(LOOK_S)
     said = served.log.read_text(encoding="utf-8", errors="replace").strip()[-SHOWN:]
     how = f"did not answer within {START_UP_S:g} s" if served.is_running else "ended at once"
-    raise BackendError(f"{served.runtime}'s server {how}. Its log, {served.log}, ends:\n{said}")
+    raise BackendError(
+        f"{served.runtime}'s server {how}{other}. Its log, {served.log}, ends:\n{said}"
+    )
+
+
+def _is_up(url: str) -> bool:
+    try:
+        with closing(_direct.open(url, timeout=2)) as answer:
+            return bool(answer.status == 200)
+    except (OSError, urllib.error.URLError):  # not yet: refused, or busy with loading (503)
+        return False
 
 
 def _port(artifact: Artifact, wanted: int) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,14 +54,8 @@ def find_artifact(store: Store, text: str, *, task: str | None = None) -> Artifa
     """
     if task is not None:
         return store.artifact(text, task=task)
-    found: list[Artifact] = []
     every = store.artifacts()
-    for name in dict.fromkeys(a.task for a in every):
-        try:
-            found.append(store.artifact(text, task=name))
-        except UsageError as exc:
-            if "ambiguous" in str(exc):
-                raise
+    found = [store.artifact(text, task=t) for t in dict.fromkeys(_tasks_with(text, every))]
     if len(found) == 1:
         return found[0]
     if found:
@@ -72,6 +66,13 @@ def find_artifact(store: Store, text: str, *, task: str | None = None) -> Artifa
         f"{text!r} is not an artifact of this project. Known: {known or 'none yet'}. "
         "`harness model list` shows them all."
     )
+
+
+def _tasks_with(text: str, every: Iterable[Artifact]) -> Iterator[str]:
+    """Yield the task of each artifact that `text` may mean; a pilot goes by its digest alone."""
+    for one in every:
+        if (one.name == text and not one.is_pilot) or (text and one.digest.startswith(text)):
+            yield one.task
 
 
 def shelved(artifact: Artifact, *, store: Store, project: Project) -> Shelved:

@@ -11,6 +11,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from harness.engine.project import Project
 from harness.engine.shelf import compared_runs, folder_bytes
 from harness.records import Json, to_plain
 from harness.store.store import Store
-from harness.store.trainings import HOME as TRAININGS, is_running
+from harness.store.trainings import HOME as TRAININGS, at_rest, is_running
 
 HALF_MADE = (".tuning-*", ".making-*")
 DAY_S = 86_400.0
@@ -26,11 +27,12 @@ DAY_S = 86_400.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waste:
-    """A folder that can go, and why."""
+    """A folder that can go, and why. `is_training` marks one that a training may go on in."""
 
     folder: Path
     bytes: int
     reason: str
+    is_training: bool = False
 
 
 def waste(
@@ -48,9 +50,10 @@ def waste(
     mentioned = tuple(kept)
     found: list[Waste] = []
 
-    def add(folder: Path, reason: str) -> None:
+    def add(folder: Path, reason: str, *, is_training: bool = False) -> None:
         if now_s - _newest(folder) >= days * DAY_S:
-            found.append(Waste(folder=folder, bytes=folder_bytes(folder), reason=reason))
+            size = folder_bytes(folder)
+            found.append(Waste(folder=folder, bytes=size, reason=reason, is_training=is_training))
 
     for folder in _folders(project.home / "artifacts", "*"):
         name = folder.name
@@ -67,7 +70,8 @@ def waste(
             add(folder, "half made, by a process that was killed")
     for folder in _folders(project.home / TRAININGS, "*"):
         if not is_running(folder):
-            add(folder, f"a training that was cut short{_about(folder)}")
+            reason = f"a training that was cut short{_about(folder)}"
+            add(folder, reason, is_training=True)
     return found
 
 
@@ -79,8 +83,13 @@ def remove(found: Iterable[Waste], *, note: Callable[[str], None]) -> int:
     freed = 0
     for one in found:
         try:
-            trash = Path(tempfile.mkdtemp(prefix=".making-gone-", dir=one.folder.parent))
-            one.folder.rename(trash / "gone")
+            # somebody may have gone on with it while the list was read
+            with at_rest(one.folder) if one.is_training else nullcontext(True) as is_free:
+                if not is_free:
+                    note(f"{one.folder} is kept: it is trained in again")
+                    continue
+                trash = Path(tempfile.mkdtemp(prefix=".making-gone-", dir=one.folder.parent))
+                one.folder.rename(trash / "gone")
             shutil.rmtree(trash)
         except OSError as exc:
             note(f"{one.folder} could not be removed: {exc}")

@@ -114,13 +114,14 @@ class Task:
         return digest([[c.id, c.inputs_digest, c.cluster] for c in self.split(split)])
 
     def labels_digest(self, split: Split) -> str:
-        """Identity of the references of a split."""
-        return digest(
-            [
-                [c.id, c.reference, c.checks] if c.checks else [c.id, c.reference]
-                for c in self.split(split)
-            ]
-        )
+        """Identity of the right answers of a split."""
+
+        rows: list[list[object]] = []
+        for case in self.split(split):
+            row: list[object] = [case.id, case.reference]
+            row += [case.checks] if case.checks or case.also_right else []
+            rows.append([*row, case.also_right] if case.also_right else row)
+        return digest(rows)
 
     @cached_property
     def eval_names(self) -> tuple[str, ...]:

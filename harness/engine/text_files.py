@@ -19,6 +19,9 @@ from harness.records import Json
 DEEPEST = 100
 """Levels of lists and objects that a row may hold; what is deeper is a mistake, or an attack."""
 
+LONGEST_ROW = 32 * 1024 * 1024
+"""Bytes that one row may have: a row with some images fits, a file without line ends does not."""
+
 
 def read_toml(path: Path) -> dict[str, Any]:
     """Return what a TOML file holds. Raises TaskError with file and line."""
@@ -36,9 +39,28 @@ def json_lines(path: Path) -> Iterator[tuple[str, Json]]:
     """Yield `file:line` and value of each line of a JSON Lines file. Raises TaskError."""
     # not splitlines: a JSON text may hold U+2028, which is no end of line here
     shown = _as_seen_from_here(path)
+    _refuse_endless(path, shown)
     for number, line in enumerate(read_text(path).split("\n"), start=1):
         if line.strip():
             yield f"{shown}:{number}", _parsed(line, f"{shown}:{number}")
+
+
+def _refuse_endless(path: Path, shown: Path) -> None:
+    """Raise TaskError for a line that nobody wrote: it would be read whole, and decoded twice."""
+    try:
+        if path.stat().st_size <= LONGEST_ROW:
+            return
+        with path.open("rb") as file:
+            number = 1
+            while raw := file.readline(LONGEST_ROW + 1):
+                if len(raw) > LONGEST_ROW:
+                    raise TaskError(
+                        f"{shown}:{number}: the line is longer than {LONGEST_ROW >> 20} MB. Write "
+                        "one row a line (JSON Lines)"
+                    )
+                number += 1
+    except OSError:
+        return  # read_text says it in its own words
 
 
 def _as_seen_from_here(path: Path) -> Path:

@@ -30,7 +30,7 @@ from harness.engine.tune_recipe import recipe_named
 from harness.engine.tune_sending import record_crossing
 from harness.errors import Refused, StoreError, UsageError
 from harness.ports.manager import Plugins
-from harness.ports.protocols import TrainProgress, TrainResult, Tuner
+from harness.ports.tuners import TrainProgress, TrainResult, Tuner
 from harness.records import (
     Artifact,
     CurvePoint,
@@ -41,6 +41,9 @@ from harness.records import (
 from harness.store.artifacts import adopt, verify
 from harness.store.store import Store
 from harness.store.trainings import open_training
+
+OF_THE_MACHINE = frozenset({"device", "dtype", "engine", "kernels"})
+"""What a backend tells of where it runs: what was trained stays what it is on another machine."""
 
 
 def _nothing(*_: object) -> None:
@@ -152,7 +155,7 @@ def tune_stages(
         one = replace(checked(one), start=made[-1] if made else one.start)  # noqa: PLW2901
         known = None
         if number < len(plans) and not is_fresh:
-            known = known_artifact(one, project=project, store=store)
+            known = known_artifact(one, project=project, plugins=plugins, pool=pool, store=store)
         if known is not None:
             told.note(f"stage {number}: {known.name} {known.digest[:16]} was trained before")
             made.append(known)
@@ -190,6 +193,7 @@ def tune(
     tuner = plugins.owner("harness_tuners", plan.tuner_name)()
     project.home.mkdir(parents=True, exist_ok=True)
     facts = {"task": plan.task.name, "name": plan.name, **plan.identity, "at": at()}
+    planned = _planned(plan, pool, tuner)
     with open_training(
         project.home, job_name(plan, pool=pool, tuner=tuner), facts=facts,
         is_kept=not plan.is_pilot, is_fresh=is_fresh,
@@ -218,8 +222,9 @@ def tune(
             note(f"kept: the checkpoint of step {looks.best}, the best on dev")
         name, folder = _shelve(best or training.out, result=result, project=project)
         artifact = _artifact(
-            ready, result, looks=looks, digest_=name, folder=folder, project=project
-        )
+            ready, result, looks=looks, digest_=name, folder=folder, project=project,
+            planned=planned,
+        )  # fmt: skip
         _record(artifact, store=store, at=at)
     return artifact
 
@@ -229,34 +234,41 @@ def job_name(plan: Plan, *, pool: BackendPool, tuner: Tuner) -> str:
 
     Raises UsageError where the base is not there.
     """
-    weights: Json = None
-    if getattr(tuner, "has_tokens", True):
-        weights = dict(pool.get(plan.candidate).identity)
     looks = [plan.check_every, plan.check_cases, plan.patience]
-    parts = [dict(plan.identity), weights, plan.devices, looks, plan.max_cut, plan.is_pilot]
-    return digest([plan.task.name, plan.name, *parts])[:16]
+    parts = [dict(plan.identity), _base(plan, pool, tuner), plan.devices, looks, plan.max_cut]
+    return digest([plan.task.name, plan.name, *parts, plan.is_pilot])[:16]
 
 
-def known_artifact(plan: Plan, *, project: Project, store: Store) -> Artifact | None:
-    """Return what was trained before from the same rows by the same recipe, if it is whole."""
-    wanted = plan.identity
+def known_artifact(
+    plan: Plan, *, project: Project, plugins: Plugins, pool: BackendPool, store: Store
+) -> Artifact | None:
+    """Return what was trained before by the same plan on the same base, if it is whole.
+
+    Raises UsageError where the base is not there.
+    """
+    planned = _planned(plan, pool, plugins.owner("harness_tuners", plan.tuner_name)())
     for known in reversed(store.artifacts(plan.task.name)):
-        made = {
-            "tuner": known.tuner,
-            "base": known.base,
-            "prompt": known.prompt_digest,
-            "rows": known.data_digest,
-            "recipe": digest(dict(known.recipe)),
-            "seed": known.seed,
-            "start": known.start,
-        }
-        if bool(known.is_pilot) == plan.is_pilot and made == wanted and not known.variant_of:
-            try:
-                verify(known, base=project.home)
-            except StoreError:  # its files are gone or changed: train it again
-                continue
-            return known
+        is_it = known.planned == planned and bool(known.is_pilot) == plan.is_pilot
+        if not is_it or known.variant_of or len(plan.rows) - known.rows > plan.max_cut:
+            continue
+        try:
+            verify(known, base=project.home)
+        except StoreError:  # its files are gone or changed: train it again
+            continue
+        return known
     return None
+
+
+def _planned(plan: Plan, pool: BackendPool, tuner: Tuner) -> str:
+    """Return what `Artifact.planned` says of what is made by `plan`."""
+    base = _base(plan, pool, tuner) or {}
+    told = {name: fact for name, fact in base.items() if name not in OF_THE_MACHINE}
+    return digest([dict(plan.identity), told])
+
+
+def _base(plan: Plan, pool: BackendPool, tuner: Tuner) -> dict[str, Json] | None:
+    """Return what is told of the base that is trained; None where a tuner trains none here."""
+    return dict(pool.get(plan.candidate).identity) if getattr(tuner, "has_tokens", True) else None
 
 
 def _shelve(made: Path, *, result: TrainResult, project: Project) -> tuple[str, Path | None]:
@@ -277,6 +289,7 @@ def _artifact(
     digest_: str,
     folder: Path | None,
     project: Project,
+    planned: str,
 ) -> Artifact:
     plan = ready.plan
     metrics = {**result.metrics, **looks.metrics}
@@ -306,6 +319,7 @@ def _artifact(
         curve=looks.curve,
         cost_usd=result.cost_usd,
         makes=makes if (makes := getattr(ready.tuner, "makes", "replies")) != "replies" else None,
+        planned=planned,
     )
 
 

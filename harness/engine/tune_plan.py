@@ -86,6 +86,7 @@ class Plan:
         return {
             "tuner": self.tuner_name,
             "base": self.candidate.backend,
+            "base_url": self.candidate.base_url,
             "prompt": self.candidate.prompt_digest,
             "rows": digest(list(self.rows)),
             "recipe": digest(self.recipe),

@@ -7,19 +7,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from harness.core.parity import IGNORED
 from harness.engine.backends import BackendPool
+from harness.engine.parity_check import ROWS
 from harness.engine.project import Project
 from harness.engine.tune_plan import Plan, why_not_trained
 from harness.engine.tune_ready import make_ready
 from harness.engine.tune_recipe import recipe_named
 from harness.errors import HarnessError
 from harness.ports.manager import Plugins
-from harness.ports.protocols import TuneEstimate
+from harness.ports.tuners import TuneEstimate
 from harness.records import Json, ParityFinding, PreparedRow
 from harness.store.trainings import Training
-
-PARITY_ROWS = 50
-IGNORED = -100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +94,7 @@ def preview(
         place.state.mkdir()
         try:
             ready = make_ready(
-                plan, tuner=tuner, training=place, project=project, pool=pool, rows=PARITY_ROWS
+                plan, tuner=tuner, training=place, project=project, pool=pool, rows=ROWS
             )
         except HarnessError as exc:
             return replace(shown, refusals=(*shown.refusals, str(exc)))
@@ -117,7 +116,7 @@ def preview(
         dropped=tuple(d.text for d in ready.plan.dropped),
         tokens=count_tokens(ready.prepared),
         estimate=estimate,
-        parity_rows=min(PARITY_ROWS, len(ready.prepared)),
+        parity_rows=min(ROWS, len(ready.prepared)),
         parity=ready.findings,
         check_every=ready.looks.every,
         check_cases=len(ready.looks.cases),

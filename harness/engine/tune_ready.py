@@ -18,7 +18,7 @@ from harness.engine.tune_plan import Dropped, Plan
 from harness.engine.tune_recipe import recipe_named
 from harness.engine.tune_sending import check_scheme, hosted_start, stays_here
 from harness.errors import HarnessError, RecipeError, Refused, UsageError
-from harness.ports.protocols import TuneJob, Tuner
+from harness.ports.tuners import TuneJob, Tuner
 from harness.records import LedgerEntry, ParityFinding, PreparedRow
 from harness.store.trainings import Training
 

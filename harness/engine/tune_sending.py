@@ -13,7 +13,7 @@ from harness.engine.boundary import CROSSED, internal_ids
 from harness.engine.requests import Requests
 from harness.engine.tune_plan import Plan
 from harness.errors import UsageError
-from harness.ports.protocols import TuneJob
+from harness.ports.tuners import TuneJob
 from harness.records import Artifact, LedgerEntry
 from harness.store.store import Store
 

@@ -13,10 +13,10 @@ from harness.core.scoring import case_values
 from harness.core.usage import Usage, usage
 from harness.engine.backends import BackendPool, LiveBackend
 from harness.engine.evaluate import Evaluation, TrialId, fetch_all
-from harness.engine.fetch import Progress
+from harness.engine.fetch import Progress, was_not_asked
 from harness.engine.plain_evals import PlainEvals
 from harness.engine.requests import Requests
-from harness.engine.spending import Spending, was_not_asked
+from harness.engine.spending import Spending
 from harness.engine.tasks import Task
 from harness.errors import BackendError, NotEnoughEvidence, UsageError
 from harness.records import Candidate, Case, Fault, Prompt, Request, Score

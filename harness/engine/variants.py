@@ -7,7 +7,7 @@ judged together, so that trying many of them does not let one slip through.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from harness.core.bounds import korn_graubard
 from harness.core.release_checks import Guard, Judged, judge_condition, judge_guard, judge_primary
@@ -155,12 +155,14 @@ def judge_variant(
     alpha = ALPHA / forms
     share = alpha / (1 + len(guards))
     primary = judge_primary(
-        arms.pair(s.primary), alpha=alpha, block_alpha=share, min_gain=0.0, margin=margin
-    )
+        arms.pair(s.primary), alpha=alpha, block_alpha=share, min_gain=0.0, margin=margin,
+        is_look=False,
+    )  # fmt: skip
     judged: list[Judged] = [primary]
-    judged += [judge_guard(guard, alpha=alpha, block_alpha=share) for guard in guards]
+    judged += [
+        judge_guard(guard, alpha=alpha, block_alpha=share, is_look=False) for guard in guards
+    ]
     judged += [judge_condition(condition) for condition in conditions]
-    judged = [_on_dev(one) for one in judged]
     by_answer: dict[ReleaseAnswer, list[Judged]] = {}
     for one in judged:
         by_answer.setdefault(one.check.answer, []).append(one)
@@ -178,11 +180,6 @@ def judge_variant(
     needs = [one.need_cases for one in told if one.need_cases is not None]
     checks = tuple(one.check for one in judged)
     return answer, reason, checks, max(needs) if needs and answer != "SHIP" else None
-
-
-def _on_dev(one: Judged) -> Judged:
-    # the words of a release speak of looks at sealed cases: there is none here
-    return replace(one, check=replace(one.check, text=one.check.text.replace("this look's ", "")))
 
 
 def coarse(form: str) -> bool:

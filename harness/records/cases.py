@@ -41,6 +41,7 @@ class Case:
     others (the statistics draw clusters, not cases). `line` is where it stands, as `file:line`.
     `images` are `data:` URLs; `checks` are checks of its own, `{"name": ..., "arguments": {...}}`;
     `documents` name what it needs to be answered: it measures retrieval, and scores no reply.
+    `also_right` are further texts that are as right as the reference: evals may read them.
     `rejected` is a worse reply than the reference: together they are a preference to train on.
     `provenance` says how a case was made, empty for one that was collected; no score reads it.
     """
@@ -57,6 +58,7 @@ class Case:
     documents: tuple[str, ...] = ()
     rejected: Json = None
     provenance: Mapping[str, Json] = field(default_factory=dict)
+    also_right: tuple[str, ...] = ()
 
     @property
     def inputs_digest(self) -> str:
@@ -67,8 +69,9 @@ class Case:
 
     @property
     def digest(self) -> str:
-        """Identity of all that a score may depend on: inputs, reference and own checks."""
-        return digest([self.inputs_digest, self.reference, self.checks])
+        """Identity of all that a score may depend on: inputs, right answers and own checks."""
+        further = [self.also_right] if self.also_right else []
+        return digest([self.inputs_digest, self.reference, self.checks, *further])
 
     @property
     def reference_text(self) -> str | None:

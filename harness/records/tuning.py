@@ -99,8 +99,11 @@ class Artifact:
     whose weights it holds in another form, named by `variant` (merged, int8, gguf-q8_0, ...).
     `origin` says who made it where it was adopted. `backend` is what answers with it, as
     `sklearn:` or `openai:ft:...`; empty where that is its base. `curve` are the looks during
-    training. `cost_usd` is None where unknown. A model without files has the digest of its name.
-    `makes` is `scorer` for a reward model: it gives a number for a reply, and is no candidate.
+    training. `cost_usd` is what its training cost, None where that is unknown and for a form, which
+    was not trained. A model without files has the digest of its name. `makes` is `scorer` for a
+    reward model: it gives a number for a reply, and is no candidate. `planned` is the digest of the
+    plan that it was trained by, on the base as it was then: with every row that was meant to be
+    trained, where `rows` and `data_digest` are of those that were.
     """
 
     digest: str
@@ -131,3 +134,4 @@ class Artifact:
     curve: tuple[CurvePoint, ...] = ()
     cost_usd: float | None = None
     makes: str | None = None
+    planned: str | None = None

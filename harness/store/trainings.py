@@ -1,7 +1,9 @@
 """Folders of trainings under way: `.harness/tuning/JOB`, which outlive the process that trains.
 
 Knows nothing of tuners. What is in a folder is only ever read back by the job that wrote it; when
-an artifact was made of it, or the job was refused, the folder goes.
+an artifact was made of it, the folder goes. Each folder has a lock for as long as it is trained
+in. Since the lock goes with its folder, locks are only taken, and folders removed, by whoever
+stands in the door: a lock of all folders, held for a moment, which stays.
 """
 
 from __future__ import annotations
@@ -13,10 +15,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.errors import Refused, StoreError, UsageError
+from harness.errors import Refused, StoreError
 from harness.records import CurvePoint, Json, from_plain, to_plain
 
 HOME = "tuning"
+DOOR = ".trainings.lock"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,29 +86,33 @@ def open_training(
 ) -> Iterator[Training]:
     """Lend the folder of `job` below `home`, to one process at a time.
 
-    It is gone afterwards, unless the training was cut short (killed, stopped, failed) and the
-    tuner has kept something. `facts` say for people what it is; `is_fresh` throws away what was
-    kept; without `is_kept` nothing ever stays. Raises Refused where another process has it.
+    It is gone afterwards, unless the training was cut short (killed, stopped, failed, an eval that
+    broke) and the tuner has kept something. What this process trained goes where it is Refused;
+    what an earlier one left stays. `facts` say for people what it is; `is_fresh` throws away what
+    was kept; without `is_kept` nothing ever stays. Raises Refused where another process has it.
     """
     from filelock import FileLock, Timeout
 
     folder = home / HOME / job
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(str(folder / "lock"), timeout=0)
-        lock.acquire()
+        home.mkdir(parents=True, exist_ok=True)
+        with FileLock(str(home / DOOR)):
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(str(folder / "lock"), timeout=0)
+            lock.acquire()
     except Timeout as exc:
         raise Refused(
             f"another process is training this very job ({folder}). Wait for it, or stop it."
         ) from exc
     except OSError as exc:
         raise StoreError(f"cannot keep the state of a training in {folder}: {exc}") from exc
-    is_done = False
+    is_done = was_there = False
     try:
         if is_fresh or not is_kept:
             _empty(folder)
-        training = Training(folder=folder, was_there=_holds_state(folder))
-        if not training.was_there:
+        was_there = _holds_state(folder)
+        training = Training(folder=folder, was_there=was_there)
+        if not was_there:
             _empty(folder)
         shutil.rmtree(training.out, ignore_errors=True)
         for each in (training.out, training.state):
@@ -113,30 +120,38 @@ def open_training(
         (folder / "job.json").write_text(json.dumps(to_plain(dict(facts)), indent=1) + "\n")
         yield training
         is_done = True
-    except (Refused, UsageError):
-        is_done = True  # it could not start: there is nothing to go on with
+    except Refused:
+        # hours that an earlier process trained are worth more than a refusal of today's
+        is_done = not was_there
         raise
     finally:
-        if is_done or not is_kept or not _holds_state(folder):
-            shutil.rmtree(folder, ignore_errors=True)
-            with suppress(OSError):  # other jobs are there
-                folder.parent.rmdir()
-        else:
-            shutil.rmtree(folder / "out", ignore_errors=True)
-        lock.release()
+        with FileLock(str(home / DOOR)):
+            lock.release()
+            if is_done or not is_kept or not _holds_state(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+                with suppress(OSError):  # other jobs are there
+                    folder.parent.rmdir()
+            else:
+                shutil.rmtree(folder / "out", ignore_errors=True)
+
+
+@contextmanager
+def at_rest(folder: Path) -> Iterator[bool]:
+    """Tell whether no process is training the job of `folder`; none begins to meanwhile."""
+    from filelock import FileLock, Timeout
+
+    with FileLock(str(folder.parent.parent / DOOR)):
+        is_free = not (folder / "lock").is_file()
+        if not is_free:
+            with suppress(Timeout), FileLock(str(folder / "lock"), timeout=0):
+                is_free = True
+        yield is_free
 
 
 def is_running(folder: Path) -> bool:
     """Tell whether a process is training the job of `folder` now."""
-    from filelock import FileLock, Timeout
-
-    if not (folder / "lock").is_file():
-        return False
-    try:
-        with FileLock(str(folder / "lock"), timeout=0):
-            return False
-    except Timeout:
-        return True
+    with at_rest(folder) as is_free:
+        return not is_free
 
 
 def _holds_state(folder: Path) -> bool:

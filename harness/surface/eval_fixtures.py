@@ -14,6 +14,7 @@ import pytest
 
 from harness.checks.base import Unmeasured
 from harness.engine.candidates import REFERENCE
+from harness.engine.fetch import not_asked
 from harness.engine.outcomes import JOIN
 from harness.engine.views import NoReference, TrialView, eval_case
 from harness.records import Candidate, Case, Reply, Request
@@ -132,8 +133,6 @@ class EvalFixtures:
     def _need_no_error(self) -> None:
         error = self._session.error
         if error is not None:  # in a worker of xdist, which may not stop by itself
-            from harness.engine.spending import not_asked
-
             raise NoReply(str(error), fault=not_asked(error))
 
 

@@ -12,7 +12,7 @@ from functools import partial
 from harness.core.usage import usage
 from harness.engine.candidates import REFERENCE
 from harness.engine.evaluate import Evaluation, TrialId, fetch_all
-from harness.engine.fetch import Silence
+from harness.engine.fetch import Silence, was_not_asked
 from harness.engine.outcomes import merged
 from harness.engine.policy import pin_policy
 from harness.engine.tasks import Task
@@ -175,8 +175,6 @@ def _is_complete(
     seen: TaskScores,
 ) -> bool:
     """Tell whether every case and every eval ran for a candidate, as the task says."""
-    from harness.engine.spending import was_not_asked
-
     aggregates = {s.name for s in seen.aggregates.get(name, ())}
     expected = set(evaluation.task.eval_names)
     trials = [t for t in evaluation.trial_ids() if t.candidate == name]

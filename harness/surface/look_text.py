@@ -10,7 +10,7 @@ from pathlib import Path
 from harness.core.examples import Example
 from harness.core.fields import Field, Sample, histogram
 from harness.surface.domains import Block, blocks
-from harness.surface.look import Look, Part
+from harness.surface.look import MOST_CLUSTERS, Look, Part
 from harness.surface.plots import bars, columns
 from harness.surface.words import clean, one_line
 
@@ -113,7 +113,7 @@ def part_lines(parts: dict[str, Part], *, is_task: bool) -> list[str]:
     for name, part in parts.items():
         fact = part.facts()
         noun = "cases" if is_task else "rows"
-        more = "at least " if len(part.clusters) >= 200_000 else ""
+        more = "at least " if len(part.clusters) >= MOST_CLUSTERS else ""
         lines.append(
             f"{clean(name) or 'no split'}: {part.cases:,} {noun} in {more}{fact['clusters']:,} "
             f"clusters, {part.references:,} with {'a reference' if is_task else 'an answer'}; "
@@ -192,7 +192,8 @@ def _field_lines(found: Field, *, rows: int, plain: bool) -> list[str]:
 
 def readable_classes(found: Field) -> list[tuple[str, int]]:
     """Return the classes of a field, unless they are long texts that happen to come back."""
-    classes = found.classes
+    # a space at an end is not to be seen otherwise, and two classes would look alike
+    classes = [(repr(name) if name != name.strip() else name, n) for name, n in found.classes]
     longest = sorted(len(name) for name, _ in classes)
     if not any(n > 1 for _, n in classes) and found.seen <= 1:
         return []

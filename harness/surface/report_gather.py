@@ -27,6 +27,7 @@ from harness.surface.report.model import (
     ReplyView,
     ReportData,
     Rung,
+    RungKind,
     TagRow,
     TagTable,
 )
@@ -82,10 +83,9 @@ def _rungs(task: Task, ladder: Ladder) -> tuple[Rung, ...]:
     scores = try_scores(task, ladder)
     tries = build_tries(scores, [c.cluster for c in scored_cases(task, ladder)])
     rungs = []
-    for one in tries:
-        kind = "tuned" if one.note.startswith("tuned") else "prompt"
-        kind = "other" if one.note.startswith("other model") else kind
-        rungs.append(Rung(result=one, kind=kind))  # type: ignore[arg-type]
+    for said, one in zip(scores, tries, strict=True):
+        kind: RungKind = "tuned" if said.is_tuned else "other" if said.is_other_model else "prompt"
+        rungs.append(Rung(result=one, kind=kind))
     rungs.sort(key=lambda r: r.kind == "tuned")
     control = next((r for r in ladder.runs if r.candidate.backend == REFERENCE), None)
     clusters = {c.id: c.cluster for c in task.split("dev")}

@@ -19,6 +19,7 @@ SCHEMA = (
     "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 )
 LEVELS = {"error": "error", "warn": "warning", "note": "note"}
+_SHEET = re.compile(r"(?<=\.xlsx)#.*$", re.IGNORECASE)
 _PLACE = re.compile(r"^(?P<file>.+?):(?P<line>[1-9]\d*)(?![\w.])")
 
 
@@ -89,8 +90,9 @@ def _location(place: Place) -> dict[str, Any]:
     match = _PLACE.match(place.place)
     if match is None:
         return {}
+    file = _SHEET.sub("", match["file"])
     # a relative reference (RFC 3986): a colon in its first part would be read as a scheme
-    uri = quote(match["file"].replace("\\", "/"), safe="/~!$&'()*+,;=@", errors="replace")
+    uri = quote(file.replace("\\", "/"), safe="/~!$&'()*+,;=@", errors="replace")
     found: dict[str, Any] = {
         "physicalLocation": {
             "artifactLocation": {"uri": uri},

@@ -219,7 +219,7 @@ def comparison_lines(comparison: Comparison) -> list[str]:
         [f"candidate {clean(c.candidate)}", interval(c.candidate_estimate), c.candidate_run[:8]],
         [
             "difference, points",
-            f"{points(c.delta)}, {100 * (1 - c.delta.alpha):g} % sure",
+            f"{points(c.delta)}, each bound {100 * (1 - c.delta.alpha):g} % sure",
             f"{c.wins} won, {c.losses} lost, {c.ties} tied",
         ],
     ]

@@ -11,15 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import BackendError, HarnessError
-from harness.ports.protocols import (
-    BackendConfig,
-    BackendFactory,
-    ShowsTokens,
-    TrainProgress,
-    TrainResult,
-    TuneJob,
-    TunerFactory,
-)
+from harness.ports.backends import BackendConfig, BackendFactory, ShowsTokens
+from harness.ports.tuners import TrainProgress, TrainResult, TuneJob, TunerFactory
 from harness.records import Decoding, Message, PreparedRow, Reply, Request, canonical_json
 from harness.store.artifacts import folder_digest
 from harness.testing.scripted import HONOURED
@@ -33,7 +26,7 @@ def conformance(
     config: BackendConfig | None = None,
     request: Request | None = None,
 ) -> None:
-    """Check that a backend keeps the promises of `harness.ports.protocols.Backend`.
+    """Check that a backend keeps the promises of `harness.ports.backends.Backend`.
 
     It is built with `config`, asked `request` (a short greeting by default) alone and twice at
     once, and closed. Raises AssertionError that lists every broken promise. Call it from a plain
@@ -191,7 +184,7 @@ def _tokens(backend: ShowsTokens, request: Request) -> Iterable[str]:
 def tuner_conformance(
     tuner_factory: TunerFactory, *, job: TuneJob, is_trained: bool = True
 ) -> TrainResult | None:
-    """Check that a tuner keeps the promises of `harness.ports.protocols.Tuner` on a small `job`.
+    """Check that a tuner keeps the promises of `harness.ports.tuners.Tuner` on a small `job`.
 
     `prepare` is called twice; where `is_trained`, `train` too, and its result is returned. Raises
     AssertionError that lists every broken promise.

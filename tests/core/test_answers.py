@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.core.answers import answer_of, reply_for
+from harness.core.answers import answer_of, reference_reply, reply_for
 from harness.core.prompts import parse_prompt, render, training_row
 from harness.records import Case, Decoding, Prompt, Reply
 
@@ -104,3 +104,26 @@ def test_examples_can_stand_as_text_and_end_as_a_reply_would() -> None:
 def test_where_the_answer_stands_is_part_of_what_a_prompt_is() -> None:
     digests = {prompt().digest, prompt(answer_after="A:").digest, prompt(answer_key="A:").digest}
     assert len(digests) == 3
+
+
+@pytest.mark.parametrize(
+    ("reference", "text", "calls"),
+    [
+        (None, None, 0),
+        ("billing", "billing", 0),
+        ({"a": 1}, '{"a":1}', 0),
+        ({"tool_calls": [{"function": {"name": "f"}}]}, "", 1),
+        ({"content": "Done.", "tool_calls": [{"function": {"name": "f"}}]}, "Done.", 1),
+        ({"tool_calls": [], "content": "x"}, '{"tool_calls":[],"content":"x"}', 0),
+        ({"tool_calls": ["f"]}, '{"tool_calls":["f"]}', 0),
+    ],
+)
+def test_a_reference_is_the_reply_that_evals_would_see(
+    reference: object, text: str | None, calls: int
+) -> None:
+    reply = reference_reply(Case(id="c", inputs={}, split="dev", reference=reference))
+    if text is None:
+        assert reply is None
+    else:
+        assert reply is not None
+        assert (reply.text, len(reply.tool_calls)) == (text, calls)

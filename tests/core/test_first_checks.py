@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from harness import Miss, Reply
-from harness.core.first_checks import FirstCheck, file_of, first_check, plain_answers
+from harness.core.answer_kinds import plain_answers
+from harness.core.first_checks import FirstCheck, file_of, first_check
 
 KINDS: dict[str, tuple[list[Any], str]] = {
     "exact label": (["billing", "delivery", "billing", "other ä\"'\\", "delivery"] * 3, "it"),
@@ -22,12 +24,15 @@ KINDS: dict[str, tuple[list[Any], str]] = {
 }
 
 
-def run(check: FirstCheck, answer: Any, said: str) -> float:
+def run(check: FirstCheck, answer: Any, said: str, *, further: tuple[str, ...] = ()) -> float:
     """Return what the primary eval of the written file gives."""
     space: dict[str, Any] = {}
     source = file_of(check, task="mine", origin="rows.csv")
     exec(compile(source, "eval_mine.py", "exec"), space)  # the file that is written
-    given = {"case": SimpleNamespace(reference=answer), "reply": Reply(text=said)}
+    given = {
+        "case": SimpleNamespace(reference=answer, also_right=further),
+        "reply": Reply(text=said),
+    }
     scores: list[float] = []
     function = space[f"test_{check.primary}"]
     wanted = function.__code__.co_varnames[: function.__code__.co_argcount]
@@ -57,12 +62,28 @@ def test_texts_that_are_all_json_become_values() -> None:
     assert plain_answers([{"references": ["one"]}, {"references": ["two"]}]) == ["one", "two"]
 
 
+def test_labels_that_are_spelt_in_several_ways_are_one_label() -> None:
+    labels = ["Billing", "billing", "billing ", "other"] * 3
+    check = first_check(labels)
+    assert check.why == "12 answers are 2 short labels"
+    assert "written in several ways" in check.caution
+    assert check.body.count('"billing') == 1
+    assert run(check, "Billing", "billing.") == 1.0
+
+
+@pytest.mark.parametrize("labels", [["A", "A-", "B"], ["C", "C#", "F"], ["-", "no", "yes"]])
+def test_labels_that_differ_in_punctuation_alone_are_told_apart(labels: list[str]) -> None:
+    check = first_check(labels * 4)
+    assert run(check, labels[0], labels[1]) == 0.0
+    assert run(check, labels[0], f" {labels[0].lower()}") == 1.0
+    assert "punctuation" not in check.body
+
+
 def test_any_of_several_texts_will_do() -> None:
-    answers = [{"references": ["a cat", "one cat"]}, {"references": ["a dog"]}]
-    check = first_check(plain_answers(answers))
-    assert not check.can_run_answers
-    assert run(check, answers[0], "one cat") == 1.0
-    assert run(check, answers[0], "no") == 0.0
+    check = first_check(["a cat", "a dog"], has_further=True)
+    assert run(check, "a cat", "one cat", further=("one cat",)) == 1.0
+    assert run(check, "a cat", "a cat", further=("one cat",)) == 1.0
+    assert run(check, "a cat", "no", further=("one cat",)) == 0.0
 
 
 def test_without_answers_it_says_that_it_says_little() -> None:
@@ -70,6 +91,24 @@ def test_without_answers_it_says_that_it_says_little() -> None:
     assert check.primary == "not_empty"
     assert "only that something was replied" in check.caution
     assert (run(check, None, "x"), run(check, None, " ")) == (1.0, 0.0)
+
+
+def test_a_whole_number_that_no_float_holds_is_no_amount() -> None:
+    answers = [10**400, 10**400 + 1]
+    check = first_check(answers)
+    assert check.kind == "the same text or JSON"
+    assert run(check, answers[0], str(answers[0])) == 1.0
+
+
+def test_a_number_among_texts_is_right_as_itself() -> None:
+    """A column of a spreadsheet where one cell says `n/a`."""
+    answers = [12, 15.5, True, "n/a", {"a": 1}]
+    check = first_check(answers)
+    assert check.kind == "the same text or JSON"
+    for answer in answers:
+        said = answer if isinstance(answer, str) else json.dumps(answer)
+        assert run(check, answer, said) == 1.0, answer
+    assert run(check, 12, "13") == 0.0
 
 
 def test_the_rows_own_checks_are_taken_where_they_bring_some() -> None:

@@ -17,6 +17,7 @@ from harness.core.release import (
     judge_release,
     shown_loss,
 )
+from harness.core.release_checks import judge_guard, judge_primary
 from harness.errors import UsageError
 from harness.records import Check, Condition, ReleaseVerdict
 
@@ -231,6 +232,11 @@ OPEN = pair("s", wins=9, losses=5, n=100)
 
 def test_a_bound_says_at_which_error_it_is_drawn() -> None:
     assert re.search(r"\(\S+ to \S+ at this look's 4 %\)", check(judge(OPEN, look=1), "s").text)
+    terms = {"alpha": 0.01, "block_alpha": 0.01, "is_look": False}
+    on_dev = judge_guard(Guard(pair=OPEN, margin=0.05), **terms)
+    assert re.search(r"\(\S+ to \S+ at 1 %\)", on_dev.check.text)
+    won = judge_primary(pair("s", wins=60, n=100), min_gain=0.0, **terms)
+    assert re.search(r"\(at least \S+ points at 1 %\)", won.check.text)
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 from collections import Counter
 
+import numpy as np
 from hypothesis import given, settings, strategies as st
 
+from harness.core.groups import Groups, links_of, roots_of
 from harness.core.splits import Group, deal
 from harness.records import Split
 
@@ -59,3 +61,20 @@ def test_a_group_with_rows_in_two_splits_has_none() -> None:
     assert deal([Group(key="k", rows=2, kept=frozenset({"train", "test"}))], SHARES, seed=0) == [
         None
     ]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, 6), max_size=40), st.lists(st.integers(0, 6), max_size=40))
+def test_groups_of_many_rows_are_those_that_joining_one_by_one_makes(
+    first: list[int], second: list[int]
+) -> None:
+    total = min(len(first), len(second))
+    plain, links = Groups(), []
+    for codes in (first[:total], second[:total]):
+        links.append(links_of(np.asarray(codes, dtype=np.uint64)))
+        for number, one in enumerate(codes):
+            if one:  # 0 is none
+                plain.join(codes.index(one), number)
+    ones, others = (np.concatenate(side) for side in zip(*links, strict=True))
+    roots = roots_of(total, (ones, others))
+    assert roots.tolist() == [plain.root(n) for n in range(total)]

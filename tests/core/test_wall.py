@@ -380,6 +380,18 @@ def test_a_family_that_the_backend_refuses_is_not_suggested() -> None:
     assert "zero-shot" in refused.next_step
 
 
+def test_a_table_made_elsewhere_is_told_no_command_of_ours() -> None:
+    good = [TryScores(name="a", family="instructions", scores=scores(0.99, 200))]
+    gaps = [TryScores(name="a", family="zero-shot", scores=[None] * 9 + [1.0] * 91)]
+    for tries, here, elsewhere in [
+        (good, "harness wall t --confirm", "Confirm a on cases that no prompt was written against"),
+        (gaps, "Re-run a: only the missing cases are asked again.", "Re-run a."),
+    ]:
+        evidence = wall_input(tries, target=0.5)
+        assert here in judge_wall(evidence).next_step
+        assert elsewhere in judge_wall(replace(evidence, unseen=("labels",))).next_step
+
+
 def test_an_audit_outranks_a_waiver() -> None:
     bad = mean_bounds([0.0] * 30, None)
     assert judge_wall(wall_input(ladder(FLAT), label_ceiling=bad)).answer == "FIX_DATA"

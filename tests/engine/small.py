@@ -16,7 +16,7 @@ from harness.engine.fetch import Silence
 from harness.engine.project import Project, artifact_folder, find_project
 from harness.engine.tasks import Task, load_task
 from harness.ports.manager import Plugins
-from harness.ports.protocols import TrainProgress, TrainResult, TuneJob
+from harness.ports.tuners import TrainProgress, TrainResult, TuneJob
 from harness.records import Case, Fault, PreparedRow, Reply, Request, Run, Score, Split
 from harness.store.store import Store
 

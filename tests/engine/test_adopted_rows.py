@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,19 @@ def test_token_ids_are_compared_where_the_base_can_read_them(make: Make) -> None
     spelt = [1, *map(ord, f"Question: {question(4)}"), 1]
     [leak] = compared(wordy, [{"input_ids": spelt}], prompt="plain").leaks
     assert (leak.other.id, leak.kind) == ("c4", "the same input")
+
+
+def test_all_that_could_not_be_compared_is_said(make: Make) -> None:
+    workshop = make(some=held())
+    path = workshop.folder / "rows.jsonl"
+    path.write_text(json.dumps(turns(question(8))) + "\n{broken\n")
+    pictured = [replace(c, images=("data:image/png;base64,",)) for c in workshop.task.cases[:1]]
+    task = replace(workshop.task, cases=(*pictured, *workshop.task.cases[1:]))
+    done = compare_rows(task, path, candidate=None, live=None)
+    assert done.unknown == (
+        "1 of its rows could not be read, and were not compared; "
+        "held-out cases with images were not compared"
+    )
 
 
 def test_cases_that_were_exported_and_trained_on_are_found_by_inputs_and_source(

@@ -163,7 +163,9 @@ def test_a_base_that_cannot_be_asked_is_said_and_nothing_is_judged(bench: Bench)
 
 def test_a_base_that_is_down_leaves_the_watch_open_and_stops_nothing(bench: Bench) -> None:
     bench.assistants.down = True
-    told = verdict(bench.ask())
+    found = bench.ask()
+    assert found.text.endswith("its base nothing; 42 without an answer; nothing lost")
+    told = verdict(found)
     [check] = [c for c in told.checks if c.name == "off-task"]
     assert (told.answer, check.answer) == ("SHIP", "INSUFFICIENT_EVIDENCE")
     assert "have no answer in one arm" in check.text

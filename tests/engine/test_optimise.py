@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from harness.errors import BackendError, UsageError
-from harness.ports.protocols import OptimisedPrompt, OptimiseJob
+from harness.ports.optimisers import OptimisedPrompt, OptimiseJob
 from harness.records import Case, Reply, Request
 from tests.engine.small import rows
-from tests.plugins.school import LESSONS, School, pupil
+from tests.plugins.school import LESSONS, School, pupil, schools
 
 Open = Callable[..., School]
 Search = Callable[[OptimiseJob], Sequence[OptimisedPrompt]]
@@ -20,15 +20,8 @@ Search = Callable[[OptimiseJob], Sequence[OptimisedPrompt]]
 
 @pytest.fixture
 def school(tmp_path: Path) -> Iterator[Open]:
-    opened: list[School] = []
-
-    def one_more(**settings: Any) -> School:
-        opened.append(School(tmp_path / f"s{len(opened)}", **settings))
-        return opened[-1]
-
-    yield one_more
-    for one in opened:
-        one.shop.close()
+    with schools(tmp_path) as opened:
+        yield opened
 
 
 def told(job: OptimiseJob, text: str) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from harness.engine.candidates import resolve_candidate
 from harness.engine.gate import candidate_conditions
 from harness.engine.parity_check import check_artifact, parity_condition, parity_entry
 from harness.engine.parity_probes import TEXT
-from harness.engine.prepared import check_prepared
+from harness.engine.parity_views import spread
+from harness.engine.prepared import check_prepared, taught_replies
 from harness.engine.project import artifact_folder
 from harness.errors import BackendError, MissingExtra, UsageError
 from harness.records import Candidate, Condition, ParityCheck, Reply, Request
@@ -406,6 +408,44 @@ def test_rows_that_cannot_be_read_are_told_with_their_line(
 ) -> None:
     with pytest.raises(UsageError, match=says):
         of_rows(make, tmp_path, row)
+
+
+def test_rows_are_read_as_every_other_file_is(make: Make, tmp_path: Path) -> None:
+    path = tmp_path / "prepared.jsonl"
+    row = json.dumps(taught("how many", "12"))
+    path.write_text(f"\ufeff{row}\r\n\r\n", encoding="utf-8")
+    base = Candidate(name="letters:small", backend="letters:small")
+    pool = make(plugin=Remote(Showing)).pool
+    assert check_prepared(path, base=base, runtime=None, pool=pool).rows == 1
+    path.write_text(f"{row}\n" + "[" * 100_000 + "\n")
+    with pytest.raises(UsageError, match=r"prepared\.jsonl:2: nested deeper than 100 levels"):
+        check_prepared(path, base=base, runtime=None, pool=pool)
+
+
+def test_a_taught_call_of_a_tool_is_a_call_and_no_empty_reply() -> None:
+    call = {"type": "function", "function": {"name": "look_up", "arguments": {"n": 3}}}
+    turns: list[dict[str, Any]] = [
+        {"role": "user", "content": "how many"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "content": "12", "tool_call_id": "c1"},
+        {"role": "assistant", "content": "12"},
+    ]
+    row = {"input_ids": [1, 2, 3, 4], "labels": [IGNORED, 2, IGNORED, 4], "messages": turns}
+    found = taught_replies([("rows:1", row)], decode=str, stops=frozenset({4}))
+    first, last = found.rows
+    assert (first.completion, first.calls) == ("", (call,))
+    assert last.messages[1].tool_calls == (call,)
+    assert (last.messages[2].tool_call_id, last.completion, last.calls) == ("c1", "12", ())
+
+
+@pytest.mark.parametrize(("many", "most"), [(0, 5), (3, 5), (99, 50), (151, 50), (7, 1)])
+def test_what_is_compared_lies_evenly_from_end_to_end(many: int, most: int) -> None:
+    some = spread(range(many), most)
+    assert len(some) == min(many, most)
+    assert some == sorted(set(some))
+    gaps = {b - a for a, b in pairwise([*some, many])}
+    assert max(gaps, default=0) - min(gaps, default=0) <= 1
+    assert some[:1] == [0][:many]
 
 
 def test_masks_and_packed_rows_are_read_as_labels(make: Make, tmp_path: Path) -> None:

@@ -7,16 +7,20 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
 from harness.engine.project import Project
 from harness.engine.serving import KEEPER, serving
 from harness.errors import BackendError, UsageError
+from harness.ports.artifacts import ServeJob, ServerCommand
 from harness.ports.hookspecs import hookimpl
 from harness.ports.manager import Plugins
-from harness.ports.protocols import ServeJob, ServerCommand
 from harness.records import Artifact
 from harness.store.artifacts import adopt
 
@@ -61,8 +65,74 @@ def test_a_killed_owner_leaves_no_server_behind() -> None:
     assert not is_there(pid)
 
 
+WORKERS = """
+import signal, subprocess, sys, time
+child = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True); "
+worker = subprocess.Popen([sys.executable, "-c", child + "time.sleep(60)"], stdout=subprocess.PIPE)
+worker.stdout.readline()
+print(worker.pid, file=sys.stderr, flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_a_worker_that_will_not_end_is_ended_with_its_server() -> None:
+    keeper = subprocess.Popen(
+        [sys.executable, "-I", "-S", str(KEEPER), sys.executable, "-c", WORKERS],
+        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert keeper.stdin is not None
+    assert keeper.stderr is not None
+    worker = int(keeper.stderr.readline())
+    try:
+        keeper.stdin.close()
+        keeper.wait(timeout=10)
+        until = time.monotonic() + 5
+        while is_there(worker) and time.monotonic() < until:
+            time.sleep(0.02)
+        assert not is_there(worker)
+    finally:
+        keeper.stderr.close()
+        if is_there(worker):
+            os.kill(worker, signal.SIGKILL)
+
+
+LATE = """
+import http.server, sys, time
+class Health(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        status = 204 if time.monotonic() < ready else 200
+        print(status, file=sys.stderr, flush=True)
+        self.send_response(status)
+        self.end_headers()
+    def log_message(self, *args):
+        pass
+ready = time.monotonic() + 0.6
+while time.monotonic() < ready and "late" in sys.argv:
+    time.sleep(0.05)
+with http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Health) as server:
+    server.serve_forever()
+"""
+
+
+class Here(BaseHTTPRequestHandler):
+    """Somebody else's server, which says that it is well."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
 class Servers:
-    """`web`: a real HTTP server of the standard library; `broken`: one that ends with a reason."""
+    """`web`: a real HTTP server of the standard library; `broken`: one that ends with a reason;
+    `soon`: one that answers 204 at first; `robbed`: one whose port is taken before it is up.
+    """
+
+    def __init__(self) -> None:
+        self.open = ExitStack()
 
     @hookimpl
     def harness_servers(self) -> dict[str, object]:
@@ -75,14 +145,26 @@ class Servers:
             argv = (sys.executable, "-c", "raise SystemExit('no such kernel')")
             return ServerCommand(argv=argv, model=job.name, preset="vllm")
 
-        return {"web": web, "broken": broken}
+        def soon(job: ServeJob) -> ServerCommand:
+            argv = (sys.executable, "-c", LATE, str(job.port))
+            return ServerCommand(argv=argv, model=job.name, preset="vllm")
+
+        def robbed(job: ServeJob) -> ServerCommand:
+            other = self.open.enter_context(ThreadingHTTPServer(("127.0.0.1", job.port), Here))
+            Thread(target=other.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+            self.open.callback(other.shutdown)
+            argv = (sys.executable, "-c", LATE, str(job.port), "late")
+            return ServerCommand(argv=argv, model=job.name, preset="vllm")
+
+        return {"web": web, "broken": broken, "soon": soon, "robbed": robbed}
 
 
 @pytest.fixture
-def plugins() -> Plugins:
-    found = Plugins().load()
-    found.register(Servers(), name="mine")
-    return found
+def plugins() -> Iterator[Plugins]:
+    found, servers = Plugins().load(), Servers()
+    found.register(servers, name="mine")
+    with servers.open:
+        yield found
 
 
 @pytest.fixture
@@ -135,5 +217,25 @@ def test_a_server_that_ends_at_once_is_an_error_with_the_end_of_its_log(
     with (
         pytest.raises(BackendError, match=r"(?s)broken's server ended at once.*no such kernel"),
         serving(artifact, runtime="broken", project=project, plugins=plugins),
+    ):
+        pass
+
+
+def test_a_server_that_is_not_ready_is_asked_now_and_then(
+    project: Project, plugins: Plugins, artifact: Artifact
+) -> None:
+    with serving(artifact, runtime="soon", project=project, plugins=plugins) as served:
+        answered = served.log.read_text().split()
+    assert answered[-1] == "200"
+    assert 2 <= len(answered) < 12
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="only Linux tells who listens")
+def test_another_server_at_the_port_is_not_taken_for_ours(
+    project: Project, plugins: Plugins, artifact: Artifact
+) -> None:
+    with (
+        pytest.raises(BackendError, match=r"(?s)another process listens at port.*in use"),
+        serving(artifact, runtime="robbed", project=project, plugins=plugins),
     ):
         pass

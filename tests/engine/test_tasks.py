@@ -271,7 +271,21 @@ def test_a_mistake_in_a_prompt_is_told_with_its_line(folder: Path, text: str, sa
 def test_a_schema_that_is_not_json_is_told_with_its_line(folder: Path) -> None:
     (folder / "s.json").write_text('{\n"type": object}\n')
     (folder / "prompts/plain.md").write_text("+++\nschema = 's.json'\n+++\n@user\nhi\n")
-    assert said(folder) == "s.json:2: not JSON: Expecting value"
+    assert said(folder) == "s.json:2: not JSON: Expecting value at column 9"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('{"a": 1, "a": 2}', "the key 'a' stands twice"),
+        ("[" * 100_000 + "]" * 100_000, "nested deeper than 100 levels"),
+        ("1" * 5000, "a number of more than 4300 digits"),
+    ],
+)
+def test_a_schema_that_no_program_should_read_is_told(folder: Path, text: str, says: str) -> None:
+    (folder / "s.json").write_text(text)
+    (folder / "prompts/plain.md").write_text("+++\nschema = 's.json'\n+++\n@user\nhi\n")
+    assert said(folder).startswith(f"s.json: {says}")
 
 
 # ---------------------------------------------------------------- evals

@@ -13,8 +13,9 @@ from harness.engine.candidates import resolve_candidate
 from harness.engine.gate import candidate_conditions
 from harness.engine.ladder import read_ladder, wall_entry, wall_input
 from harness.errors import BackendError, Refused, StoreError, TaskError, UsageError
-from harness.ports.protocols import TrainResult, TuneJob
+from harness.ports.tuners import TrainResult, TuneJob
 from harness.records import Artifact, Case, Condition, PreparedRow, Reply, Request, WallVerdict
+from harness.store.trainings import DOOR
 from tests.engine.small import (
     ByHeart,
     Plugin,
@@ -68,7 +69,7 @@ def tune(workshop: Workshop, made: planning.Plan | None = None) -> Artifact:
 
 def left_behind(workshop: Workshop) -> list[str]:
     home = workshop.project.home
-    return [p.name for p in home.iterdir() if not p.name.startswith("harness.db")]
+    return [p.name for p in home.iterdir() if not p.name.startswith(("harness.db", DOOR))]
 
 
 # ---------------------------------------------------------------- the licence

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,9 +12,9 @@ from harness.engine.project import artifact_folder
 from harness.engine.taskfile import StageTable
 from harness.engine.tune_preview import preview
 from harness.errors import BackendError, HarnessError, Refused, TaskError, UsageError
-from harness.ports.protocols import TrainResult, TuneEstimate, TuneJob
+from harness.ports.tuners import TrainResult, TuneEstimate, TuneJob
 from harness.records import PreparedRow
-from tests.engine.small import ByHeart, Workshop, rows, write_settings
+from tests.engine.small import ByHeart, Letters, Workshop, rows, write_settings
 from tests.engine.test_tune_training import Scholar, draft, everything, shop, tune
 
 Make = Callable[..., Workshop]
@@ -147,6 +149,57 @@ def test_rows_that_are_too_long_stop_it_unless_so_many_may_be_left_out(make: Mak
     artifact = tune(workshop, draft(workshop, max_cut=4, check_every=0), note=notes.append)
     assert artifact.rows == 4
     assert notes == ["4 row(s) left out, 4 rows are too long: c10, c11, c12, c13"]
+
+
+def known(workshop: Workshop, made: planning.Plan) -> str | None:
+    found = engine.known_artifact(
+        made, project=workshop.project, plugins=workshop.plugins, pool=workshop.pool,
+        store=workshop.store,
+    )  # fmt: skip
+    return found and found.digest
+
+
+def test_what_was_trained_without_some_rows_is_known_while_so_many_may_be_left_out(
+    make: Make,
+) -> None:
+    workshop = shop(make, Cuts())
+    for is_pilot in (False, True):
+        made = draft(workshop, max_cut=4, check_every=0, is_pilot=is_pilot)
+        artifact = tune(workshop, made)
+        assert artifact.rows == 4
+        assert known(workshop, made) == artifact.digest
+        assert known(workshop, replace(made, max_cut=9)) == artifact.digest
+        assert known(workshop, replace(made, max_cut=3)) is None  # it would be refused today
+        assert known(workshop, replace(made, rows=made.rows[1:])) is None
+
+
+def test_another_base_or_server_makes_another_artifact_and_job(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def on(base: dict[str, str]) -> Workshop:
+        monkeypatch.setattr(Letters, "identity", base, raising=False)
+        return Workshop(workshop.folder, workshop.plugin)
+
+    def job(here: Workshop, made: planning.Plan) -> str:
+        return engine.job_name(made, pool=here.pool, tuner=workshop.plugin.tuner)
+
+    workshop = shop(make, Scholar())
+    base = {"weights": "w1", "template": "t1", "engine": "torch 1"}
+    with closing(on(base)) as before:
+        made = draft(before)
+        artifact = tune(before, made)
+        first = job(before, made)
+    for change, is_known in [({}, True), ({"weights": "w2"}, False), ({"template": "t2"}, False)]:
+        with closing(on(base | change)) as later:
+            assert known(later, made) == (artifact.digest if is_known else None)
+            assert (job(later, made) == first) == is_known
+    with closing(on(base | {"engine": "torch 2"})) as later:  # no training is gone on with on it
+        assert known(later, made) == artifact.digest
+        assert job(later, made) != first
+    elsewhere = replace(made, candidate=replace(made.candidate, base_url="http://b.test/v1"))
+    with closing(on(base)) as here:
+        assert known(here, elsewhere) is None
+        assert job(here, elsewhere) != first
 
 
 def test_more_devices_than_a_tuner_knows_are_refused(make: Make) -> None:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,11 @@ from harness.engine import tune as engine, tune_plan as planning
 from harness.engine.candidates import resolve_candidate
 from harness.engine.dev_looks import look_plan, look_score
 from harness.engine.project import artifact_folder
-from harness.errors import BackendError, Refused, UsageError
-from harness.ports.protocols import Checkpoint, TrainProgress, TrainResult, TuneJob
+from harness.engine.sweeping import Waste, remove
+from harness.errors import BackendError, MissingExtra, Refused, TaskError, UsageError
+from harness.ports.tuners import Checkpoint, TrainProgress, TrainResult, TuneJob
 from harness.records import Artifact, Case, CurvePoint, PreparedRow
-from harness.store.trainings import is_running, open_training
+from harness.store.trainings import DOOR, is_running, open_training
 from tests.engine.small import ByHeart, Plugin, Workshop, rows
 
 Make = Callable[..., Workshop]
@@ -71,6 +74,13 @@ class Scholar(ByHeart):
     def _write(self, folder: Path, step: int) -> None:
         known = {f"Double {n}.": str(2 * n) for n in range(self.knows[step - 1])}
         (folder / "known.json").write_text(json.dumps({"step": str(step), **known}))
+
+
+class MissingExtraHere(MissingExtra):
+    """What another virtual environment says of a library that it lacks."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what, extra="tune")
 
 
 def everything(cases: Sequence[Case]) -> set[str]:
@@ -316,11 +326,37 @@ def test_fresh_begins_anew_and_another_recipe_is_another_training(make: Make) ->
 
 
 def test_what_is_refused_leaves_no_state(make: Make) -> None:
-    tuner = Scholar(breaks=4, error=UsageError)
+    tuner = Scholar(breaks=4, error=Refused)
     workshop = shop(make, tuner)
-    with pytest.raises(UsageError):
+    with pytest.raises(Refused):
         tune(workshop)
     assert not (workshop.project.home / "tuning").exists()
+
+
+def test_an_eval_that_breaks_in_the_midst_costs_no_training(make: Make) -> None:
+    """A reward is made of the task's evals: one that breaks after hours is mended, and gone on."""
+    tuner = Scholar(breaks=4, error=TaskError)
+    workshop = shop(make, tuner)
+    with pytest.raises(TaskError):
+        tune(workshop)
+    tune(workshop)
+    assert tuner.done == [1, 2, 3, 4, 5, 6]
+    assert left_over(workshop) == []
+
+
+@pytest.mark.parametrize("error", [Refused, MissingExtraHere])
+def test_a_refusal_of_today_throws_away_nothing_that_was_trained_before(
+    make: Make, error: Any
+) -> None:
+    tuner = Scholar(breaks=4)
+    workshop = shop(make, tuner)
+    with pytest.raises(KeyboardInterrupt):
+        tune(workshop)
+    tuner.breaks, tuner.error = 4, error
+    with pytest.raises(error):
+        tune(workshop)
+    tune(workshop)
+    assert tuner.done == [1, 2, 3, 4, 5, 6]
 
 
 def test_two_processes_do_not_train_one_job(tmp_path: Path) -> None:
@@ -331,4 +367,40 @@ def test_two_processes_do_not_train_one_job(tmp_path: Path) -> None:
             open_training(tmp_path, "job", facts={}),
         ):
             pass
-    assert list(tmp_path.iterdir()) == []
+    assert [p.name for p in tmp_path.iterdir()] == [DOOR]
+
+
+def test_those_who_come_while_a_training_ends_are_refused_or_are_alone(tmp_path: Path) -> None:
+    """The lock goes with the folder of the training: nobody may hold one that is gone."""
+    inside: list[int] = []
+    seen: list[str] = []
+
+    def come_often(who: int) -> None:
+        for _ in range(40):
+            try:
+                with open_training(tmp_path, "job", facts={}) as training:
+                    inside.append(who)
+                    (training.state / "step").write_text("1")
+                    seen.append("alone" if inside == [who] else "together")
+                    inside.remove(who)
+            except Refused:
+                seen.append("refused")
+
+    with ThreadPoolExecutor(4) as several:
+        list(several.map(come_often, range(4)))  # raises what one of them raised
+    assert set(seen) <= {"alone", "refused"}
+    assert "alone" in seen
+    assert [p.name for p in tmp_path.iterdir()] == [DOOR]
+
+
+def test_what_is_trained_in_again_is_not_swept_away(tmp_path: Path) -> None:
+    with suppress(KeyboardInterrupt), open_training(tmp_path, "job", facts={}) as training:
+        (training.state / "step").write_text("1")
+        raise KeyboardInterrupt
+    waste = Waste(folder=training.folder, bytes=1, reason="", is_training=True)
+    said: list[str] = []
+    with open_training(tmp_path, "job", facts={}) as again:
+        assert again.was_there
+        assert remove([waste], note=said.append) == 0
+        assert (again.state / "step").is_file()
+    assert said == [f"{training.folder} is kept: it is trained in again"]

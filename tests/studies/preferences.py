@@ -37,7 +37,8 @@ from harness.core.bounds import mean_bounds, paired_bounds
 from harness.engine.candidates import resolve_candidate
 from harness.engine.requests import Requests
 from harness.engine.tasks import Task, load_task
-from harness.ports.protocols import BackendConfig, TrainProgress
+from harness.ports.backends import BackendConfig
+from harness.ports.tuners import TrainProgress
 from harness.records import Case, Decoding, Estimate, digest
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,6 +10,7 @@ from typing import Any
 import click
 import pytest
 
+from harness.errors import StoreError
 from harness.store.store import Store
 from harness.surface.cli import VERBS
 from harness.surface.words import clean
@@ -123,6 +124,24 @@ def test_json_of_an_error_says_what_and_which_code(
     assert (said.code, said.json["exit_code"]) == (code, code)
     assert says in said.json["error"]
     assert says in said.err
+
+
+@pytest.mark.parametrize(("trouble", "code"), [(KeyboardInterrupt, 130), (StoreError, 4)])
+def test_what_goes_wrong_after_the_answer_is_said_beside_it(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, trouble: type[BaseException], code: int
+) -> None:
+    """As Ctrl-C that ends `harness model serve --json`, whose answer was given as it was ready."""
+
+    def table(*_: object, **__: object) -> str:
+        raise trouble("gone")
+
+    monkeypatch.setattr(importlib.import_module("tabulate"), "tabulate", table)
+    cli("eval", "toy", **QUICK)
+    said = cli("runs", "--json")
+    assert said.code == code
+    assert [run["task"] for run in said.json] == ["toy"]
+    assert "interrupted" in said.err or "error: gone" in said.err
+    assert cli("runs", "no-such-run", "--json").json["exit_code"] == 2
 
 
 def test_half_a_surrogate_pair_does_not_break_json(cli: Cli) -> None:

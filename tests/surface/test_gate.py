@@ -81,7 +81,7 @@ def test_a_small_model_that_only_has_to_match_the_big_one_ships(cli: Cli, better
     said = cli(*GATE)
     assert said.code == 0, said.out
     assert "\nSHIP\n" in said.out
-    assert re.search(r"difference, points +\S+ \(\S+ to \S+\), 95 % sure", said.out)
+    assert re.search(r"difference, points +\S+ \(\S+ to \S+\), each bound 95 % sure", said.out)
     assert " at this look's 4 %): loses at most" in said.out
     told = {
         "cost": "cost 0.09",

@@ -12,9 +12,10 @@ import pytest
 
 from harness.core.examples import Example
 from harness.records import Message
-from harness.surface.domains import blocks, pretty, size_of
+from harness.surface.domains import blocks, pretty
 from harness.surface.look import gather
 from harness.surface.look_text import field_lines, row_lines
+from harness.surface.pictures import size_of
 from harness.surface.plots import bar, bars, columns
 from harness.surface.report.look_page import render_look
 from harness.surface.words import clean

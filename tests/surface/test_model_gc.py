@@ -123,3 +123,15 @@ def test_a_name_in_two_tasks_asks_for_the_task(cli: Cli) -> None:
     assert "several tasks (toy, other): add --task NAME" in said.err
     assert cli("model", "show", "tuned", "--task", "other").code == 0
     assert "is not an artifact of this project. Known: tuned" in cli("model", "show", "x").err
+
+
+def test_a_digest_that_begins_two_artifacts_is_ambiguous_and_a_name_never_means_a_pilot(
+    cli: Cli,
+) -> None:
+    (cli.toy.root / ".harness").mkdir()
+    for name, digest, task in [("one", "ab1", "toy"), ("two", "ab2", "toy"), ("three", "ac", "b")]:
+        pretend(cli.toy, name, digest=digest.ljust(64, "0"), task=task)
+    pretend(cli.toy, "draft", task="b", is_pilot=True)
+    assert "'ab' is ambiguous. Known: one (ab1" in cli("model", "show", "ab").err
+    assert cli("model", "show", "ac", "--json").code == 0
+    assert "'draft' is not an artifact of this project" in cli("model", "show", "draft").err

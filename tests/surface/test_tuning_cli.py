@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from harness.engine.tune_preview import Preview
-from harness.ports.protocols import TrainProgress, TuneEstimate
+from harness.ports.tuners import TrainProgress, TuneEstimate
 from harness.surface.cli.tune_show import preview_lines, step_line
 from tests.surface.inprocess import Cli
 
@@ -67,7 +67,7 @@ class Slow:
             if os.environ.get("BREAK_AT") == str(step):
                 raise KeyboardInterrupt
             if os.environ.get("FAIL_AT") == str(step):
-                raise harness.UsageError("nothing to learn")
+                raise harness.Refused("nothing to learn")
             report(harness.TrainProgress(
                 step=step, steps=10, loss=1 / step, tokens=10 * step, seconds=step, memory_gb=1.5,
                 numbers={"reward": 0.5}))
@@ -152,7 +152,7 @@ def test_a_stopped_training_says_how_to_go_on_and_goes_on(toy: Cli) -> None:
     assert "cut short after step 4 of 10; its state is kept: the same command goes on" in said.err
     assert len(kept(toy)) == 1
     other = toy("tune", "toy", *OVERRIDE, "--seed", "7", FAIL_AT="2")
-    assert (other.code, "nothing of it is kept" in other.err) == (2, True), other.err
+    assert (other.code, "nothing of it is kept" in other.err) == (1, True), other.err
     again = toy("tune", "toy", *OVERRIDE)
     assert "going on with a training that was cut short" in again.err
     assert "step 5 of 10" in again.err

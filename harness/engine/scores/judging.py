@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -73,8 +72,8 @@ def wall_of(
     kept = np.flatnonzero(table.asked(chosen))
     rungs = [_rung(c, chosen, kept, main=main) for c in columns]
     has_families = all(c.family for c, r in zip(columns, rungs, strict=True) if r.is_countable)
-    others = [r for r in rungs if r.note.startswith("other model")]
-    verdict = judge_wall(
+    others = [r for r in rungs if r.is_other_model]
+    return judge_wall(
         WallInput(
             task=name_of(table),
             tries=rungs,
@@ -91,7 +90,6 @@ def wall_of(
             policy_digest=digest([target, mid, profile, chosen, dict(waivers or {})]),
         )
     )
-    return replace(verdict, next_step=_next_step(verdict))
 
 
 def not_checked_by_wall(table: ScoreTable, verdict: WallVerdict) -> list[str]:
@@ -136,16 +134,9 @@ def _rung(column: Column, metric: str, rows: Codes, *, main: str) -> TryScores:
         prompt_digest="" if note else column.prompt_digest,
         replies_digest="" if note else column.replies_digest,
         is_countable=not note,
+        is_other_model=is_other and metric in column.scores,
         note=note,
     )
-
-
-def _next_step(verdict: WallVerdict) -> str:
-    """Return the next step in the words of somebody who has a table, and no task."""
-    if verdict.answer == "SHIP_PROMPT":
-        return f"Confirm {verdict.best} on cases that no prompt was written against."
-    step = verdict.next_step.replace("under [waivers] in task.toml", "with --waive FAMILY=REASON")
-    return step.replace(": only the missing cases are asked again", "")
 
 
 # ---------------------------------------------------------------- two candidates

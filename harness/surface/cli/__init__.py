@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+from contextvars import ContextVar
 from typing import Any
 
 import click
@@ -13,10 +14,12 @@ from harness.errors import HarnessError, StoreError
 from harness.surface.words import clean, from_here
 
 INTERRUPTED = 130
+ANSWERED: ContextVar[bool] = ContextVar("answered", default=False)
+"""Whether this command has printed its one JSON value: what goes wrong later is said beside it."""
 
 VERBS = {
     "init": "Make a working task in this repository.",
-    "data": "Look at a task's cases.",
+    "data": "Look at data, then lint, split, convert, make and filter it.",
     "eval": "Run a task's evals for one or more candidates.",
     "ladder": "Make the tries that a task lacks, run them all, and show the ladder.",
     "wall": "Tell whether prompting has hit a wall.",
@@ -74,6 +77,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def run(arguments: list[str]) -> int:
     """Run the command line and return its exit code; no traceback reaches a user's mistake."""
+    ANSWERED.set(False)
     try:
         code: Any = group.main(args=arguments, prog_name="harness", standalone_mode=False)
     except (click.exceptions.Abort, KeyboardInterrupt):
@@ -94,7 +98,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _failed(error: str, text: str, *, code: int, arguments: list[str]) -> int:
-    if "--json" in arguments:
+    if "--json" in arguments and not ANSWERED.get():
         click.echo(json.dumps({"error": error, "exit_code": code}))
     if text:
         click.echo(text, err=True)

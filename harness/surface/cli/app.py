@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import cached_property, partial
@@ -19,9 +19,12 @@ from harness.engine.by_path import ArtifactsOf
 from harness.engine.candidates import resolve_candidate
 from harness.engine.project import Project, artifact_folder, find_project, find_task_folder
 from harness.engine.tasks import Task, load_task
+from harness.errors import HarnessError
 from harness.ports.manager import Plugins
 from harness.records import Candidate, to_plain
 from harness.store.store import Store
+from harness.surface.cli import ANSWERED
+from harness.surface.words import clean, from_here
 
 _LONE = re.compile("[\ud800-\udfff]")
 
@@ -92,8 +95,14 @@ class App:
         """Print the one JSON value, where it was asked for."""
         if self.as_json:
             text = json.dumps(to_plain(plain), ensure_ascii=False, indent=1)
+            ANSWERED.set(True)
             # half a surrogate pair, as models send it, can only be written as an escape
             click.echo(_LONE.sub(lambda half: f"\\u{ord(half[0]):04x}", text))
+
+    def fail(self, error: HarnessError) -> int:
+        """Say what is wrong beside an answer that was given; return the exit code."""
+        click.echo(f"error: {clean(from_here(str(error)))}", err=True)
+        return error.exit_code
 
 
 def now() -> str:
@@ -115,8 +124,3 @@ def options(*, candidates: bool = False) -> Callable[[Any], Any]:
         return command
 
     return add
-
-
-def bullet(lines: Sequence[str]) -> list[str]:
-    """Return lines as a list."""
-    return [f"  - {line}" for line in lines]

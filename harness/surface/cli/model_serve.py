@@ -104,8 +104,10 @@ def serve_command(
             app.pool.close()  # the model that parity was compared with is not needed any more
             app.say("Ctrl-C stops it")
             served.wait()
-            raise BackendError(f"{served.runtime}'s server stopped by itself: see {served.log}")
-    return 0
+            # not raised: the one JSON value was printed when it was ready
+            return app.fail(
+                BackendError(f"{served.runtime}'s server stopped by itself: see {served.log}")
+            )
 
 
 def _readable(app: App, source: Artifact, runtime: str) -> Artifact:

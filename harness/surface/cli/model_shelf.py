@@ -351,14 +351,17 @@ def gc_command(store: str | None, days: float, dry_run: bool, yes: bool, as_json
             is_wanted = click.confirm("Remove them?", default=False)
         freed = remove(found, note=lambda text: click.echo(text, err=True)) if is_wanted else 0
         names = [str(one.folder.relative_to(app.project.home)) for one in found]
-        app.answer({"removed" if is_wanted else "would_go": names, "bytes": freed or total})
+        bytes_ = freed if is_wanted else total
+        app.answer({"removed" if is_wanted else "would_go": names, "bytes": bytes_})
         if is_wanted:
             app.say(f"removed: {_size(freed)}")
     return 0
 
 
 def _candidate_artifacts(app: App) -> list[str]:
-    """The artifacts that task files name; a task that cannot be read keeps everything it may."""
+    """The artifacts that task files name. Raises TaskError for a file that cannot be read: what it
+    names is not known, so nothing is removed.
+    """
     from harness.engine.project import task_names
 
     found = []

@@ -56,7 +56,8 @@ def variants_command(
 
     Each form (merged, bf16, int8, nf4, GGUF) is an artifact of its own, asked on dev and compared
     with the artifact as it was tuned. Exit 0: each is shown not to lose more than the margin. 1:
-    one is shown to. 3: these cases cannot show it. Sealed cases are not looked at.
+    one is shown to. 3: these cases cannot show it, or one that --only names could not be made.
+    Sealed cases are not looked at.
     """
     from harness.engine.variants import (
         forms_of,
@@ -92,8 +93,11 @@ def variants_command(
         app.say(*_next(best, baseline, loaded, margin))
         answers = [v.answer for v in found if v.answer is not None]
         if not answers:
-            raise UsageError(f"no form could be made: {found[0].reason}")
-        return max((CODES[a] for a in answers), key=lambda code: (code == 1, code))
+            return app.fail(UsageError(f"no form could be made: {found[0].reason}"))
+        codes = [CODES[a] for a in answers]
+        if only and len(answers) < len(found):  # of what was asked for, some was not shown
+            codes.append(CODES["INSUFFICIENT_EVIDENCE"])
+        return max(codes, key=lambda code: (code == 1, code))
 
 
 def _baseline(task: Task, source: Artifact) -> str:
@@ -289,7 +293,7 @@ class _Judge:
     def _context(self) -> int | None:
         """How many tokens the longest dev prompt and its reply have, with room to spare."""
         from harness.engine.requests import Requests
-        from harness.ports.protocols import ShowsTokens
+        from harness.ports.backends import ShowsTokens
 
         candidate = self.app.candidate(self.task, self.baseline)
         backend = self.app.pool.get(candidate, folder=self.task.folder).backend

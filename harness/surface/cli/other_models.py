@@ -10,7 +10,7 @@ from harness.engine.model_ladder import candidate_name, model_rungs, models_name
 from harness.engine.requests import Requests
 from harness.engine.tasks import Task
 from harness.errors import UsageError
-from harness.ports.protocols import ShowsTokens
+from harness.ports.backends import ShowsTokens
 from harness.surface.cli.app import App
 
 

@@ -10,7 +10,7 @@ from harness.surface.cli.app import App, now
 
 if TYPE_CHECKING:
     from harness.engine.tune_plan import Plan
-    from harness.ports.protocols import TrainProgress
+    from harness.ports.tuners import TrainProgress
 
 PILOT_ROWS = 512
 PILOT_MINUTES = 30.0

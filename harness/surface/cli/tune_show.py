@@ -20,7 +20,7 @@ from harness.surface.words import clean, number, one_line, percent
 
 if TYPE_CHECKING:
     from harness.engine.tune_preview import Preview
-    from harness.ports.protocols import TrainProgress
+    from harness.ports.tuners import TrainProgress
 
 EVERY_S = 10.0
 LIVE_S = 0.5

@@ -12,7 +12,7 @@ from harness.engine.candidates import REFERENCE, backend_options
 from harness.engine.ladder import Ladder
 from harness.engine.tasks import Task
 from harness.errors import HarnessError, UsageError
-from harness.records import Candidate, Request
+from harness.records import Candidate, Request, WallVerdict
 from harness.surface.cli.app import App, now, options
 from harness.surface.cli.audit_path import audit_labels, only_one
 from harness.surface.cli.scores_options import (
@@ -142,54 +142,72 @@ def command(
     if audit or audit_csv or audit_import:
         with App(store, as_json=as_json) as app:
             return audit_labels(app, task, sheet_out=audit_csv, sheet_in=audit_import, asks=audit)
-    from harness.core.wall import judge_wall, nominee
-    from harness.engine.label_audit import audit_of
-    from harness.engine.ladder import read_ladder, wall_entry, wall_input
-    from harness.engine.policy import pin_policy, policy_notes
-    from harness.surface.run_evals import completed, run_evals
-
     with App(store, as_json=as_json) as app:
         loaded = app.task(task)
-        ladder = read_ladder(loaded, app.store)
-        if ladder.runs:
-            pin_policy(loaded, app.store, at=now())
-        again = rescorable(app, loaded, ladder)
-        if not any(r.candidate.backend == REFERENCE for r in ladder.runs):
-            again[None] = list(dict.fromkeys([*again.get(None, []), REFERENCE]))
-        for base_url, names in again.items():  # recorded replies are scored; no model is asked
-            app.say(f"scoring recorded replies anew: {', '.join(names)}")
-            completed(
-                run_evals(
-                    loaded,
-                    names,
-                    store=app.project.store,
-                    base_url=base_url,
-                    is_offline=True,
-                )
-            )
-        if again:
-            ladder = read_ladder(loaded, app.store)
-        evidence = wall_input(
-            loaded,
-            ladder,
-            certificates=app.store.ledger(task=loaded.name, kind="certificate"),
-            audit=audit_of(loaded, ladder, app.store.ledger(task=loaded.name, kind="audit")),
-            more_notes=policy_notes(app.store.ledger(task=loaded.name, kind="policy")),
-        )
-        if confirm and evidence.judges is not None and evidence.judges.holds is not True:
-            app.say(f"no look at the sealed cases is spent: {evidence.judges.text}")
-        elif confirm:
-            seen = confirmation(app, loaded, nominee(evidence))
-            evidence = replace(evidence, confirmation=seen)
-        evidence = replace(evidence, notes=[*evidence.notes, *look_notes(app, loaded)])
-        verdict = judge_wall(evidence)
-        if CONSTRAINED in verdict.next_step and refuses_schema(app, loaded):
-            verdict = judge_wall(replace(evidence, refused=(CONSTRAINED,)))
-        app.store.record(wall_entry(verdict, at=now()))
-        app.plugins.tell(verdict)
-        app.answer({"id": verdict.id, "verdict": verdict})
-        app.say(*wall_lines(verdict))
+        verdict = judge(app, loaded, rescored(app, loaded), is_confirming=confirm)
+        show(app, verdict)
     return CODES[verdict.answer]
+
+
+def rescored(app: App, task: Task) -> Ladder:
+    """Return the ladder, after recorded replies were scored with the labels and evals of today;
+    no model is asked.
+    """
+    from harness.engine.ladder import read_ladder
+    from harness.engine.policy import pin_policy
+    from harness.surface.run_evals import completed, run_evals
+
+    ladder = read_ladder(task, app.store)
+    if ladder.runs:
+        pin_policy(task, app.store, at=now())
+    again = rescorable(app, task, ladder)
+    if not any(r.candidate.backend == REFERENCE for r in ladder.runs):
+        again[None] = list(dict.fromkeys([*again.get(None, []), REFERENCE]))
+    for base_url, names in again.items():
+        app.say(f"scoring recorded replies anew: {', '.join(names)}")
+        completed(
+            run_evals(task, names, store=app.project.store, base_url=base_url, is_offline=True)
+        )
+    return read_ladder(task, app.store) if again else ladder
+
+
+def judge(app: App, task: Task, ladder: Ladder, *, is_confirming: bool) -> WallVerdict:
+    """Return the verdict on `ladder`; with `is_confirming`, a look at sealed cases is spent where
+    the best prompt is worth one.
+    """
+    from harness.core.wall import judge_wall, nominee
+    from harness.engine.label_audit import audit_of
+    from harness.engine.ladder import wall_input
+    from harness.engine.policy import policy_notes
+
+    evidence = wall_input(
+        task,
+        ladder,
+        certificates=app.store.ledger(task=task.name, kind="certificate"),
+        audit=audit_of(task, ladder, app.store.ledger(task=task.name, kind="audit")),
+        more_notes=policy_notes(app.store.ledger(task=task.name, kind="policy")),
+    )
+    if is_confirming and evidence.judges is not None and evidence.judges.holds is not True:
+        app.say(f"no look at the sealed cases is spent: {evidence.judges.text}")
+    elif is_confirming:
+        evidence = replace(evidence, confirmation=confirmation(app, task, nominee(evidence)))
+    evidence = replace(evidence, notes=[*evidence.notes, *look_notes(app, task)])
+    verdict = judge_wall(evidence)
+    without = judge_wall(replace(evidence, refused=(CONSTRAINED,)))
+    # a backend that holds a model is asked only where its answer changes what is said
+    if without.next_step != verdict.next_step and refuses_schema(app, task):
+        return without
+    return verdict
+
+
+def show(app: App, verdict: WallVerdict) -> None:
+    """Record a verdict, tell plugins of it, and print it."""
+    from harness.engine.ladder import wall_entry
+
+    app.store.record(wall_entry(verdict, at=now()))
+    app.plugins.tell(verdict)
+    app.answer({"id": verdict.id, "verdict": verdict})
+    app.say(*wall_lines(verdict))
 
 
 def refuses_schema(app: App, task: Task) -> bool:
