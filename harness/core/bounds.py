@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from harness.core.means import NO_SPREAD, ROUNDING
 from harness.errors import UsageError
 from harness.records import Estimate
 
@@ -20,9 +21,6 @@ Array = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.int64]
 Clusters = Sequence[Hashable] | npt.NDArray[Any] | None
 """One name a case; None, or an empty name, makes the case a cluster of its own."""
-
-NO_SPREAD = 1e-9  # a standard error below this is rounding, not information
-ROUNDING = 1e-9  # how far outside [0, 1] a mean of repeats may land
 
 # ---------------------------------------------------------------- scores and clusters as arrays
 

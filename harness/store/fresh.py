@@ -19,6 +19,7 @@ NAMES = (
     "m004_ledger",
     "m005_batches",
     "m006_estimates",
+    "m007_no_estimates",
 )
 
 # one statement a paragraph
@@ -76,8 +77,6 @@ CREATE TABLE "batches" ("seq" INTEGER PRIMARY KEY, "id" TEXT NOT NULL, "backend"
     NULL, "state" TEXT NOT NULL, "at" TEXT NOT NULL, "keys" TEXT NOT NULL)
 
 CREATE INDEX "idx_batches_state" ON "batches" ("state")
-
-CREATE TABLE "estimates" ("key" TEXT PRIMARY KEY, "body" TEXT NOT NULL)
 """
 
 

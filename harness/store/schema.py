@@ -103,6 +103,12 @@ def m006_estimates(db: Any) -> None:
     db["estimates"].create({"key": str, "body": str}, pk="key", not_null={"body"})
 
 
+@_migration
+def m007_no_estimates(db: Any) -> None:
+    """Drop estimates: they are computed faster than they were found."""
+    db["estimates"].drop(ignore=True)
+
+
 NAMES: tuple[str, ...] = tuple(name for name, _ in _ORDER)
 
 

@@ -25,7 +25,6 @@ from harness.records import Request, Run
 from harness.store.store import Store
 from harness.surface.alarm import unlimited
 from harness.surface.caps import Cap
-from harness.surface.estimates import imported_meanwhile
 from harness.surface.eval_items import Plan
 from harness.surface.eval_scores import SessionScores, Wanted
 from harness.surface.eval_trials import EvalTrial, eval_trial_of, is_dialogue
@@ -176,9 +175,7 @@ class EvalSession:
         asked: list[Asked] = [(e, e.asks(trials)) for e, trials in wanted]
         if not judged and take_known(asked, store=store):
             return
-        # a worker shows no table, so it computes no bounds
-        meanwhile = nullcontext() if is_worker else imported_meanwhile()
-        with unlimited(), meanwhile, TextProgress() as shown:
+        with unlimited(), TextProgress() as shown:
             progress = Silence() if is_worker else shown
             with _first_come(store, progress), self._cap.shared(store.path) as spending:
                 others = [one for judging, some in judged for one in judging.others(some)]

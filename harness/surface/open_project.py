@@ -16,7 +16,6 @@ from harness.engine.project import Project, artifact_folder, find_project
 from harness.engine.tasks import Task
 from harness.ports.manager import Plugins
 from harness.store.store import Store
-from harness.surface.estimates import ESTIMATES
 
 
 class OpenProject:
@@ -69,8 +68,6 @@ class OpenProject:
         if self._opened is not None:
             store, _, pool = self._opened
             pool.close()
-            ESTIMATES.save()
-            ESTIMATES.use(None)
             store.close()
             self._opened = None
         if self._read_only is not None:
@@ -84,7 +81,6 @@ class OpenProject:
         if self._opened is None:
             project = self._project(folder)
             store = Store.open(project.store)
-            ESTIMATES.use(store)
             plugins = Plugins(disabled=project.disabled_plugins).load()
             use_plugins(plugins)
             pool = BackendPool(plugins, artifact_folder=partial(artifact_folder, project))

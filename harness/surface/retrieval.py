@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from harness.core.means import mean_estimate
 from harness.engine.documents import Retrieval
 from harness.engine.requests import Requests
 from harness.engine.tasks import Task
 from harness.records import Estimate, Run, Split
-from harness.surface.estimates import ESTIMATES
 from harness.surface.words import clean, interval
 
 
@@ -70,4 +70,4 @@ def recall_lines(found: Sequence[Recall]) -> list[str]:
 
 
 def _estimate(measured: Retrieval) -> Estimate:
-    return ESTIMATES.mean(measured.recalls, measured.clusters)
+    return mean_estimate(measured.recalls, measured.clusters)

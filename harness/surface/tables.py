@@ -9,11 +9,11 @@ from itertools import groupby
 
 from tabulate import tabulate
 
+from harness.core.means import mean_estimate
 from harness.core.scoring import case_values, score_names
 from harness.core.usage import Usage
 from harness.errors import UsageError
 from harness.records import Comparison, Estimate, Run, Try
-from harness.surface.estimates import ESTIMATES
 from harness.surface.words import clean, interval, number, one_line, points, seconds
 
 MISSES_SHOWN = 3
@@ -38,7 +38,7 @@ def estimate_of(
     if not values:
         return None
     filled = [0.0 if math.isnan(v) else v for v in values.values()]
-    return ESTIMATES.mean(filled, [clusters.get(c, c) for c in values])
+    return mean_estimate(filled, [clusters.get(c, c) for c in values])
 
 
 def run_table(
