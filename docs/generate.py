@@ -177,8 +177,10 @@ What comes of it:
 
 Until people have labelled replies and their agreement with the judge is on record (a `certificate`
 in the ledger), its score is shown and decides nothing: where `primary` or a guardrail is a judge's
-score, `harness wall` says neither WALL nor SHIP_PROMPT, and `harness gate` does not say SHIP. The
-certificate is for one identity: a changed rubric or model needs another.
+score, `harness wall` says neither WALL nor SHIP_PROMPT, `harness gate` does not say SHIP, and BLOCK
+only for what no such judge scored; `harness compare` raises no alarm, and a `--floor` on it fails
+no run: each says what the judge would have it say. The certificate is for one identity: a changed
+rubric or model needs another.
 
 ## What is sent
 

@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     )
     from harness.checks.safety import (
         pii as pii,
+        profanity as profanity,
         refusal as refusal,
         secrets as secrets,
         words as words,
@@ -134,6 +135,7 @@ __all__ = [
     "one_of",
     "perplexity",
     "pii",
+    "profanity",
     "python",
     "reading_grade",
     "refusal",

@@ -62,8 +62,9 @@ def python(reply: Reply | str) -> ast.Module:
         line = exc.text.strip() if exc.text else text
         raise miss("python", f"not Python: {exc.msg}{place}: {show(line)}") from None
     except (ValueError, RecursionError, MemoryError) as exc:
-        what = "nested too deep" if not isinstance(exc, ValueError) else str(exc)
-        raise miss("python", f"not Python: {what}: {show(text)}") from None
+        if not isinstance(exc, ValueError):
+            raise undecided("python", f"nested too deep to parse: {show(text)}") from None
+        raise miss("python", f"not Python: {exc}: {show(text)}") from None
 
 
 def toml(reply: Reply | str) -> dict[str, Json]:
@@ -73,9 +74,10 @@ def toml(reply: Reply | str) -> dict[str, Json]:
     text = _bounded("toml", reply, _MAX_SQL)
     try:
         return tomllib.loads(text)
-    except (ValueError, RecursionError) as exc:
-        what = "nested too deep" if isinstance(exc, RecursionError) else exc
-        raise miss("toml", f"not TOML: {what}: {show(text)}") from None
+    except RecursionError:
+        raise undecided("toml", f"nested too deep to parse: {show(text)}") from None
+    except ValueError as exc:
+        raise miss("toml", f"not TOML: {exc}: {show(text)}") from None
 
 
 def xml(reply: Reply | str, *, root: str | None = None) -> CheckResult:
@@ -90,7 +92,8 @@ def xml(reply: Reply | str, *, root: str | None = None) -> CheckResult:
     parser = expat.ParserCreate()
 
     def doctype(*_: Any) -> None:
-        raise miss("xml", f"it declares a document type, which is refused: {show(text, 80)}")
+        told = f"it declares a document type, which is refused: {show(text, 80)}"
+        raise undecided("xml", told)
 
     def element(name: str, _: Any) -> None:
         if not names:
@@ -209,7 +212,7 @@ def _parse_sql(name: str, text: str, dialect: str | None) -> list[Any]:
             f"column {first.get('col')}: {show(text)}",
         ) from None
     except RecursionError:
-        raise miss(name, f"not SQL: nested too deep: {show(text)}") from None
+        raise undecided(name, f"nested too deep to parse: {show(text)}") from None
     except SqlglotError as exc:
         raise miss(name, f"not SQL: {show(str(exc))}: {show(text)}") from None
     except ValueError as exc:  # an unknown dialect

@@ -11,7 +11,7 @@ import re
 from itertools import islice
 from typing import NoReturn
 
-from harness.checks.base import CheckResult, held, miss, near, shorten, show
+from harness.checks.base import CheckResult, held, miss, near, shorten, show, undecided
 from harness.checks.differences import Comparison
 from harness.checks.parts import leaves, parse_paths
 from harness.checks.schema import problems_of
@@ -125,7 +125,7 @@ def _find(text: str, *, name: str) -> Json:
     spent = 0
     for tries, match in enumerate(re.finditer(r"[\[{]", text)):
         if spent > _SEARCH_BUDGET or tries > 1000:
-            raise miss(
+            raise undecided(
                 name, f"no JSON object or array among the first {tries} brackets: {show(text)}"
             )
         end, is_deep = _end_or_depth(text, match.start())

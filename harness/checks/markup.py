@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from harness.checks.base import CheckResult, held, miss, show, text_of, undecided
+from harness.checks.base import CheckResult, Undecided, held, miss, show, text_of, undecided
 from harness.checks.code import sql, xml
 from harness.errors import Miss
 from harness.records import Reply
@@ -158,19 +158,24 @@ def contains_xml(reply: Reply | str, *, root: str | None = None) -> CheckResult:
     """
     text = _bounded("contains_xml", reply)
     problem = ""
-    for start, end in _elements(text, root):
+    elements = _elements(text, root)
+    for start, end in elements[:_MOST]:
         try:
             xml(text[start:end])
+        except Undecided:
+            raise
         except Miss as exc:
             problem = problem or str(exc)
         else:
             return held("contains_xml", f"{show(text[start:end])} in it")
+    if len(elements) > _MOST:
+        raise undecided("contains_xml", f"none of the first {_MOST} elements is XML; {problem}")
     what = f"no element <{root}>" if root else "no element"
     raise miss("contains_xml", f"{what} in {show(text)}{f'; {problem}' if problem else ''}")
 
 
 def _elements(text: str, root: str | None) -> list[tuple[int, int]]:
-    """Return where elements that lie in no other begin and end, the first ones."""
+    """Return where elements that lie in no other begin and end."""
     found: list[tuple[int, int]] = []
     open_: list[_Tag] = []
     count: Counter[str] = Counter()
@@ -193,7 +198,7 @@ def _elements(text: str, root: str | None) -> list[tuple[int, int]]:
         while found and found[-1][0] > start:
             found.pop()
         found.append((start, tag.end))
-    return found[:_MOST]
+    return found
 
 
 _FENCE = re.compile(r"^[ \t]*```[ \t]*(\w*)[^\n]*\n(.*?)^[ \t]*```", re.DOTALL | re.MULTILINE)
@@ -218,12 +223,16 @@ def contains_sql(
     """
     text = text_of(reply, name="contains_sql")
     problem, budget = "", _MAX_SQL
-    for candidate in _statements(text):
+    for tried, candidate in enumerate(_statements(text)):
         budget -= len(candidate)
         if budget < 0:
             raise undecided("contains_sql", f"more than {_MAX_SQL} characters may be SQL")
+        if tried == _MOST:
+            raise undecided("contains_sql", f"none of the first {_MOST} pieces is SQL; {problem}")
         try:
             return sql(candidate, dialect=dialect, kinds=kinds, tables=tables)
+        except Undecided:
+            raise
         except Miss as exc:
             problem = problem or str(exc)
     seen = f"; {problem}" if problem else ""
@@ -232,17 +241,11 @@ def contains_sql(
 
 def _statements(text: str) -> Iterator[str]:
     """Yield what may be SQL: the fences of SQL or no language, then lines that begin as it does."""
-    found = 0
-    for fence in _fences(text):
-        found += 1
-        yield fence
-        if found >= _MOST:
-            return
+    yield from _fences(text)
     place = 0
-    while found < _MOST and (match := _VERB.search(text, place)):
+    while match := _VERB.search(text, place):
         end = _END.search(text, match.end())
         place = end.start() if end else len(text)
-        found += 1
         yield text[match.start() : place]
 
 

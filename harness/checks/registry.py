@@ -23,7 +23,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "markup": ("contains_html", "contains_sql", "contains_xml", "html"),
     "numbers": ("between", "close_to", "number"),
     "prose": ("language", "length", "reading_grade"),
-    "safety": ("pii", "refusal", "secrets", "words"),
+    "safety": ("pii", "profanity", "refusal", "secrets", "words"),
     "sets": ("one_of", "set_f1", "set_precision", "set_recall", "token_f1"),
     "similarity": (
         "bleu",

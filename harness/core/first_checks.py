@@ -135,6 +135,8 @@ def test_answer(case, reply):
 def _objects(answers: Sequence[Json]) -> FirstCheck | None:
     if not all(isinstance(a, dict) for a in answers):
         return None
+    if prose := _long_texts([a for a in answers if isinstance(a, dict)]):
+        return _objects_of_prose(prose, has_rest=any(set(a) - set(prose) for a in answers))
     has_decimals = any(isinstance(v, float) for a in answers for v in a.values())
     slack = f", relative={TOLERANCE}" if has_decimals else ""
     about = "; numbers may be 1 % off" if has_decimals else ""
@@ -152,6 +154,56 @@ def test_answer(case, reply):
     checks.json_equal(reply, case.reference, within=True{slack})
 ''',
         caution="Numbers may be 1 % off: set what you need." if has_decimals else "",
+    )
+
+
+def _long_texts(answers: Sequence[dict[str, Json]]) -> list[str]:
+    """Return the keys at which every object has a text that nobody would write letter by letter."""
+    found = []
+    for key in answers[0]:
+        texts = [a[key] for a in answers if isinstance(a.get(key), str) and str(a[key]).strip()]
+        if len(texts) == len(answers) and not are_labels(texts) and not are_short(texts):
+            found.append(key)
+    return found
+
+
+def _objects_of_prose(keys: Sequence[str], *, has_rest: bool) -> FirstCheck:
+    rest = (
+        '''
+def test_rest(case, reply):
+    """The JSON in the reply says what the row's answer says, but for the longer texts."""
+    same = {key: value for key, value in case.reference.items() if key not in TEXTS}
+    said = checks.json(reply, within=True)
+    assert isinstance(said, dict), "the reply is no JSON object"
+    checks.json_equal({k: v for k, v in said.items() if k not in TEXTS}, same)
+
+'''
+        if has_rest
+        else ""
+    )
+    return FirstCheck(
+        kind="words in common, in JSON",
+        why="every answer is a JSON object with longer texts",
+        body=f'''
+TEXTS = {json.dumps(list(keys), ensure_ascii=False)}
+
+
+def test_only_json(reply):
+    """The reply is JSON, with no prose around it."""
+    checks.json(reply)
+
+{rest}
+def test_answer(case, reply, score):
+    """Words in common with the longer texts of the row's answer (F1), in a reply with JSON."""
+    said = checks.json(reply, within=True)
+    assert isinstance(said, dict), "the reply is no JSON object"
+    found = [
+        float(checks.token_f1(str(said.get(key, "")), case.reference[key], at_least=0))
+        for key in TEXTS
+    ]
+    score(sum(found) / len(found))
+''',
+        caution=_SIMILAR,
     )
 
 

@@ -8,7 +8,8 @@ error rates in `docs/statistics.md`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
+from dataclasses import replace
 
 from harness.core.looks import alpha_left, alpha_of_look
 from harness.core.pairs import Pair, align, compare, slice_pair
@@ -49,8 +50,11 @@ def judge_release(
     look: int | None = None,
     overrides: Sequence[str] = (),
     policy_digest: str = "",
+    advised: Container[str] = (),
 ) -> ReleaseVerdict:
     """Return the verdict. `look` is the number of this look at the sealed cases, from 1.
+
+    `advised` are scores that may not decide: a loss in one is told, and blocks nothing.
 
     Without `look` the table has no history: alpha is .05 and the reason says so. Goal `match`
     needs `margin` and at least one advantage (cheaper, faster, or a boundary as a condition).
@@ -68,6 +72,11 @@ def judge_release(
         )
     ]  # fmt: skip
     judged += [judge_guard(guard, alpha=alpha, block_alpha=share) for guard in guards]
+    scores = [primary.name, *((primary if g.kind == "slice" else g.pair).name for g in guards)]
+    judged = [
+        _as_advice(one) if score in advised else one
+        for one, score in zip(judged, scores, strict=True)
+    ]
     judged += [judge_budget(budget, alpha=alpha, block_alpha=share) for budget in budgets]
     judged += [judge_advantage(a, alpha=alpha, block_alpha=share) for a in statistical]
     facts = [a for a in advantages if isinstance(a, Condition)]
@@ -115,6 +124,13 @@ def _check_terms(
     for guard in guards:
         if guard.margin < 0:
             raise UsageError(f"{guard.pair.name}: a margin is not below 0")
+
+
+def _as_advice(one: Judged) -> Judged:
+    if one.check.answer != "BLOCK":
+        return one
+    text = f"{one.check.text}, which is advice and blocks nothing"
+    return replace(one, check=replace(one.check, answer="INSUFFICIENT_EVIDENCE", text=text))
 
 
 def _is_open(one: Judged) -> bool:

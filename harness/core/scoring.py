@@ -11,9 +11,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 
 from harness.core.repeats import case_value, parse_verdict
-from harness.records import Fault, Run, Trial
+from harness.records import Fault, Run, Score, Trial
 
 ALL = "all"
+
+
+def is_unscored(trial: Trial, score: Score) -> bool:
+    """Tell a score that had nothing to measure from one that a fault made missing."""
+    if score.value is not None or score.is_fault:
+        return False
+    # records of before `is_fault` say of no score of a faulted trial which of the two it is
+    return trial.fault is None or any(s.is_fault for s in trial.scores)
 
 
 def trial_value(trial: Trial, primary: str) -> float | None:
@@ -25,9 +33,14 @@ def trial_value(trial: Trial, primary: str) -> float | None:
     fault = trial.fault
     if fault is not None and not (fault.origin == "eval" or _is_of_the_harness(fault)):
         return math.nan if fault.is_missing else 0.0
-    values = [s.value for s in trial.scores if primary in (ALL, s.name) and s.value is not None]
-    if trial.fault is not None and (primary == ALL or not values):
+    asked = [s for s in trial.scores if primary in (ALL, s.name)]
+    values = [s.value for s in asked if s.value is not None]
+    if trial.fault is not None and (primary == ALL or any(s.is_fault for s in asked)):
         return math.nan
+    if trial.fault is not None and not values:
+        # records of before `is_fault` tell no broken score from one without anything to measure
+        is_told = bool(asked) and any(s.is_fault for s in trial.scores)
+        return None if is_told else math.nan
     if not values:
         return None
     return float(all(v >= 1 for v in values)) if primary == ALL else fmean(values)

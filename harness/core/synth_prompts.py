@@ -80,6 +80,13 @@ ASKED: Mapping[Kind, str] = {
         "`{hole}` is the right reference, as different from one another as they can be."
     ),
 }
+MOST_CLASSES = 300
+"""Labels that a model is told by name."""
+AT_KEY = (
+    "There are too few rows whose reference has `{hole}` as its `{key}`. Write {n} new rows for "
+    "which exactly that is right, as different from one another as they can be."
+)
+"""What is asked for a class that stands at a key of references that are objects."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,10 +118,12 @@ def facts_of(
     about: str,
     rules: Sequence[str] = (),
     more_classes: Sequence[str] = (),
+    labels: Sequence[str] = (),
     without: Sequence[str] = (),
 ) -> Facts:
-    """Return what rows like `seeds`, which all have a reference, look like. Inputs in `without`
-    (images) are none that a text can hold.
+    """Return what rows like `seeds`, which all have a reference, look like. `labels` are those
+    that the task's answers are drawn from, where they are too many for a shape. Inputs in
+    `without` (images) are none that a text can hold.
     """
     shape = shape_of(
         [c.reference for c in seeds], [c.cluster or c.id for c in seeds], is_train=True
@@ -126,7 +135,9 @@ def facts_of(
     classes: tuple[str, ...] = ()
     if shape.answer_key and isinstance(shape.schema, dict):
         seen = shape.schema["properties"][shape.answer_key].get("enum", ())
-        classes = tuple(dict.fromkeys([*seen, *more_classes])) if seen else ()
+        classes = tuple(dict.fromkeys([*seen, *labels, *more_classes])) if seen else ()
+    elif 0 < len(labels) <= MOST_CLASSES and all(isinstance(c.reference, str) for c in seeds):
+        classes = tuple(dict.fromkeys([*labels, *more_classes]))
     return Facts(
         about=" ".join(about.split()),
         fields=fields,
@@ -178,14 +189,25 @@ def row_schema(facts: Facts, kind: Kind, *, hole: Hole | None = None, most: int)
 
 
 def _reference_schema(facts: Facts, hole: Hole | None) -> Json:
-    if hole is not None and hole.kind == "class":
-        return {"const": hole.name}
     schema = facts.shape.schema
+    if hole is not None and hole.kind == "class":
+        if not hole.key:
+            return {"const": hole.name}
+        return _with_const(schema, hole)
     if facts.classes:
         return {"type": "string", "enum": list(facts.classes)}
     if isinstance(schema, dict) and not facts.shape.answer_key:
         return schema
     return _typed(facts.kinds)
+
+
+def _with_const(schema: Json, hole: Hole) -> Json:
+    """Return the schema of objects whose value at the hole's key is the hole's class."""
+    plain: dict[str, Json] = {"type": "object"}
+    plain |= schema if isinstance(schema, Mapping) else {}
+    properties = {**plain.get("properties", {}), hole.key: {"const": hole.name}}
+    needed = dict.fromkeys([*plain.get("required", ()), hole.key])
+    return {**plain, "properties": properties, "required": list(needed)}
 
 
 def _typed(types: Sequence[str]) -> Json:
@@ -219,7 +241,9 @@ def order_messages(facts: Facts, order: Order) -> tuple[Message, ...]:
     system = SYSTEM.format(
         about=facts.about, shape=_shape_words(facts), rules=rules, answer=_answer_words(order)
     )
-    asked = ASKED[order.kind].format(n=order.n, hole=order.hole.name if order.hole else "")
+    hole = order.hole
+    said = AT_KEY if hole is not None and hole.key else ASKED[order.kind]
+    asked = said.format(n=order.n, hole=hole.name if hole else "", key=hole.key if hole else "")
     shown = "\n\n".join(fenced(name, text, mark=mark) for name, text in pieces)
     parts = [OPENING.format(mark=mark), shown, asked]
     return (
@@ -231,7 +255,8 @@ def order_messages(facts: Facts, order: Order) -> tuple[Message, ...]:
 def prompt_digest(kind: Kind) -> str:
     """Identity of the words that every order of a kind is asked with, in 16 hex digits."""
     answer = _answer_words(Order(kind=kind))
-    return digest([SYSTEM, OPENING, RULES, ASKED[kind], answer, fenced("N", "T", mark="M")])[:16]
+    asked = [ASKED[kind], AT_KEY] if kind == "class" else [ASKED[kind]]
+    return digest([SYSTEM, OPENING, RULES, *asked, answer, fenced("N", "T", mark="M")])[:16]
 
 
 def _pieces(order: Order) -> list[tuple[str, str]]:

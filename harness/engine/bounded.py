@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
@@ -21,12 +22,15 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class _Batch(Generic[T]):
-    """Calls in order, and what came of them so far. `started` is when the newest began."""
+    """Calls in order, and what came of them so far. `started` is when the newest began. They see
+    the context variables of the caller: tracers live there.
+    """
 
     calls: Sequence[Callable[[], T]]
     results: list[T] = field(default_factory=list)
     started: float = 0.0
     is_abandoned: bool = False
+    context: Context = field(default_factory=copy_context)
 
 
 class _Worker(Generic[T]):
@@ -42,7 +46,7 @@ class _Worker(Generic[T]):
             try:
                 batch.started = time.monotonic()
                 for call in batch.calls:
-                    result = call()
+                    result = batch.context.run(call)
                     if batch.is_abandoned:
                         return
                     batch.started = time.monotonic()  # of the next, before its turn is seen

@@ -1,6 +1,7 @@
 """Which judges may decide: those whose agreement with people is on record. Knows no judge's model.
 
-A judge without a certificate advises: its score is shown, and no wall and no release rests on it.
+A judge without a certificate advises: its score is shown, and no wall, no release, no alarm of a
+comparison and no floor rests on it, for or against.
 A certificate is a line of the ledger, of kind `certificate`, whose payload has the `judge` that it
 is for (`Score.judge`); `"holds": false` withdraws it. The newest line of a judge counts.
 """
@@ -15,6 +16,7 @@ from harness.engine.outcomes import judges_in
 from harness.engine.tasks import Task
 from harness.records import Condition, LedgerEntry, Run
 
+ADVICE = "by a judge without a certificate: advice, and no verdict"
 JUDGES = "judges"
 """The name of the condition."""
 
@@ -45,6 +47,18 @@ def judges_of(runs: Iterable[Run], *, names: Iterable[str]) -> dict[str, set[str
             if score.judge and score.name in wanted:
                 found.setdefault(score.name, set()).update(judges_in(score))
     return found
+
+
+def advised_scores(
+    task: Task, runs: Iterable[Run], entries: Iterable[LedgerEntry]
+) -> frozenset[str]:
+    """Return the scores of `runs` that may only advise: those of judges that are not certified,
+    and `all` where one of them is part of it.
+    """
+    known = certified(entries)
+    of_judges = judges_of(runs, names=task.eval_names)
+    found = [name for name, judges in of_judges.items() if judges - known]
+    return frozenset([*found, ALL] if found else ())
 
 
 def judges_condition(

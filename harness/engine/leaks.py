@@ -96,7 +96,7 @@ def find_leaks(task: Task, *, near: float | None = NEAR) -> list[Leak]:
 def refuse_leaks(task: Task, split: Split) -> None:
     """Raise TaskError where a case of `split` is asked in the same words in another split.
 
-    No verdict may rest on such a case: examples, prompts or a training have seen it. Sources that
+    No number may rest on such a case: examples, prompts or a training have seen it. Sources that
     two splits share, and inputs that are nearly the same, stop a training (`find_leaks`); here
     they are told by `harness data lint`.
     """
@@ -112,7 +112,7 @@ def refuse_leaks(task: Task, split: Split) -> None:
         case, other = pairs[0]
         raise TaskError(
             f"{case.line or case.id}: the inputs of {case.id!r} ({split}) stand in {other.split} "
-            f"too, at {other.line or other.id}; {len(pairs)} such case(s), and no verdict can rest "
+            f"too, at {other.line or other.id}; {len(pairs)} such case(s), and no number can rest "
             f"on them. Remove one of each (harness data lint {task.name} lists them), or deal the "
             f"splits anew: harness data split {task.name} --all --out FILE"
         )

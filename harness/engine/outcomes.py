@@ -58,7 +58,7 @@ def is_unscored(error: BaseException) -> bool:
 
 def reason_of(error: BaseException) -> str:
     """Return what an error says, bounded, without what differs from run to run."""
-    text = str(error) or type(error).__name__
+    text = str(error).strip() or type(error).__name__  # numpy's begin with an empty line
     failed = getattr(sys.modules.get("_pytest.outcomes"), "Failed", ())
     if not isinstance(error, (AssertionError, HarnessError, failed)):
         text = f"{type(error).__name__}: {text}"
@@ -76,7 +76,9 @@ def judges_in(score: Score) -> list[str]:
 
 
 def merged(scores: Sequence[Score]) -> Sequence[Score]:
-    """Return one score a name: an eval with parameters of its own gives the mean of its items."""
+    """Return one score a name: an eval with parameters of its own gives the mean of its items, and
+    none where one of them broke.
+    """
     if len({s.name for s in scores}) == len(scores):
         return scores
     by_name: dict[str, list[Score]] = {}
@@ -86,14 +88,16 @@ def merged(scores: Sequence[Score]) -> Sequence[Score]:
     for name, some in by_name.items():
         values = [s.value for s in some if s.value is not None]
         reason = "; ".join(dict.fromkeys(s.reason for s in some if s.reason))
+        is_fault = any(s.is_fault for s in some) or None
         found.append(
             some[0]
             if len(some) == 1
             else Score(
                 name=name,
-                value=fmean(values) if values else None,
+                value=fmean(values) if values and not is_fault else None,
                 reason=reason,
                 judge=JOIN.join(sorted({j for s in some for j in judges_in(s)})) or None,
+                is_fault=is_fault,
             )
         )
     return found

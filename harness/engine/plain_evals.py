@@ -182,7 +182,7 @@ def _gathered(calls: Sequence[Any], results: Sequence[Score | _Broken]) -> Plain
     for call, result in zip(calls, results, strict=True):
         if isinstance(result, _Broken):
             name = result.name or _name_of(call)
-            scores.append(Score(name=name, value=None, reason=result.reason))
+            scores.append(Score(name=name, value=None, reason=result.reason, is_fault=True))
             message = f"{name}: {result.reason}"
             fault = Fault(origin="eval", message=message, is_missing=True)
         else:

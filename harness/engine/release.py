@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.core.pairs import Pair, align, compare, slice_pair
@@ -198,8 +198,10 @@ def release_verdict(
     overrides: Sequence[str],
     watched: Sequence[Guard] = (),
     match: tuple[float, Condition] | None = None,
+    advised: Container[str] = (),
 ) -> ReleaseVerdict:
-    """Return the verdict on `arms` over the sealed cases; `watched` are guards of other cases.
+    """Return the verdict on `arms` over the sealed cases; `watched` are guards of other cases, and
+    `advised` scores that may not decide.
 
     `match` are the margin and the fact that it is for, where the candidate is a form of the
     baseline: the task's own goal does not apply then.
@@ -269,6 +271,7 @@ def release_verdict(
         look=look,
         overrides=overrides,
         policy_digest=task.policy_digest,
+        advised=advised,
     )
 
 

@@ -1,7 +1,8 @@
 """Sends the requests whose replies are not known: lanes, tries, pauses, and what is kept of it.
 
-Knows nothing of evals or scores. A reply is stored as soon as it arrives (in batches of a few
-milliseconds), so that a kill loses at most what was in flight, and a second run sends the rest.
+Knows nothing of evals or scores. A reply keeps its place among those in flight until it is stored
+(those that arrive together in one commit), so that a kill loses at most what was in flight, and a
+second run sends the rest.
 """
 
 from __future__ import annotations
@@ -33,7 +34,6 @@ TRIES = 4
 LONGEST_WAIT_S = 60.0
 FIRST_WAIT_S = 0.5
 GIVE_UP_AFTER = 3  # requests that spent every try while none was ever answered
-FLUSH_EVERY_S = 0.2
 AT_ONCE = 1024
 """So many of a backend's requests are looked after at once, in flight or between two tries: each
 takes 3 kB, and a run may have 100,000."""
@@ -120,6 +120,7 @@ class _Fetching:
     spending: Spending | None = None
     lanes: dict[int, _Lane] = field(default_factory=dict)
     unsaved: list[StoredReply] = field(default_factory=list)
+    saved: asyncio.Future[None] | None = None
     earlier: dict[str, Reply] = field(default_factory=dict)
 
     async def everything(
@@ -216,14 +217,9 @@ class _Fetching:
         found: dict[str, Outcome] = {}
         try:
             async with asyncio.TaskGroup() as group:
-                saver = group.create_task(self._save_often())
-                tasks = [
-                    group.create_task(self._each(waiting, found))
-                    for waiting, count in _by_lane(asks)
-                    for _ in range(count)
-                ]
-                await asyncio.wait(tasks)
-                saver.cancel()
+                for waiting, count in _by_lane(asks):
+                    for _ in range(count):
+                        group.create_task(self._each(waiting, found))
         finally:
             self._save()
         found = {ask.key: found[ask.key] for ask in asks}
@@ -300,6 +296,7 @@ class _Fetching:
         )
         if reply.cost_usd is not None:
             self.progress.spend(reply.cost_usd)
+        await self._stored()
         lane.limiter.grow()
         return Outcome(key=ask.key, reply=reply)
 
@@ -309,10 +306,22 @@ class _Fetching:
             lane.down = f"{ask.live.name} is down: {error}"
             self.progress.note(f"{lane.down}; the other requests to it are not sent")
 
-    async def _save_often(self) -> None:
-        while True:
-            await asyncio.sleep(FLUSH_EVERY_S)
+    async def _stored(self) -> None:
+        """Wait until what arrived is stored: once for all that the loop finds arrived by then."""
+        if self.saved is None:
+            loop = asyncio.get_running_loop()
+            self.saved = loop.create_future()
+            loop.call_soon(self._save_and_tell, self.saved)
+        await asyncio.shield(self.saved)  # one of them that is cancelled takes no other with it
+
+    def _save_and_tell(self, saved: asyncio.Future[None]) -> None:
+        self.saved = None
+        try:
             self._save()
+        except Exception as exc:  # noqa: BLE001 - those who wait must hear of it, or wait forever
+            saved.set_exception(exc)
+        else:
+            saved.set_result(None)
 
     def _save(self) -> None:
         rows, self.unsaved = self.unsaved, []

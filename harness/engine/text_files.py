@@ -91,12 +91,12 @@ def _parsed(line: str, place: str) -> Json:
         raise TaskError(f"{place}: {exc}") from exc
 
 
-def strict_json(text: str) -> Json:
-    """Return a JSON value. Raises ValueError with the reason: not JSON, NaN, a key that stands
-    twice, a number too large for any program, too deep.
+def strict_json(text: str, *, has_constants: bool = False) -> Json:
+    """Return a JSON value. Raises ValueError with the reason: not JSON, NaN (but where a format
+    `has_constants`), a key that stands twice, a number too large for any program, too deep.
     """
     try:
-        value = _STRICT.decode(text)
+        value = (_LOGGED if has_constants else _STRICT).decode(text)
         # counting brackets is quick, and rules out almost every row
         if text.count("[") + text.count("{") > DEEPEST and _depth(value) > DEEPEST:
             raise RecursionError
@@ -147,3 +147,4 @@ def _no_duplicates(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
 _STRICT = json.JSONDecoder(
     parse_constant=_no_constant, parse_float=_finite, object_pairs_hook=_no_duplicates
 )
+_LOGGED = json.JSONDecoder(parse_float=_finite, object_pairs_hook=_no_duplicates)

@@ -10,6 +10,8 @@ import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextvars import copy_context
+from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
@@ -24,13 +26,16 @@ class Threads:
         self._started = 0
 
     async def run(self, function: Callable[[], Any]) -> Any:
-        """Return what `function` returns, or raise what it raises; cancelling leaves it behind."""
+        """Return what `function` returns, or raise what it raises; cancelling leaves it behind.
+
+        It sees the context variables of who asks, as in `asyncio.to_thread`: tracers live there.
+        """
         future: Future[Any] = Future()
         with self._lock:
             needs_one = self._free == 0
             self._free -= 0 if needs_one else 1
             self._started += needs_one
-        self._jobs.put((future, function))
+        self._jobs.put((future, partial(copy_context().run, function)))
         if needs_one:
             threading.Thread(target=self._work, name="harness-backend", daemon=True).start()
         return await asyncio.wrap_future(future)

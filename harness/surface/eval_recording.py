@@ -21,7 +21,7 @@ from harness.surface.eval_scores import TaskScores
 from harness.surface.eval_session import EvalSession
 from harness.surface.judge_evals import judge_lines
 from harness.surface.slices import lines_below
-from harness.surface.tables import floor_lines, run_table
+from harness.surface.tables import floor_lines, floor_of, run_table
 
 
 class Recording:
@@ -31,6 +31,8 @@ class Recording:
         self._session = session
         self._conditions: dict[str, Condition] = {}
         self._advisors: dict[str, list[str]] = {}
+        self._advised: dict[str, frozenset[str]] = {}
+        self._floors_of_advice: list[str] = []
 
     def finish(self, *, was_interrupted: bool) -> None:
         """Store one run a candidate, and see whether the floors hold."""
@@ -39,9 +41,7 @@ class Recording:
             if seen.scores:  # the controller of xdist opens the task only here
                 evaluation = self._session.evaluation_of(folder)
                 self._record(evaluation, seen, at=at, was_interrupted=was_interrupted)
-        self._session.broken_floors = floor_lines(
-            self._session.runs, self._session.config.option.floor, clusters=self._clusters()
-        )
+        self._hold_floors()
 
     def summary_lines(self) -> list[str]:
         """Return the table of the session's runs, and what the floors say."""
@@ -54,7 +54,8 @@ class Recording:
             session.judge_uses(), conditions=self._conditions, advisors=self._advisors
         )
         below = [*lines_below(session.runs, session.tasks), *self._recalls()]
-        return [*session.notes, *table, *below, *judges, *session.broken_floors]
+        floors = [*self._floors_of_advice, *session.broken_floors]
+        return [*session.notes, *table, *below, *judges, *floors]
 
     # ------------------------------------------------------------ one task
 
@@ -99,6 +100,20 @@ class Recording:
         if seen.judged:
             self._weigh_judges(evaluation, runs, seen)
 
+    def _hold_floors(self) -> None:
+        """See which floors are broken; one of a judge without a certificate is shown alone."""
+        session, clusters = self._session, self._clusters()
+        for floor in session.config.option.floor:
+            name, _ = floor_of(floor)
+            may = [r for r in session.runs if name not in self._advised.get(r.task, ())]
+            advice = [r for r in session.runs if name in self._advised.get(r.task, ())]
+            session.broken_floors += floor_lines(may, [floor], clusters=clusters)
+            if advice:
+                from harness.engine.certificates import ADVICE
+
+                below = floor_lines(advice, [floor], clusters=clusters)
+                self._floors_of_advice += [f"{line}, {ADVICE}" for line in below]
+
     def _recall(self, evaluation: Evaluation, seen: TaskScores) -> None:
         """The controller of xdist fetched nothing itself: find what the workers stored."""
         if not self._session.config.pluginmanager.hasplugin("dsession"):
@@ -111,7 +126,12 @@ class Recording:
 
     def _weigh_judges(self, evaluation: Evaluation, runs: Sequence[Run], seen: TaskScores) -> None:
         """See which judges scored, whether they may decide, and what they took."""
-        from harness.engine.certificates import deciding_scores, judges_condition, judges_of
+        from harness.engine.certificates import (
+            advised_scores,
+            deciding_scores,
+            judges_condition,
+            judges_of,
+        )
 
         task, session = evaluation.task, self._session
         store = session.open.store(task.folder)
@@ -122,6 +142,8 @@ class Recording:
         advisors = set(judges_of(runs, names=task.eval_names)) - deciding_scores(task)
         if advisors:
             self._advisors[task.name] = sorted(advisors)
+        if session.config.option.floor:
+            self._advised[task.name] = advised_scores(task, runs, certificates)
         if session.config.pluginmanager.hasplugin("dsession"):  # the workers asked
             from harness.engine.judges import judge_all
 

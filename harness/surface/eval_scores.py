@@ -50,7 +50,12 @@ class TaskScores:
         if value == 1 and not reason and judge is None:
             alone = _passed(said["eval"])
         else:
-            alone = (Score(name=said["eval"], value=value, reason=reason, judge=judge),)
+            is_fault = "fault" in said or None
+            alone = (
+                Score(
+                    name=said["eval"], value=value, reason=reason, judge=judge, is_fault=is_fault
+                ),
+            )
         score = alone[0]
         if "judged_by" in said:
             self.judged.update((name, trial) for name in str(said["judged_by"]).split())

@@ -81,6 +81,10 @@ class EvalSession:
 
     def _evaluation(self, folder: Path) -> Evaluation:
         task, option = load_task(folder), self.config.option
+        if option.split != "train" and len({case.split for case in task.cases}) > 1:
+            from harness.engine.leaks import refuse_leaks
+
+            refuse_leaks(task, option.split)
         check_floors(option.floor, known=task.eval_names)
         candidates = [
             resolve_candidate(

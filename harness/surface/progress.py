@@ -10,6 +10,8 @@ from typing import TextIO
 from harness.surface.words import one_line, seconds
 
 EVERY_S = 15.0
+QUIET_S = 3.0
+"""Seconds after which a command that reads files shows how far it is."""
 SMALL = 20
 """Off a terminal, a batch below so many requests begins no line of its own: an optimiser asks
 hundreds of them."""

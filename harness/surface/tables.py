@@ -10,7 +10,7 @@ from itertools import groupby
 from tabulate import tabulate
 
 from harness.core.means import mean_estimate
-from harness.core.scoring import case_values, score_names
+from harness.core.scoring import case_values, is_unscored, score_names
 from harness.core.usage import Usage
 from harness.errors import UsageError
 from harness.records import Comparison, Estimate, Run, Try
@@ -118,7 +118,7 @@ def _plain(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 def counts(run: Run) -> list[int]:
     """Return the faults and the unscored scores of a run."""
-    unscored = sum(s.value is None for t in run.trials for s in t.scores if t.fault is None)
+    unscored = sum(is_unscored(t, s) for t in run.trials for s in t.scores)
     return [sum(t.fault is not None for t in run.trials), unscored]
 
 
@@ -174,7 +174,7 @@ def unscored_lines(runs: Sequence[Run]) -> list[str]:
         cases: dict[tuple[str, str], set[str]] = {}
         for trial in run.trials:
             for score in trial.scores:
-                if score.value is None and trial.fault is None:
+                if is_unscored(trial, score):
                     why = score.reason.partition("\n")[0]
                     cases.setdefault((score.name, why), set()).add(trial.case_id)
         for (score_name, why), ids in list(cases.items())[:CAUSES_SHOWN]:

@@ -37,7 +37,7 @@ def test_python_gives_its_tree_and_a_miss_its_line(reason: Reason) -> None:
     ],
 )
 def test_python_bombs_are_misses(bomb: str, reason: Reason) -> None:
-    assert "not Python" in reason(checks.python, bomb)
+    assert reason(checks.python, bomb).startswith(("python: not Python", "python: nested too deep"))
 
 
 def test_a_text_too_long_to_parse_is_not_decided(reason: Reason) -> None:

@@ -10,6 +10,7 @@ import pytest
 import harness
 from harness import Miss, Reply, UsageError, checks, hookimpl
 from harness.checks import registry
+from harness.checks.base import Undecided
 from harness.errors import PluginError
 from harness.ports.manager import Plugins
 
@@ -73,6 +74,28 @@ def test_a_negated_check_turns_reason_and_value_round() -> None:
         checks.no.contains("cat", "cat")
     assert excinfo.value.value == 0
     assert checks.no.token_f1("a b", "b c", normalise=()).value == pytest.approx(0.5)
+
+
+DOCTYPE = '<!DOCTYPE x [<!ENTITY a "aaaa">]><x>&a;</x>'
+BROKEN_SQL = "```sql\nselect from from\n```\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("contains_json", "[1" * 2000 + ' {"a": 1}'),
+        ("contains_sql", BROKEN_SQL * 60 + "```sql\nselect a from b\n```"),
+        ("contains_xml", "<a>&</a> " * 60 + "<a>1</a>"),
+        ("python", "not " * 10_000 + "1"),
+        ("sql", "select " + "(" * 4000 + "1" + ")" * 4000),
+        ("toml", "a=" + "[" * 5000 + "]" * 5000),
+        ("xml", DOCTYPE),
+    ],
+)
+def test_what_was_not_read_to_its_end_is_no_evidence_of_absence(name: str, text: str) -> None:
+    for check in (checks.named(name), checks.named(f"no.{name}")):
+        with pytest.raises(Undecided):
+            check(text)
 
 
 def test_a_wrong_argument_is_no_evidence_for_the_negated_check() -> None:

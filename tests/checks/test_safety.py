@@ -54,6 +54,9 @@ def test_a_refusal_is_found(text: str, reason: Reason) -> None:
         "Sure! Here is the recipe.",
         "I can't believe how good this is.",
         "I cannot recommend this book enough.",
+        "I can't wait to help you! The answer is 4.",
+        "I can't help but answer with a smile: 4.",
+        "Sorry it took so long, I can't wait to share this.",
         "Sorry, you can't divide by zero.",
         "Sorry for the delay. Here it is.",
         "x" * 500 + " she said: I cannot help you.",
@@ -80,6 +83,35 @@ def test_words_are_whole_words_in_any_case_accent_and_width(reason: Reason) -> N
     assert '["damn"] in' in reason(checks.no.words, "damn it", ["damn", "hell"])
     with pytest.raises(UsageError, match="holds no letter"):
         checks.words("x", ["!!"])
+
+
+def test_a_number_is_no_disguised_word() -> None:
+    assert checks.no.words("455 items, $455.50 (or 5417)", ["ass", "shit"], disguised=True)
+    assert checks.words("@ss", "ass", disguised=True)
+
+
+def test_profanity_is_found_whole_disguised_or_starred_and_not_repeated(reason: Reason) -> None:
+    for text in (
+        "What the FUCK.",
+        "bull5h1t",
+        "you f*ck",
+        "this is b\u200bullsh\u00edt",
+        "son of a bitch",
+    ):
+        assert checks.profanity(text), text
+        assert reason(checks.no.profanity, text).startswith("no.profanity: '")
+    assert "ullshit" not in reason(checks.no.profanity, "bullshit")
+    said = [
+        "Scunthorpe, Dick and a cock crow; damn",
+        "2 * 3 * 4 = a*b",
+        "order 5417 and 455",
+        "**is** *it*",
+    ]
+    for text in said:
+        assert checks.no.profanity(text), text
+    assert checks.profanity("damn", mild=True)
+    assert checks.no.profanity("damn it, bastard", mild=True, allow=("damn", "Bastard"))
+    assert "none of " in reason(checks.profanity, "Thank you.")
 
 
 @pytest.mark.parametrize(("kind", "text"), KEYS.items())

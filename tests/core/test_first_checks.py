@@ -17,6 +17,13 @@ KINDS: dict[str, tuple[list[Any], str]] = {
     "the same number": ([1, 2, 3, 40, 5], "41"),
     "a number within 1 %": (["1.25", "3.5", "100"], "1.4"),
     "JSON equality": ([{"a": 1.5, "b": "x"}, {"a": 2}], '{"a": 3}'),
+    "words in common, in JSON": (
+        [
+            {"reply": f"Sorry for the long wait, your order number {n} is on its way.", "to": n}
+            for n in range(9)
+        ],
+        '{"reply": "no"}',
+    ),
     "items in common": ([["a", "b"], ["c"], []], '["z"]'),
     "contains the answer": ([f"Street {n}" for n in range(9)], "nothing"),
     "words in common": ([f"A long answer about number {n}, with reasons." for n in range(9)], "no"),

@@ -4,6 +4,7 @@ import asyncio
 import math
 import threading
 import time
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,27 @@ def test_threads_are_used_again() -> None:
 
     asyncio.run(five_in_turn())
     assert len(idents) == 1
+
+
+def test_a_plain_def_sees_the_context_of_who_asks_and_keeps_what_it_sets_to_itself() -> None:
+    """mlflow#24702: a ContextVar was lost in the inner pool, and with it the trace."""
+    trace: ContextVar[str] = ContextVar("trace", default="lost")
+    seen = []
+
+    def answer(request: Request) -> Reply:
+        seen.append(trace.get())
+        trace.set("left behind")
+        return Reply(text="")
+
+    async def three_in_turn() -> None:
+        backend = live(answer)
+        for _ in range(3):
+            await backend.answer(ASK)
+
+    trace.set("mine")
+    asyncio.run(three_in_turn())
+    assert seen == ["mine"] * 3
+    assert trace.get() == "mine"
 
 
 @pytest.mark.parametrize("error", [KeyError("boom"), SystemExit("boom"), TimeoutError("boom")])

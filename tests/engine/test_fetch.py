@@ -414,7 +414,6 @@ def test_a_store_that_fails_stops_the_run_instead_of_asking_on_unsaved(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Replies cost money: none is fetched that cannot be kept."""
-    monkeypatch.setattr(sending, "FLUSH_EVERY_S", 0.01)
     backend = ScriptedBackend(echo, latency_s=0.02, concurrency=1)
 
     def full(rows: object) -> dict[str, Reply]:
@@ -423,13 +422,12 @@ def test_a_store_that_fails_stops_the_run_instead_of_asking_on_unsaved(
     monkeypatch.setattr(store, "add_replies", full)
     with pytest.raises(StoreError, match="disk is full"):
         ask_for(store, asks(backend, 500))
-    assert len(backend.requests) < 100
+    assert len(backend.requests) <= 2  # the next one had its turn when the first one fell
 
 
 def test_a_store_that_was_busy_once_loses_no_reply(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sending, "FLUSH_EVERY_S", 0.01)
     add = store.add_replies
     fails = iter([True])
 
@@ -486,11 +484,8 @@ def test_ctrl_c_keeps_every_reply_that_arrived(store: Store, is_async: bool) -> 
     assert len(store.known_replies([a.key for a in some])) == 6
 
 
-def test_replies_are_stored_while_others_are_on_their_way(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_replies_are_stored_while_others_are_on_their_way(store: Store) -> None:
     """So that a kill loses only what was in flight."""
-    monkeypatch.setattr(sending, "FLUSH_EVERY_S", 0.01)
     some: list[Ask] = []
     arrived: list[Request] = []
     seen = []
@@ -505,6 +500,25 @@ def test_replies_are_stored_while_others_are_on_their_way(
     some += asks(ScriptedBackend(answer, concurrency=1), 6)
     ask_for(store, some)
     assert seen == [5]
+
+
+def test_no_more_is_ever_unsaved_than_is_in_flight(store: Store) -> None:
+    """A kill -9 at any moment loses at most what was in flight, however fast replies come."""
+    some: list[Ask] = []
+    number = itertools.count()
+    unsaved = []
+
+    async def answer(request: Request) -> str:
+        sent = next(number) + 1
+        if sent % 20 == 0:  # here the process might be killed
+            unsaved.append(sent - len(store.known_replies([a.key for a in some])))
+        await asyncio.sleep(0.001 * (sent % 3))
+        return "x"
+
+    some += asks(ScriptedBackend(answer, concurrency=8), 400)
+    ask_for(store, some)
+    assert len(unsaved) == 20
+    assert max(unsaved) <= 8
 
 
 def test_progress_is_told_of_every_request_whatever_came_of_it(store: Store) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from harness.core.scoring import case_values
+from harness.records import Run, from_plain
 from tests.surface.inprocess import Cli
 
 QUICK = {"PAUSE": "0"}
@@ -298,3 +301,31 @@ def test_a_missed_fixture_leaves_an_async_eval_uncalled(cli: Cli) -> None:
     [trial] = said.json["runs"][0]["run"]["trials"]
     [score] = trial["scores"]
     assert (score["value"], score["reason"].split("\n")[0]) == (0.0, "no number")
+
+
+MIXED = """
+import pytest
+
+def test_breaks(case, reply):
+    if case.id == "c1":
+        raise ValueError("broken")
+
+def test_right(case, reply):
+    if case.id == "c1":
+        pytest.skip("nothing to measure")
+
+@pytest.mark.parametrize("part", ["first", "second"])
+def test_parts(case, reply, part):
+    if case.id == "c2" and part == "second":
+        raise ValueError("broken")
+"""
+
+
+def test_what_broke_and_what_had_nothing_to_measure_stay_two_things(cli: Cli) -> None:
+    write_evals(cli, MIXED)
+    found = from_plain(Run, run_of(cli))
+    right, parts, breaks = (case_values(found, name) for name in ("right", "parts", "breaks"))
+    assert right.pop("c1") is None  # unscored, though another eval broke on the case
+    assert math.isnan(parts.pop("c2"))  # one of its two items broke, so the other says nothing
+    assert math.isnan(breaks.pop("c1"))
+    assert {*right.values(), *parts.values(), *breaks.values()} == {1.0}

@@ -88,3 +88,59 @@ def test_map_says_what_a_column_is_and_is_checked(harness: Harness) -> None:
     assert (wrong.code, "is not COLUMN=NAME" in wrong.err) == (2, True)
     typo = harness("data", "convert", "a.csv", "c.jsonl", "--to", "columns", "--map", "frge=input")
     assert (typo.code, "'frge'" in typo.err, "frage" in typo.err) == (2, True, True)
+
+
+def test_parts_of_a_configuration_that_are_no_tests_are_named(harness: Harness) -> None:
+    Path("pf.yaml").write_text(
+        "prompts: ['Answer {{q}}']\ntests:\n  - vars: {q: hi}\nscenarios:\n  - tests: []\n"
+    )
+    said = harness("data", "convert", "pf.yaml", "a.jsonl", "--to", "columns")
+    assert "1 row as columns" in said.out
+    assert "not read: the configuration's `scenarios`" in said.out
+    again = harness("data", "convert", "pf.yaml", "a.jsonl", "--to", "columns", "--force", "--json")
+    assert len(again.json["not_read"]) == 2
+
+
+def test_images_are_put_into_rows_that_others_read_and_their_names_are_not(
+    harness: Harness, tmp_path: Path
+) -> None:
+    (tmp_path / "in/pictures").mkdir(parents=True)
+    (tmp_path / "in/pictures/a.png").write_bytes(b"\x89PNG\r\n\x1a\nrest")
+    rows = Path("in/rows.jsonl")
+    rows.write_text('{"image": "pictures/a.png", "answer": "a cat"}\n')
+    arguments = ("--map", "image=images", "--map", "answer=reference", "--json", "--force")
+    said = harness("data", "convert", "in/rows.jsonl", "out.jsonl", "--to", "chat", *arguments)
+    assert (said.code, said.json["lost"]) == (0, {})
+    (part,) = json.loads(Path("out.jsonl").read_text())["messages"][0]["content"]
+    assert part["image_url"]["url"].startswith("data:image/png;base64,")
+    kept = harness("data", "convert", "in/rows.jsonl", "c.jsonl", "--to", "columns", *arguments)
+    assert kept.code == 0
+    assert json.loads(Path("c.jsonl").read_text())["images"] == ["pictures/a.png"]
+    for name, why in (("pictures/b.png", "No such file"), ("../../b.png", "outside the file's")):
+        rows.write_text(json.dumps({"image": name, "answer": "a cat"}) + "\n")
+        said = harness("data", "convert", "in/rows.jsonl", "out.jsonl", "--to", "chat", *arguments)
+        assert (said.code, why in said.err) == (2, True)
+
+
+def test_a_task_with_images_is_converted_without_the_names_of_its_files(
+    harness: Harness, tmp_path: Path
+) -> None:
+    folder = tmp_path / "evals/cats"
+    folder.mkdir(parents=True)
+    (tmp_path / "pyproject.toml").write_text("[tool.harness]\n")
+    (folder / "secret-cat.png").write_bytes(b"\x89PNG\r\n\x1a\nrest")
+    (folder / "task.toml").write_text(
+        'about = "Name it."\nmodel = "constant:x"\ncases = "cases.jsonl"\nimages = ["image"]\n'
+        'primary = "all"\ntarget = 0.9\ntarget_reason = "It is a guess."\n'
+    )
+    case = {"id": "c1", "split": "train", "inputs": {"image": "secret-cat.png", "ask": "What?"}}
+    (folder / "cases.jsonl").write_text(json.dumps(case | {"reference": "a cat"}) + "\n")
+    (folder / "prompts").mkdir()
+    (folder / "eval_cats.py").write_text("def test_any(reply):\n    assert reply.text\n")
+    said = harness("data", "convert", "cats", "out.jsonl", "--to", "openai-chat")
+    assert said.code == 0, said.err
+    [user, reply] = json.loads(Path("out.jsonl").read_text())["messages"]
+    assert [part["type"] for part in user["content"]] == ["text", "image_url"]
+    assert user["content"][0]["text"] == "What?"
+    assert reply["content"] == "a cat"
+    assert "secret" not in Path("out.jsonl").read_text()

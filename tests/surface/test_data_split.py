@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from openpyxl import Workbook
 
+from harness.surface import progress
 from tests.surface.inprocess import Cli
 from tests.surface.toy import Toy
 
@@ -99,3 +100,14 @@ def test_a_sheet_is_split_and_its_workbook_is_not_replaced(cli: Cli) -> None:
     results = [r for r in log["runs"][0]["results"] if "locations" in r]
     uris = {r["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] for r in results}
     assert uris == {"b.xlsx"}
+
+
+def test_a_long_deal_shows_how_far_it_is(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "QUIET_S", 0.0)
+    (cli.toy.root / "r.csv").write_text(rows(3000))
+    size = (cli.toy.root / "r.csv").stat().st_size // 1024
+    said = cli("data", "split", "r.csv", "--out", "out.jsonl", "--to", "columns")
+    assert said.code == 0
+    lines = [line for line in said.err.splitlines() if line.startswith("KB: ")]
+    assert lines[0].startswith(f"KB: 0 of {size},")
+    assert lines[-1].startswith(f"KB: {size} of {size},")

@@ -148,6 +148,22 @@ def test_an_equals_of_promptfoo_counts_beside_its_other_asserts(cli: Cli) -> Non
     )
 
 
+def test_a_system_message_that_the_prompt_of_the_person_replaces_is_told(cli: Cli) -> None:
+    brief = {"role": "system", "content": "Be brief."}
+    rows = [
+        {"input": [brief, {"role": "user", "content": f"q{n}"}], "ideal": f"a{n % 3}"}
+        for n in range(12)
+    ]
+    (cli.toy.root / "o.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    told = "the system message that every row has: the prompt of --prompt stands instead"
+    asked = ("--from", "o.jsonl", "--candidate", "constant:a1", "--json")
+    (cli.toy.root / "p.txt").write_text("Which? {{ message }}")
+    assert told in cli("init", "mine", *asked, "--prompt", "p.txt").json["not_carried_over"]
+    (cli.toy.root / "p.txt").write_text("@system\nBe brief.\n@user\n{{ message }}")
+    for name, prompt in (("other", ("--prompt", "p.txt")), ("bare", ())):
+        assert told not in cli("init", name, *asked, *prompt).json["not_carried_over"]
+
+
 def chat(number: int, name: str | None) -> dict[str, Any]:
     """A row of chat that offers a tool, and calls it where a name is given."""
     ask = {"role": "user", "content": f"Please {name or 'tell me of'} order {number}"}

@@ -256,6 +256,34 @@ def test_a_release_rests_on_a_judge_only_with_a_certificate(cli: Cli) -> None:
     assert cli(*gate).code == 3
 
 
+def test_a_judge_without_a_certificate_alarms_and_blocks_nothing(cli: Cli) -> None:
+    with_judge(cli.toy, POLITE, primary="polite", evals=RIGHT)
+    with_many_cases(cli)
+    both = ["--candidate", "shots", "--candidate", "plain"]
+    evals = ["eval", "toy", *both, "--floor", "polite=0.99"]
+    compare = ["compare", "toy", "--candidate", "plain", "--baseline"]
+    gate = ["gate", "toy", "--candidate", "plain", "--baseline", "shots"]
+    advice = "by a judge without a certificate: advice, and no verdict"
+
+    said = cli(*evals)
+    assert said.code == 0, said.out
+    assert "floor: polite of plain is 0 % (0–10), below 99 %, " + advice in said.out
+    assert cli(*evals, "--floor", "right=0.99").code == 1
+    assert cli("compare", "toy", "--candidate", "shots", "--bless", "b.json").code == 0
+    for baseline in ("shots", "b.json"):
+        said = cli(*compare, baseline)
+        assert said.code == 0, said.out
+        assert "no alarm: plain lost 100 points" in said.out
+        assert advice in said.out
+    said = cli(*gate)
+    assert said.code == 3, said.out
+    assert "which is advice and blocks nothing" in said.out
+
+    certify(cli, *identities(cli, "polite"))
+    codes = [cli(*some).code for some in (evals, [*compare, "shots"], [*compare, "b.json"], gate)]
+    assert codes == [1, 1, 1, 1]
+
+
 def test_a_prompt_ships_on_a_judge_only_with_a_certificate(cli: Cli) -> None:
     """And no look at sealed cases is spent on what could not be said."""
     with_judge(cli.toy, POLITE, primary="polite", evals=RIGHT)

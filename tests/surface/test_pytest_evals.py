@@ -144,6 +144,7 @@ def test_numpy_testing_is_a_measurement(toy: Toy) -> None:
     )
     result = toy.pytest("evals/toy", "-q")
     assert "10 missed" in summary(result.stdout), result.stdout
+    assert "right: Not equal to tolerance" in result.stdout  # after an empty line of numpy's
 
 
 def test_ordinary_tests_and_fixtures_live_beside_evals(toy: Toy) -> None:

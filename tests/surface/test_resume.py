@@ -55,7 +55,7 @@ def test_kill_9_loses_at_most_what_was_in_flight_and_the_rest_alone_is_sent(toy:
     process.kill()
     process.communicate()
     sent, kept = len(toy.sent), stored(toy)
-    assert kept >= sent - IN_FLIGHT - IN_FLIGHT  # in flight, and answered within the last 0.2 s
+    assert kept >= sent - IN_FLIGHT
     assert kept >= IN_FLIGHT
     again = toy.harness(*EVAL, "--json")
     assert again.returncode == 0, again.stderr

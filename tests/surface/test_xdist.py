@@ -38,3 +38,27 @@ def test_what_stops_every_worker_is_told_in_a_line(toy: Toy, mistake: str) -> No
     assert says in done.stdout + done.stderr
     assert "INTERNALERROR" not in done.stdout
     assert toy.sent == []
+
+
+def test_a_worker_that_dies_leaves_a_partial_run_and_no_verdict_on_an_older_one(toy: Toy) -> None:
+    """pytest-evals 0.3.4: -n 8 died, and the analysis then passed on the older run's file."""
+    both = ("--candidate", "plain", "--candidate", "shots")
+    evals = toy.task / "eval_toy.py"
+    assert toy.harness("eval", "toy", *both).returncode == 0
+    compare = ("compare", "toy", "--baseline", "plain", "--candidate", "shots")
+    assert "no complete, current run" not in toy.harness(*compare).stderr
+    evals.write_text(
+        "import os\n"
+        "def test_right(case, reply):\n"
+        "    if case.id == 'c5':\n"
+        "        os._exit(9)\n"
+        "    assert reply.text\n"
+    )
+    died = toy.pytest("evals/toy", *both, "-n", "2")
+    assert died.returncode == 1
+    assert "crashed" in died.stdout
+    runs = json.loads(toy.harness("runs", "--json").stdout)
+    assert sorted(run["is_complete"] for run in runs) == [False, False, True, True]
+    refused = toy.harness(*compare)
+    assert refused.returncode == 3
+    assert "no complete, current run of " in refused.stderr

@@ -15,6 +15,10 @@ MOST = 2000
 COLUMNS = 200
 """Columns of answers that are looked at: an answer whose keys are data has no columns."""
 LONGEST = 60
+"""Characters of a label, at most."""
+STRAY = 3
+STRAY_SHARE = 0.02
+"""Longer answers, and their share, that do not make the others free text."""
 LEAST_ROWS = 20
 RARE = 5
 MAJORITY = 0.9
@@ -57,6 +61,7 @@ class ClassLint(Lint):
         self._counts: dict[str, dict[str, Counter[str]]] = {}
         self._first: dict[str, dict[str, Place]] = defaultdict(dict)
         self._rows: Counter[str] = Counter()
+        self._long: Counter[str] = Counter()
         self._over: set[str] = set()
 
     def see(self, row: Row) -> None:
@@ -67,12 +72,22 @@ class ClassLint(Lint):
             if name in self._over or (name not in self._counts and len(self._counts) >= COLUMNS):
                 continue
             self._rows[name] += 1
+            if len(label) > LONGEST:
+                # one text among labels is a fault of its row; many are the kind of the answers
+                self._long[name] += 1
+                if self._long[name] > max(STRAY, STRAY_SHARE * self._rows[name]):
+                    self._leave(name)
+                continue
             counts = self._counts.setdefault(name, {}).setdefault(row.example.split, Counter())
             counts[label] += 1
             self._first[name].setdefault(label, row.place)
-            if len(label) > LONGEST or len(self._first[name]) > MOST:
-                self._over.add(name)
-                del self._counts[name], self._first[name]
+            if len(self._first[name]) > MOST:
+                self._leave(name)
+
+    def _leave(self, name: str) -> None:
+        self._over.add(name)
+        self._counts.pop(name, None)
+        self._first.pop(name, None)
 
     def findings(self) -> Iterable[Finding]:
         """Return what was found of each column of labels."""

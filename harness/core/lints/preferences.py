@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
-from harness.core.lints.base import Finding, Hits, Lint, Row, Rule
+from harness.core.lints.base import KEPT, Finding, Hits, Lint, Place, Row, Rule
 from harness.core.near import normalised
 from harness.core.wording import rejected_text
 
@@ -63,6 +63,13 @@ class PreferenceLint(Lint):
         self._same, self._prompt, self._user = Hits(), Hits(), Hits()
         self._has_role = False
         self._longer = self._shorter = self._equal = 0
+
+    def refuse(self, place: str, reason: str, *, count: int = 1) -> None:
+        """Count a pair that could not be read, for its worse answer holds a turn of the user."""
+        self._user.count += count
+        self._has_role = True
+        if place and len(self._user.rows) < KEPT:
+            self._user.rows.append(Place("", place, reason.partition(": ")[2]))
 
     def see(self, row: Row) -> None:
         """Look at a pair."""

@@ -195,16 +195,17 @@ def as_reference(reply: Reply, *, like: Json) -> Json:
 
 
 def answered(case: Case, answer: Answer, *, tag: str, made: Mapping[str, Json]) -> Case:
-    """Return a row with another answer than its own, and where that came from."""
+    """Return a row with an answer that was had for it, and where that came from. Its id is its
+    own, so that it can stand beside the case.
+    """
     reference = as_reference(answer.reply, like=case.reference)
-    is_same = reference == case.reference
     lineage: dict[str, Json] = {"from": [case.id], "candidate": answer.candidate.name}
     lineage["model"] = answer.reply.model or answer.candidate.backend
     lineage |= {"run": answer.run_id} if answer.run_id else {}
     lineage |= {"reply": answer.reply_key[:16]} if answer.reply_key else {}
     return replace(
         case,
-        id=case.id if is_same else f"{case.id}~{digest(reference)[:8]}",
+        id=f"{case.id}~{digest(reference)[:8]}",
         reference=reference,
         rejected=None,
         cluster=case.cluster or case.id,

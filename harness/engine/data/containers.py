@@ -107,6 +107,8 @@ def _container_of(path: Path) -> Container:
     start = text.lstrip()[:1]
     if suffix in {".yaml", ".yml"}:
         return _make(path, "yaml", yaml_files.yaml_rows, total, notes)
+    if start == b"[" and suffix in {".jsonl", ".ndjson"} and _is_first_of_rows(text):
+        return _make(path, "jsonl", _opened_rows(lines.json_lines), total, notes)
     if start == b"[" and suffix not in {".csv", ".tsv"}:
         return _make(path, "json", _opened_rows(lines.json_array), total, notes)
     if start == b"{" and suffix not in {".csv", ".tsv"}:
@@ -199,3 +201,13 @@ def _begins_with_a_row(head: bytes) -> bool:
         second = rest.lstrip()[:1]
         return bool(not end or (first.rstrip().endswith(b"}") and second in {b"{", b""}))
     return True
+
+
+def _is_first_of_rows(head: bytes) -> bool:
+    """Whether the first line is a whole JSON value, and others follow."""
+    first, _, rest = head.lstrip().partition(b"\n")
+    try:
+        json.loads(first)
+    except (ValueError, RecursionError):
+        return False
+    return bool(rest.strip())

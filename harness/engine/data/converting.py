@@ -9,6 +9,8 @@ from pathlib import Path
 from harness.core.examples import Example
 from harness.engine.data.bad_rows import refuse_bad
 from harness.engine.data.containers import file_and_sheet
+from harness.engine.data.forms import registry
+from harness.engine.data.pictured import pictured
 from harness.engine.data.reading import Reading, open_examples
 from harness.engine.data.writing import Written, free, write_examples
 from harness.errors import TaskError, UsageError
@@ -62,6 +64,7 @@ def convert(
         overwrite=overwrite,
         allow_refused=skip_bad,
         check=check,
+        prepared=pictured(registry.find(to).name, folder=file if file.is_dir() else file.parent),
     )
     return Converted(reading=reading, written=written)
 

@@ -129,9 +129,19 @@ def json_object(source: Opened) -> Json:
     try:
         return strict_json(text)
     except ValueError as exc:
-        cause = exc.__cause__
-        line = cause.lineno if isinstance(cause, json.JSONDecodeError) else 1
-        raise TaskError(f"{source.shown}:{line}: {exc}") from None
+        from harness.engine.data.faults import line_of, log_of
+
+        cause, reason = exc.__cause__, str(exc)
+        if isinstance(cause, json.JSONDecodeError):
+            raise TaskError(f"{source.shown}:{cause.lineno}: {reason}") from None
+        line = line_of(reason, text)
+        try:
+            log = log_of(text)
+        except ValueError as other:
+            reason, log = str(other), None
+        if log is not None:
+            return log
+        raise TaskError(f"{source.shown}:{line}: {reason}") from None
 
 
 _SPACE = " \t\r\n"

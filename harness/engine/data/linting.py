@@ -6,6 +6,7 @@ Rows are read once, and a second time where a rule must see some again; no set i
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,7 @@ from harness.core.examples import Example
 from harness.core.lints import KINDS, Finding, Lint, Measure, Place, Rule, lints
 from harness.core.lints.base import SEVERITIES, Hits, row_of
 from harness.core.lints.chat import UNREADABLE, ChatLint
+from harness.core.lints.preferences import PreferenceLint
 from harness.core.spool import Marks
 from harness.core.twins import NEAR
 from harness.core.wording import FIRST, Wording, wording_of
@@ -55,7 +57,10 @@ OWN_EVALS = Rule(
     fix="Repair the reference, or the eval.",
 )
 _KINDS: tuple[type[Lint], ...] = (*KINDS, TextLint, LanguageLint, CallLint, LabelErrorLint)
-_NAMED = frozenset(rule.name for rule in ChatLint.rules) - {UNREADABLE}
+_OF_PAIRS = frozenset({"user-in-rejected"})
+_OF_CHAT = frozenset(rule.name for rule in ChatLint.rules) - {UNREADABLE}
+_NAMED = _OF_CHAT | _OF_PAIRS
+"""Rules whose fault is met while a row is read."""
 ALL_RULES: tuple[Rule, ...] = (*(rule for kind in _KINDS for rule in kind.rules), OWN_EVALS)
 
 
@@ -224,7 +229,7 @@ def _look(sources: Sequence[Rows], used: Sequence[Lint], *, progress: Progress) 
         if examples.reading is not None:
             seen.refused(examples.reading)
             for one in used:
-                if isinstance(one, ChatLint):
+                if isinstance(one, ChatLint | PreferenceLint):
                     _refuse(one, examples.reading)
     seen.rows = number
     wanted = [(one, rows) for one in used if (rows := _marked(one.wanted(), number))]
@@ -272,18 +277,21 @@ def _told(
         yield replace(example, split=split) if split and not example.split else example
 
 
-def _refuse(chat: ChatLint, reading: Reading) -> None:
+def _refuse(lint: ChatLint | PreferenceLint, reading: Reading) -> None:
     """Tell of the rows that could not be read: the first by place, the others by count."""
-    left = {k if k in _NAMED else UNREADABLE: 0 for k in reading.bad_kinds}
+    is_of_pairs = isinstance(lint, PreferenceLint)
+    left: Counter[str] = Counter()
     for kind, count in reading.bad_kinds.items():
-        left[kind if kind in _NAMED else UNREADABLE] += count
+        if (kind in _OF_PAIRS) == is_of_pairs:
+            left[kind if kind in _NAMED else UNREADABLE] += count
     for row in reading.bad:
-        chat.refuse(row.place, row.reason)
-        kind = row.reason.partition(":")[0]
-        left[kind if kind in _NAMED else UNREADABLE] -= 1
+        kind = kind_of_reason(row.reason)
+        if (kind in _OF_PAIRS) == is_of_pairs:
+            lint.refuse(row.place, row.reason)
+            left[kind if kind in _NAMED else UNREADABLE] -= 1
     for kind, count in left.items():
         if count:
-            chat.refuse("", f"{kind}: ", count=count)
+            lint.refuse("", f"{kind}: ", count=count)
 
 
 def _own_evals(task: Task) -> tuple[list[Finding], list[str]]:

@@ -130,8 +130,12 @@ class Reading:
             yield example
 
     def _objects(self, form: Form | None) -> Iterator[tuple[str, Object | Refusal]]:
+        before, nth = "", 1
         for number, value in self.container.rows():
-            place = f"{self.container.shown}:{number}"  # a folder's files come in turn
+            line = f"{self.container.shown}:{number}"  # a folder's files come in turn
+            nth = nth + 1 if line == before else 1
+            place = line if nth == 1 else f"{line}#{nth}"  # an array may stand on one line
+            before = line
             if isinstance(value, Refusal):
                 yield place, value
                 continue
@@ -161,7 +165,7 @@ class Reading:
 def kind_of_reason(reason: str) -> str:
     """Return the name that a reason begins with, as `missing_content: ...`; "" for none."""
     name, sign, _ = reason.partition(":")
-    return name if sign and name.isidentifier() else ""
+    return name if sign and name.replace("-", "_").isidentifier() else ""
 
 
 _NONE: Mapping[str, str] = {}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from harness.core.synth_holes import Hole, belongs
@@ -294,7 +294,7 @@ def _filled(holes: Iterable[Hole], made: Sequence[Case]) -> list[Hole]:
     found = []
     for hole in holes:
         more = sum(belongs(c, hole) for c in made)
-        found.append(Hole(kind=hole.kind, name=hole.name, have=hole.have + more, want=hole.want))
+        found.append(replace(hole, have=hole.have + more))
     return found
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,6 +23,7 @@ from harness.errors import UsageError
 from harness.records import Case, Json, Reply, Split, digest
 
 DIALOGUE = "messages"
+_TURN = re.compile(r"^(system|user|assistant|tool): ?", re.MULTILINE)
 
 SHOWN = {"self-instruct": 4, "documents": 3, "tag": 5, "class": 5}
 ASKED_FOR = {"self-instruct": 4, "deepen": 2, "widen": 2, "documents": 3, "tag": 4, "class": 4}
@@ -63,7 +65,8 @@ def text_at(inputs: Mapping[str, Json], name: str) -> str | None:
     """Return the text of an input; of a dialogue, that of the last user's turn."""
     value = inputs.get(name)
     if isinstance(value, str):
-        return value
+        start, end = _spoken(value)
+        return value[start:end]
     turn = _last_turn(value) if name == DIALOGUE else None
     return None if value is None or turn is None else str(value[turn]["content"])
 
@@ -72,11 +75,27 @@ def with_text(inputs: Mapping[str, Json], name: str, text: str) -> dict[str, Jso
     """Return the inputs with another text there."""
     value = inputs[name]
     if isinstance(value, str):
-        return {**inputs, name: text}
+        start, end = _spoken(value)
+        return {**inputs, name: f"{value[:start]}{text}{value[end:]}"}
     turns, at = list(value), _last_turn(value)
     assert at is not None
     turns[at] = {**turns[at], "content": text}
     return {**inputs, name: turns}
+
+
+def _spoken(text: str) -> tuple[int, int]:
+    """Return where in an input the text stands that is changed: all of it, and of a dialogue that
+    `harness init` wrote as lines of `user: ...` the last user's turn.
+    """
+    turns = list(_TURN.finditer(text))
+    if not turns or turns[0].start():
+        return 0, len(text)
+    users = [n for n, turn in enumerate(turns) if turn[1] == "user"]
+    if not users:
+        return 0, len(text)
+    last = users[-1]
+    end = turns[last + 1].start() - 1 if last + 1 < len(turns) else len(text)
+    return turns[last].end(), end
 
 
 def digestible(case: Case) -> str:
@@ -141,7 +160,8 @@ def for_holes(holes: Sequence[Hole], seeds: Sequence[Case], *, seed: int) -> Ite
     number = 0
     while True:
         for hole in holes:
-            rng = seeded("holes", seed, number, hole.kind, hole.name)
+            place = [hole.key] if hole.key else []
+            rng = seeded("holes", seed, number, hole.kind, hole.name, *place)
             mine = [c for c in seeds if belongs(c, hole)]
             rest = [c for c in seeds if not belongs(c, hole)]
             most = SHOWN[hole.kind]
@@ -300,7 +320,7 @@ def _provenance(order: Order, origin: Origin) -> dict[str, Json]:
     if order.passage is not None:
         found["document"] = order.passage[0]
     if order.hole is not None:
-        found["hole"] = f"{order.hole.kind} {order.hole.name}"
+        found["hole"] = order.hole.called
     return found | {
         "model": origin.model,
         "prompt_digest": prompt_digest(order.kind),

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from harness.core.synth_holes import LEAST, Hole, belongs, find_holes
+from harness.core.synth_holes import LEAST, Hole, Labels, belongs, find_holes, labels_of
 from harness.core.synth_origin import SYNTHETIC
 from harness.core.synth_perturb import PERTURBATIONS
 from harness.core.synth_prompts import (
@@ -162,7 +162,8 @@ def prepare(task: Task, wish: Wish, *, root: Path, pool: BackendPool) -> Setting
     name = ""
     if any(k in PERTURBATIONS or k in REWRITES for k in kinds):
         name = orders_of.text_field(seeds, wish.field, without=task.settings.images)
-    holes = _holes(task, wish, seeds, kinds) if wish.by == "holes" else ()
+    labels = labels_of(task.cases, shown={"train", "dev", wish.split})
+    holes = _holes(task, wish, seeds, kinds, labels=labels) if wish.by == "holes" else ()
     lacking = min(MOST_ROWS, sum(h.want - h.have for h in holes))
     wish = replace(wish, rows=wish.rows or lacking or ROWS)
     facts = facts_of(
@@ -170,6 +171,7 @@ def prepare(task: Task, wish: Wish, *, root: Path, pool: BackendPool) -> Setting
         about=task.settings.about,
         rules=tuple(dict.fromkeys(eval_wants(task).values())),
         more_classes=_named_classes(task),
+        labels=labels.get("", ()),
         without=task.settings.images,
     )
     if needs_model and not facts.fields:
@@ -256,12 +258,20 @@ def _named_classes(task: Task) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _holes(task: Task, wish: Wish, seeds: Sequence[Case], kinds: Sequence[str]) -> tuple[Hole, ...]:
+def _holes(
+    task: Task, wish: Wish, seeds: Sequence[Case], kinds: Sequence[str], *, labels: Labels
+) -> tuple[Hole, ...]:
     cases = task.split(wish.split)
-    found = find_holes(cases, known=_named_classes(task), least=wish.least)
+    named = _named_classes(task)
+    found = find_holes(cases, known=named, labels=labels, least=wish.least)
     holes = tuple(h for h in found if h.kind in kinds)
     # a slice is known by its rows alone: of one that may not be shown nothing can be made
     able = tuple(h for h in holes if h.kind == "class" or any(belongs(c, h) for c in seeds))
+    if not able and not find_holes(cases, known=named, labels=labels, least=len(cases) + 1):
+        raise UsageError(
+            f"no hole can be found in {wish.split}: no case has a tag, and the answers are no "
+            "labels (short texts that come back four times on average)"
+        )
     if not able:
         raise UsageError(
             f"no hole in {wish.split}: every tag and class has {wish.least} cases or more. "

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.engine.data.lines import MEGABYTE, Refusal, Row, text_only
+from harness.engine.data.lines import MEGABYTE, Refusal, Row, decoded, text_only
 from harness.engine.data.opening import Opened, broken_files, opened, shown
 from harness.engine.text_files import LONGEST_ROW
 from harness.errors import TaskError
@@ -172,11 +172,15 @@ def zipped(path: Path, *, make: Make) -> Container:
 
 
 def _inspect_rows(container: Container) -> Iterator[Row]:
+    from harness.engine.data.faults import sample_of
     from harness.engine.scores.inspect_log import zipped_samples
     from harness.engine.scores.source import Source
 
     source = Source(path=container.path, shown=container.shown)
-    yield from enumerate(zipped_samples(source), start=1)
+    for number, (name, content) in enumerate(zipped_samples(source), start=1):
+        text = decoded(content)
+        found = text if isinstance(text, Refusal) else sample_of(text)
+        yield number, Refusal(f"{name}: {found.reason}") if isinstance(found, Refusal) else found
 
 
 def xlsx_rows(container: Container) -> Iterator[Row]:

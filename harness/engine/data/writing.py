@@ -17,7 +17,7 @@ from harness.core.examples import Example
 from harness.engine.data import sinks
 from harness.engine.data.forms import cases, columns, registry
 from harness.engine.data.forms.base import Form, Parse, text_of
-from harness.engine.data.forms.turns import asked
+from harness.engine.data.forms.turns import EXTRAS, WORSE_CALLS, asked
 from harness.engine.data.opening import shown
 from harness.engine.data.reading import KEPT, BadRow
 from harness.engine.data.waiting import ABSENT
@@ -48,12 +48,14 @@ def write_examples(
     overwrite: bool = False,
     allow_refused: bool = True,
     check: Callable[[], None] = lambda: None,
+    prepared: Callable[[Example], Example] = lambda example: example,
 ) -> Written:
     """Write `examples` in `form` to `path`. Its suffix says as what file: .jsonl, .json, .csv,
     .tsv, .xlsx, .parquet, .yaml or .dataset (a folder, as `datasets` saves it); .gz and .zst pack
     it.
 
     `check` is called when all rows were written and before the file appears: it may raise.
+    `prepared` gives what is written of a row; its ValueError refuses the row.
     Raises UsageError for a form that is only read, a file that stands there already, and, without
     `allow_refused`, where the form cannot hold a row.
     """
@@ -65,7 +67,7 @@ def write_examples(
         )
     kind = sinks.kind_of(path, form=chosen.name, asked=form)
     free(path, overwrite=overwrite)
-    state = _State(chosen, kind)
+    state = _State(chosen, kind, prepared=prepared)
     with sinks.replacing(path, kind=kind, overwrite=overwrite) as part:
         sinks.write(part, state.rows(examples), kind=kind, final=path, lost=state.lost)
         if chosen.name not in registry.FILLED:
@@ -108,7 +110,8 @@ def free(path: Path, *, overwrite: bool) -> None:
 class _State:
     """Rows made of examples, each read back; what was lost on the way is counted."""
 
-    def __init__(self, form: Form, kind: str) -> None:
+    def __init__(self, form: Form, kind: str, *, prepared: Callable[[Example], Example]) -> None:
+        self.prepared = prepared
         self.form, self.through = form, sinks.through(kind, is_filled=form.name in registry.FILLED)
         is_table = kind in {"csv", "tsv", "xlsx"}
         self.write = form.write_table if is_table and form.write_table else form.write
@@ -125,6 +128,7 @@ class _State:
         for number, given in enumerate(examples, start=1):
             example = self._completed(given, number) if is_cases else given
             try:
+                example = self.prepared(example)
                 row = write(example)
                 back = parse(through(row), example.place)
             except ValueError as exc:
@@ -152,7 +156,12 @@ class _State:
         return replace(example, **new) if new else example
 
 
-_WORDS = {"is_good": "thumbs", "calls": "tool calls", "other": "further keys"}
+_WORDS = {
+    "is_good": "thumbs",
+    "calls": "tool calls",
+    "other": "further keys",
+    WORSE_CALLS: "tool calls of the worse reply",
+}
 
 
 def differences(before: Example, after: Example | None) -> list[str]:
@@ -165,7 +174,7 @@ def differences(before: Example, after: Example | None) -> list[str]:
         after.messages,
         after.images,
     ):
-        found.append(_what_of_the_question(before, after))
+        found += _what_of_the_question(before, after)
     for name in ("reference", "rejected"):
         old, new = getattr(before, name), getattr(after, name)
         if old != new or type(old) is not type(new):
@@ -176,19 +185,28 @@ def differences(before: Example, after: Example | None) -> list[str]:
     rest = ("calls", "is_good", "tools", "id", "split", "cluster", "tags", "provenance")
     found += [_WORDS.get(n, n) for n in rest if getattr(before, n) != getattr(after, n)]
     keys = before.other.keys() | after.other.keys()
-    found += sorted(k for k in keys if before.other.get(k) != after.other.get(k))
+    for key in sorted(k for k in keys if before.other.get(k) != after.other.get(k)):
+        is_of_turns = key == EXTRAS and key in before.other
+        found.append(_keys_of_messages(before.other[key]) if is_of_turns else _WORDS.get(key, key))
     return found
 
 
-def _what_of_the_question(before: Example, after: Example) -> str:
+def _keys_of_messages(extras: Json) -> str:
+    by_turn = extras.values() if isinstance(extras, Mapping) else ()
+    names = {str(key) for one in by_turn if isinstance(one, Mapping) for key in one}
+    return f"further keys of messages ({', '.join(sorted(names))})"
+
+
+def _what_of_the_question(before: Example, after: Example) -> list[str]:
+    """Return what differs in what is asked; nothing where it stands in a message now."""
     old, new = asked(before), asked(after)
     if old == new and before.inputs.keys() == after.inputs.keys():
-        return "inputs as JSON (they are text now)"
+        return ["inputs as JSON (they are text now)"] if before.inputs != after.inputs else []
     if old == new:
-        return "names of inputs"
+        return ["names of inputs"]
     if [(m.role, m.content) for m in old] == [(m.role, m.content) for m in new]:
-        return "images" if any(m.images for m in old) else "details of messages"
+        return ["images" if any(m.images for m in old) else "details of messages"]
     users = [m.content for m in old if m.role != "system"]
     if users == [m.content for m in new if m.role != "system"]:
-        return "system messages"
-    return "inputs" if before.inputs else "messages"
+        return ["system messages"]
+    return ["inputs" if before.inputs else "messages"]

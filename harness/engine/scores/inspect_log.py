@@ -24,6 +24,8 @@ from harness.errors import UsageError
 from harness.records import digest
 
 ZSTANDARD = 93
+LARGEST_ENTRY = 256 * 1024 * 1024
+"""Bytes of a header or a sample, unpacked: it is read whole."""
 LOCAL_HEADER = struct.Struct("<4s2B4HL2L2H")
 LETTERS = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0}
 WORDS = {"yes": 1.0, "true": 1.0, "no": 0.0, "false": 0.0}
@@ -37,14 +39,26 @@ def read_zip(source: Source) -> Iterator[Tasked]:
         yield from _rows(log, samples, source)
 
 
-def zipped_samples(source: Source) -> Iterator[Any]:
-    """Yield the samples of an `.eval` log as they stand in it. Raises UsageError."""
-    with _zipped(source) as (_, samples):
-        yield from samples
+def zipped_samples(source: Source) -> Iterator[tuple[str, bytes]]:
+    """Yield the samples of an `.eval` log, by name, as they stand in it. Raises UsageError."""
+    with _archive(source) as (file, archive):
+        for name in _samples(archive):
+            yield name, _content(archive, file, name, source)
 
 
 @contextmanager
 def _zipped(source: Source) -> Iterator[tuple[Log, Iterator[Any]]]:
+    with _archive(source) as (file, archive):
+        log = _json(archive, file, "header.json", source)
+        yield log, (_json(archive, file, name, source) for name in _samples(archive))
+
+
+def _samples(archive: zipfile.ZipFile) -> Iterator[str]:
+    return (name for name in archive.namelist() if name.startswith("samples/"))
+
+
+@contextmanager
+def _archive(source: Source) -> Iterator[tuple[BinaryIO, zipfile.ZipFile]]:
     with opened(source.path) as file:
         try:
             archive = zipfile.ZipFile(file)
@@ -56,13 +70,7 @@ def _zipped(source: Source) -> Iterator[tuple[Log, Iterator[Any]]]:
         if "header.json" not in names:
             what = "the run was cut off" if "_journal/start.json" in names else "not Inspect's"
             raise UsageError(f"{source.shown}: no header.json in it: {what}")
-        log = _json(archive, file, "header.json", source)
-        samples = (
-            _json(archive, file, name, source)
-            for name in archive.namelist()
-            if name.startswith("samples/")
-        )
-        yield log, samples
+        yield file, archive
 
 
 def read_json(source: Source) -> Iterator[Tasked]:
@@ -178,9 +186,18 @@ def _texts(output: Log) -> list[Any]:
 
 
 def _json(archive: zipfile.ZipFile, file: BinaryIO, name: str, source: Source) -> Any:
-    place = f"{source.shown}:{name}"
+    return parsed(_content(archive, file, name, source), place=f"{source.shown}:{name}")
+
+
+def _content(archive: zipfile.ZipFile, file: BinaryIO, name: str, source: Source) -> bytes:
+    place, entry = f"{source.shown}:{name}", archive.getinfo(name)
+    if entry.file_size > LARGEST_ENTRY:
+        raise UsageError(
+            f"{place}: it unpacks to {entry.file_size >> 20} MB, more than one part of a log "
+            f"should ({LARGEST_ENTRY >> 20} MB)"
+        )
     try:
-        return parsed(_bytes(archive, file, archive.getinfo(name)), place=place)
+        return _bytes(archive, file, entry)
     except (zipfile.BadZipFile, zlib.error, EOFError, struct.error) as exc:
         raise UsageError(f"{place}: damaged ({exc}): copy the log again") from None
 
@@ -197,7 +214,7 @@ def _bytes(archive: zipfile.ZipFile, file: BinaryIO, entry: zipfile.ZipInfo) -> 
     packed = io.BytesIO(file.read(entry.compress_size))
     try:
         reader = zstandard.ZstdDecompressor().stream_reader(packed, read_across_frames=True)
-        content = reader.read()
+        content = reader.read(entry.file_size + 1)  # no more than the log says: it may be a bomb
     except zstandard.ZstdError as exc:
         raise zipfile.BadZipFile(str(exc)) from None
     if zlib.crc32(content) != entry.CRC:

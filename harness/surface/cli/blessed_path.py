@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from harness.core.blessed import Blessed
+from harness.engine.certificates import ADVICE, advised_scores
 from harness.engine.tasks import Task
 from harness.records import Candidate, Comparison, Run
 from harness.surface.cli.app import App
@@ -118,7 +119,9 @@ def compare_blessed(app: App, task: Task, candidate: Candidate, *, path: Path) -
         baseline_run=blessed.run,
         candidate_run=run.id,
     )
-    loss = shown_loss(found)
+    certificates = app.store.ledger(task=task.name, kind="certificate")
+    lost = shown_loss(found)
+    loss = None if primary in advised_scores(task, [run], certificates) else lost
     flaky = {c for c, one in blessed.cases.items() if one.of} | flaky_ids(run, primary)
     spent = usage_a_reply(_usage(app, run))
     changes = {k: (blessed.usage.get(k), spent.get(k)) for k in NAMES}
@@ -127,12 +130,13 @@ def compare_blessed(app: App, task: Task, candidate: Candidate, *, path: Path) -
         {
             "comparison": found,
             "is_shown_regression": loss is not None,
+            "advice": lost if loss is None else None,
             "flaky": sorted(flaky),
             "changed_cases": changed,
             "usage": {k: {"blessed": a, "now": b} for k, (a, b) in changes.items()},
         }
     )
-    verdict = _verdict(found, loss)
+    verdict = _verdict(found, loss, lost=lost)
     app.say(*comparison_lines(found), *_usage_lines(changes, blessed))
     app.say(*(f"{what}: {_some(ids)}" for what, ids in lists if ids), verdict)
     where = write_summary(_markdown(task, found, verdict, changes=changes, lists=lists))
@@ -160,9 +164,11 @@ def _lists(
     ]
 
 
-def _verdict(found: Comparison, loss: str | None) -> str:
+def _verdict(found: Comparison, loss: str | None, *, lost: str | None) -> str:
     if loss:
         return f"a regression is shown: {clean(loss)}"
+    if lost:
+        return f"no alarm: {clean(lost)}, {ADVICE}"
     if found.delta.lower > 0:
         return "a gain is shown; bless it, where it is merged"
     return (

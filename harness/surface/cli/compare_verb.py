@@ -80,11 +80,14 @@ def command(
     from harness.core.blessed import flaky_ids
     from harness.core.release import shown_loss
     from harness.core.synth_origin import made_note
+    from harness.engine.certificates import ADVICE, advised_scores
     from harness.engine.ladder import read_ladder
+    from harness.engine.leaks import refuse_leaks
     from harness.engine.release import arms_of, best_prompt
 
     with App(store, as_json=as_json) as app:
         loaded = app.task(task)
+        refuse_leaks(loaded, "dev")
         if bless is not None or (baseline or "").endswith(".json"):
             from harness.surface.cli.blessed_path import bless_run, compare_blessed
 
@@ -101,11 +104,19 @@ def command(
             candidate=app.candidate(loaded, candidate, base_url=base_url),
         )
         found = arms.comparison()
-        loss = shown_loss(found)
         primary = loaded.settings.primary
+        certificates = app.store.ledger(task=loaded.name, kind="certificate")
+        is_advice = primary in advised_scores(loaded, [arms.baseline, arms.candidate], certificates)
+        lost = shown_loss(found)
+        loss = None if is_advice else lost
         flaky = flaky_ids(arms.baseline, primary) | flaky_ids(arms.candidate, primary)
         app.answer(
-            {"comparison": found, "is_shown_regression": loss is not None, "flaky": sorted(flaky)}
+            {
+                "comparison": found,
+                "is_shown_regression": loss is not None,
+                "advice": lost if is_advice else None,
+                "flaky": sorted(flaky),
+            }
         )
         app.say(*comparison_lines(found))
         missed = found.newly_missed
@@ -121,6 +132,8 @@ def command(
                 app.say(f"{what}: {', '.join(map(clean, ids[:12]))}{more}")
         if loss:
             app.say(f"a regression is shown: {clean(loss)}")
+        elif lost:
+            app.say(f"no alarm: {clean(lost)}, {ADVICE}")
         elif found.delta.lower > 0:
             app.say("a gain is shown on dev; a release is decided on test: harness gate")
         else:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from harness.core.words import count
 from harness.errors import UsageError
 from harness.records import SPLITS, Split
 from harness.surface.cli.app import App, options
@@ -112,11 +113,18 @@ def _of_task(
     """Write a task's cases: those of train, where nothing else was asked for, since most forms
     have no place for a split and would mix what is sealed into what is trained on.
     """
+    from harness.engine.data.forms import registry
+    from harness.engine.data.pictured import without_paths
     from harness.engine.data.reading import task_examples
     from harness.engine.data.writing import write_examples
 
     wanted = splits or ("train",)
-    rows = [row for row in task_examples(task) if row.split in wanted]
+    chosen = registry.find(to).name
+    rows = [
+        without_paths(row, chosen, fields=task.settings.images)
+        for row in task_examples(task)
+        if row.split in wanted
+    ]
     left = len(task.cases) - len(rows)
     names = " and ".join(wanted)
     if not rows:
@@ -172,24 +180,30 @@ def guess_lines(reading: Reading) -> list[str]:
 
 def _lines(done: Converted) -> list[str]:
     reading, written = done.reading, done.written
-    lines = [f"{written.rows} rows as {written.form} in {clean(str(written.path))}"]
+    is_less = bool(reading.bad_count or reading.left)
+    first, *rest = written_lines(written, is_less=is_less)
+    lines = [first]
     if reading.skipped:
         lines.append(f"{reading.skipped} hold no data (spans without a model, repeats of a sample)")
     lines += left_out_lines(reading)
-    return lines + written_lines(written)[1:]
+    lines += [f"not read: {clean(what)}" for what in reading.left]
+    return lines + rest
 
 
-def written_lines(written: Written) -> list[str]:
-    """Return how many rows were written, what was given to them, and what was lost."""
-    lines = [f"{written.rows} rows as {written.form} in {clean(str(written.path))}"]
+def written_lines(written: Written, *, is_less: bool = False) -> list[str]:
+    """Return how many rows were written, what was given to them, and what was lost. `is_less`:
+    something of the source was left out, as was said.
+    """
+    lines = [f"{count(written.rows, 'row')} as {written.form} in {clean(str(written.path))}"]
     lines += refused_lines(written)
-    for what, count in written.added.items():
-        lines.append(f"given to {count} rows: {one_line(what)}")
+    for what, n in written.added.items():
+        lines.append(f"given to {count(n, 'row')}: {one_line(what)}")
     if written.lost:
         lines.append(f"{written.form} cannot carry, and it was lost:")
-        lines += [f"  {one_line(what)}: {count} rows" for what, count in written.lost.items()]
+        lines += [f"  {one_line(what)}: {count(n, 'row')}" for what, n in written.lost.items()]
     else:
-        lines.append("nothing was lost: each row was read back and compared")
+        else_ = " else" if is_less or written.refused_count else ""
+        lines.append(f"nothing{else_} was lost: each row was read back and compared")
     return lines
 
 
@@ -201,6 +215,7 @@ def _plain(done: Converted) -> dict[str, object]:
         "why": reading.why,
         "notes": list(reading.notes),
         "skipped": reading.skipped,
+        "not_read": list(reading.left),
         **bad_json(reading),
         **written_json(written),
     }

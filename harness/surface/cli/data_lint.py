@@ -15,7 +15,7 @@ import click
 from harness.core.words import count
 from harness.surface.cli.app import App, options
 from harness.surface.cli.data_source import columns_of, is_file, skip_bad_option
-from harness.surface.progress import TextProgress
+from harness.surface.progress import QUIET_S, TextProgress
 
 if TYPE_CHECKING:
     from harness.core.lints import Measure
@@ -229,7 +229,7 @@ class Bar:
         if self._files < 0:
             return
         self._read = self._before + min(reading.bytes_read // 1024, self._total - self._before)
-        if time.monotonic() - self._since < 3.0:
+        if time.monotonic() - self._since < QUIET_S:
             return
         if not self._told:
             self._shown.begin("", self._total)

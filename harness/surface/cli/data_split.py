@@ -22,10 +22,14 @@ from harness.surface.cli.data_source import (
 from harness.surface.words import clean, percent
 
 if TYPE_CHECKING:
+    from harness.core.examples import Example
     from harness.engine.data.reading import Reading
     from harness.engine.data.splitting import By, Earlier, Splits
+    from harness.surface.cli.data_lint import Bar
 
 STRATA = 12
+EACH = 256
+"""Rows after which the progress is told."""
 
 
 @click.command("split")
@@ -88,11 +92,14 @@ def split_command(
     from harness.engine.data.reading import open_examples
     from harness.engine.data.splitting import split_rows, with_splits
     from harness.engine.data.writing import free, write_examples
+    from harness.surface.cli.data_lint import Bar
     from harness.surface.pace import Timed
+    from harness.surface.progress import TextProgress
 
     columns = columns_of(mapping)
     with App(store, as_json=as_json) as app:
         path: Path | None = None
+        bar: Bar | None = None
         readings: list[Reading] = []
         if is_file(app, source):
             found_at = path = Path(source)
@@ -101,7 +108,11 @@ def split_command(
                 readings.append(open_examples(found_at, form=form, columns=columns))
                 return readings[-1]
 
-            rows = [Rows(name=path.name, open=again)]
+            def opened() -> Iterator[Example]:
+                reading = again()  # the second one sees every row; later ones look again at some
+                return _told(reading, bar) if len(readings) == 2 else iter(reading)
+
+            rows = [Rows(name=path.name, open=opened)]
             own_form = again().form
         else:
             rows, own_form = [task_rows(app.task(source))], "cases"
@@ -110,7 +121,8 @@ def split_command(
             _keep_other_sheets(path, out)
         is_again = out is not None and force and not anew and out.is_file()
         earlier = _earlier(out, skip_bad=skip_bad) if out is not None and is_again else None
-        with Timed(path) as timed:
+        with TextProgress(label="KB") as shown, Timed(path) as timed:
+            bar = Bar(shown, files=1)
             found = split_rows(
                 rows,
                 dev=dev,
@@ -146,6 +158,14 @@ def split_command(
                 app.say(f"the form {written.form} has no place for: {clean(lost)}")
         app.answer(told)
     return 0
+
+
+def _told(reading: Reading, bar: Bar | None) -> Iterator[Example]:
+    """Yield the rows of a file, and show how far that is."""
+    for number, example in enumerate(reading):
+        if bar is not None and number % EACH == 0:
+            bar(reading)
+        yield example
 
 
 def _earlier(out: Path, *, skip_bad: bool) -> Earlier:

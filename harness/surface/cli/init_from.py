@@ -112,6 +112,8 @@ def init_from(app: App, wish: Wish) -> int:
     lost = [
         f"the column {c!r} (--map {c}=NAME carries it)" for c in left if f"`{c}`" not in told_of
     ]
+    if text is not None and brought.system.strip() not in prompt:
+        lost.append("the system message that every row has: the prompt of --prompt stands instead")
     lost += _lost(reading, brought)
     told: dict[str, Any] = {
         "folder": str(folder),

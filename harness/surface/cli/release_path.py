@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from harness.core.looks import alpha_of_look
 from harness.core.synth_origin import made_note
 from harness.engine.boundary import boundary_condition, crossings
-from harness.engine.certificates import judges_condition
+from harness.engine.certificates import advised_scores, judges_condition
 from harness.engine.gate import candidate_conditions, not_a_pilot
 from harness.engine.ladder import read_ladder
 from harness.engine.leaks import refuse_leaks
@@ -150,11 +150,9 @@ def judge(app: App, bout: Bout, *, look: int) -> ReleaseVerdict:
     task, match = bout.task, bout.match
     sealed = read_ladder(task, app.store, split="test")
     arms = arms_of(task, sealed, baseline=bout.old, candidate=bout.new)
-    judges = judges_condition(
-        task,
-        [arms.baseline, arms.candidate],
-        app.store.ledger(task=task.name, kind="certificate"),
-    )
+    runs = [arms.baseline, arms.candidate]
+    certificates = app.store.ledger(task=task.name, kind="certificate")
+    judges = judges_condition(task, runs, certificates)
     overridden = app.store.ledger(task=task.name, kind="override")
     inside = boundary_condition(task, bout.new, pool=app.pool, entries=overridden)
     control = control_condition(task, sealed, split="test")
@@ -173,6 +171,7 @@ def judge(app: App, bout: Bout, *, look: int) -> ReleaseVerdict:
         overrides=list(dict.fromkeys([*bout.overrides, *crossings(overridden)])),
         watched=[beside.guard] if beside is not None and beside.guard is not None else [],
         match=None if match is None else (match.margin, match.fact),
+        advised=advised_scores(task, runs, certificates),
     )
     notes = [beside.text if beside is not None else "", match.note if match is not None else ""]
     notes.append(made_note([c.tags for c in task.split("test")], split="test") or "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tracemalloc
 from collections.abc import Iterator
 from itertools import pairwise
@@ -17,7 +18,7 @@ from harness.core.lints.vocabulary import HELD, VocabularyLint
 from harness.core.sketch import Sketches
 from harness.core.spool import Column, Held
 from harness.engine.data import linting, spooling
-from harness.engine.data.linting import Rows, Settings, lint
+from harness.engine.data.linting import Rows, Settings, file_rows, lint
 from harness.engine.data.spooling import FileSpool
 from harness.errors import StoreError
 from tests.core.lints.planted import run
@@ -125,3 +126,44 @@ def test_words_and_columns_that_are_data_do_not_pile_up() -> None:
     assert len(vocabulary._counts) <= HELD
     assert len(classes._counts) <= COLUMNS
     assert "bngrd" in next(f.message for f in findings if f.rule == "abbreviation")
+
+
+ASKED: dict[str, object] = {"role": "user", "content": "Where is it?"}
+SAID: dict[str, object] = {"role": "assistant", "content": "It is late."}
+
+
+@pytest.mark.parametrize("worse", [[ASKED], [SAID, ASKED], [SAID, ASKED, SAID]])
+@pytest.mark.parametrize("form", ["trl", "whole dialogues", "openai"])
+def test_a_turn_of_the_user_in_the_worse_answer_is_told_by_name_in_every_form(
+    tmp_path: Path, form: str, worse: list[object]
+) -> None:
+    def row(rejected: list[object]) -> dict[str, object]:
+        if form == "openai":
+            asked = {"messages": [ASKED]}
+            return {"input": asked, "preferred_output": [SAID], "non_preferred_output": rejected}
+        if form == "trl":
+            return {"prompt": [ASKED], "chosen": [SAID], "rejected": rejected}
+        return {"chosen": [ASKED, SAID], "rejected": [ASKED, *rejected]}
+
+    path = tmp_path / "pairs.jsonl"
+    rows = [row([{**SAID, "content": f"No, {n}."}]) for n in range(4)] + [row(worse)]
+    path.write_text("".join(json.dumps(one) + "\n" for one in rows))
+    report = lint([file_rows(path, columns={})])
+    found = next(f for f in report.findings if f.rule == "user-in-rejected")
+    assert (found.severity, found.count) == ("error", 1)
+    assert found.rows[0].place.endswith("pairs.jsonl:5")
+    assert "is a turn of the user" in found.rows[0].detail
+    assert (report.bad, report.unreadable_count) == (1, 0)
+    assert "unreadable" not in {f.rule for f in report.findings}
+
+
+def test_one_long_answer_does_not_hide_what_is_wrong_with_the_labels() -> None:
+    def one(answer: str, split: str = "train") -> Example:
+        return Example(place="", inputs={"q": answer}, reference=answer, split=split)
+
+    long = "a text that somebody pasted into the column, and that goes on and on and on"
+    labels = [*map(one, ["red", "blue"] * 20), one("Red"), one(long), one("violet", "test")]
+    told = {"class-spelling", "unseen-class", "rare-class"}
+    assert {f.rule for f in run(labels, [ClassLint()])} == told
+    texts = [one(f"{n}: {long}") for n in range(9)]
+    assert not run([*labels, *texts], [ClassLint()])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from harness.engine.data.reading import open_examples
 from harness.engine.data.writing import differences, write_examples
 from harness.errors import UsageError
 from harness.records import Message
+from tests.engine.data.test_forms import ROWS
 
 TEXT = st.text(
     st.characters(exclude_categories=["Cc", "Cs"], include_characters="\n"), min_size=1, max_size=20
@@ -242,3 +244,35 @@ def test_a_column_that_no_arrow_type_holds_stops_it_and_leaves_nothing(tmp_path:
     with pytest.raises(UsageError, match="'reference' holds values of different kinds"):
         write_examples(tmp_path / "d.dataset", rows, form="columns")
     assert list(tmp_path.iterdir()) == []
+
+
+READ_ONLY = [form.name for form in registry.FORMS if form.write is None]
+TURNS = {
+    "gen_ai.operation.name": "chat",
+    "gen_ai.input.messages": '[{"role": "user", "parts": [{"type": "text", "content": "Open?"}]}]',
+    "gen_ai.output.messages": '[{"role": "assistant", "parts": [{"type": "text", '
+    '"content": "Yes."}], "finish_reason": "stop"}]',
+}
+SPAN = {
+    "traceId": "t", "spanId": "s", "name": "chat m",
+    "attributes": [{"key": k, "value": {"stringValue": v}} for k, v in TURNS.items()],
+}  # fmt: skip
+TRACE = {"resourceSpans": [{"scopeSpans": [{"spans": [SPAN]}]}]}
+
+
+@pytest.mark.parametrize("other", WRITTEN)
+@pytest.mark.parametrize("one", READ_ONLY)
+def test_what_a_form_that_is_only_read_asks_and_answers_survives_in_each_that_is_written(
+    one: str, other: str, tmp_path: Path
+) -> None:
+    (tmp_path / "one.jsonl").write_text(f"{json.dumps(ROWS.get(one, TRACE))}\n", encoding="utf-8")
+    first = next(iter(open_examples(tmp_path / "one.jsonl", form=one)))
+    written = write_examples(tmp_path / "other.jsonl", [first], form=other)
+    if other in NEEDS:
+        assert NEEDS[other] in written.refused[0].reason
+        return
+    [found] = list(open_examples(tmp_path / "other.jsonl", form=other))
+    assert asked(found)[-1].content == asked(first)[-1].content
+    assert found.reference == first.reference
+    given = {"id", "split"} if written.added else set()
+    assert set(differences(first, replace(found, place=first.place))) <= {*written.lost, *given}

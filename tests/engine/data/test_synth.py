@@ -14,7 +14,7 @@ from harness import BackendConfig, hookimpl
 from harness.core.near import normalised
 from harness.engine.data.forms.cases import of_case
 from harness.engine.data.synth import Synth, synthesise
-from harness.engine.data.synth_orders import text_field
+from harness.engine.data.synth_orders import text_at, text_field, with_text
 from harness.engine.data.synth_setting import Setting, Wish, prepare
 from harness.engine.data.writing import write_examples
 from harness.engine.fetch import Silence
@@ -377,3 +377,57 @@ def test_the_path_of_an_image_is_no_text_to_be_changed() -> None:
     alone = replace(both, inputs={"image": path})
     with pytest.raises(UsageError, match="no input of the rows is text"):
         text_field([alone], None, without=("image",))
+
+
+def test_a_dialogue_that_is_text_is_changed_in_what_the_user_said_last() -> None:
+    said = "user: Hello\nassistant: Which city?\nuser: Bern,\nplease.\nassistant: Today?"
+    inputs = {"dialogue": said, "service": "Weather"}
+    assert text_at(inputs, "dialogue") == "Bern,\nplease."
+    changed = with_text(inputs, "dialogue", "BERN")["dialogue"]
+    assert changed == said.replace("Bern,\nplease.", "BERN")
+    for text in ("Note: user: hi", "assistant: hi", "a user: b", ""):
+        assert text_at({"x": text}, "x") == text
+        assert with_text({"x": text}, "x", "new") == {"x": "new"}
+
+
+def test_a_class_within_an_object_is_a_hole_that_is_filled_by_rows_of_that_class(
+    tmp_path: Path,
+) -> None:
+    def row(name: str, n: int) -> dict[str, Any]:
+        said = f"The {SUBJECTS[n % len(SUBJECTS)]} of {name} was number {n}"
+        answered = {"label": name, "sure": True}
+        return {"id": f"{name}{n}", "split": "train" if n % 4 else "dev",
+                "inputs": {"message": said}, "reference": answered}  # fmt: skip
+
+    some = [row(name, n) for name in ("refund", "delivery") for n in range(12)]
+    some += [row("abuse", n) for n in range(3)]
+    folder = write_task(tmp_path, some=some, primary="label")
+    (folder / "eval_double.py").write_text(
+        "from harness import checks\n\ndef test_label(case, reply):\n    checks.json(reply)\n"
+    )
+    for name in ("terse", "shots", "near"):
+        (folder / f"prompts/{name}.md").write_text(
+            "+++\nfamily = 'zero-shot'\n+++\n@user\n{{ message }}\n"
+        )
+    shop = Workshop(folder)
+    asked: list[str] = []
+
+    def say(request: Request, n: int) -> str:
+        asked.append(request.messages[1].content)
+        rows = [
+            {"inputs": {"message": f"{SUBJECTS[n]} said {k} bad words to the {SUBJECTS[k]}"},
+             "reference": {"label": "refund" if k == 3 else "abuse", "sure": False}}
+            for k in range(4)
+        ]  # fmt: skip
+        return json.dumps({"rows": rows})
+
+    try:
+        writer(shop, say)
+        made = run(shop, by="holes", kinds=("class",), model="scripted:writer", least=5)
+    finally:
+        shop.close()
+    assert "has `abuse` as its `label`" in asked[0]
+    assert [h.text for h in made.holes] == ["class label=abuse: 5 of 5"]
+    assert {dict(r.reference)["label"] for r in made.rows} == {"abuse"}
+    assert {r.provenance["hole"] for r in made.rows} == {"class label=abuse"}
+    assert made.refused["a row has not the form that was asked for"] >= 1

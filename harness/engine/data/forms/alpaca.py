@@ -13,11 +13,13 @@ from harness.engine.data.forms.base import (
     Form,
     Object,
     answer_text,
+    is_texts,
     kind_of,
     meta_of,
     text_of,
     with_meta,
 )
+from harness.engine.text_files import strict_json
 from harness.records import Json, Message
 
 KEYS = frozenset({"instruction", "input", "output", "system", "history", "chosen", "rejected"})
@@ -37,11 +39,14 @@ def parse(row: Object, place: str) -> Example:
     messages: list[Message] = []
     if row.get("system"):
         messages.append(Message(role="system", content=str(row["system"])))
-    for pair in row.get("history") or ():
-        if not (isinstance(pair, list | tuple) and len(pair) == 2):
+    history = row.get("history")
+    if isinstance(history, str) and history.startswith("["):  # a cell of a table
+        history = strict_json(history)
+    for pair in history or ():
+        if not (is_texts(pair) and len(pair) == 2):
             raise ValueError("`history` must hold pairs of question and answer")
-        messages.append(Message(role="user", content=str(pair[0])))
-        messages.append(Message(role="assistant", content=str(pair[1])))
+        messages.append(Message(role="user", content=pair[0]))
+        messages.append(Message(role="assistant", content=pair[1]))
     meta: dict[str, Any] = meta_of(row, KEYS)
     return Example(
         place=place,

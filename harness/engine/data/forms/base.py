@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from harness.core.examples import Example
-from harness.records import Json
+from harness.records import Json, Message
 
 Object = Mapping[str, Json]
 Parse = Callable[[Object, str], Example | None]
@@ -98,6 +98,15 @@ def text_of(value: Json) -> str:
     if isinstance(value, str):
         return value
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+def no_user_turn(said: Sequence[Message], key: str, *, after: int = 0) -> None:
+    """Raise ValueError, by the name of the lint, where a worse reply holds a turn of the user.
+    `after`: the first turns are what was asked.
+    """
+    for number, message in enumerate(said[after:], start=after):
+        if message.role == "user":
+            raise ValueError(f"user-in-rejected: {key}[{number}] is a turn of the user")
 
 
 def kind_of(value: Json) -> str:

@@ -12,7 +12,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.core.examples import Example
-from harness.engine.data.forms.base import META, Form, Object, kind_of, meta_of, text_of
+from harness.engine.data.forms.base import (
+    META,
+    Form,
+    Object,
+    kind_of,
+    meta_of,
+    no_user_turn,
+)
 from harness.engine.data.forms.turns import (
     EXTRAS,
     answer,
@@ -20,6 +27,8 @@ from harness.engine.data.forms.turns import (
     asked_and_answered,
     plain_turns,
     turns,
+    worse_of,
+    worse_turn,
 )
 from harness.engine.text_files import strict_json
 from harness.records import Json
@@ -35,10 +44,20 @@ def parse_chat(row: Object, place: str) -> Example:
     messages, extras = turns(row["messages"], key="messages")
     if not messages:
         raise ValueError("missing_messages_list: `messages` is empty")
+    row = _with_tools(row)
     meta: dict[str, Any] = meta_of(row, CHAT_KEYS)
     if extras:
         meta["other"] = {**meta.get("other", {}), EXTRAS: extras}
     return Example(place=place, **asked_and_answered(messages), **tools_of(row), **meta)
+
+
+def _with_tools(row: Object) -> Object:
+    """Return a row whose `functions`, as OpenAI named tools until 2023, are its tools."""
+    older = row.get("functions")
+    if row.get("tools") or not isinstance(older, list) or not older:
+        return row
+    tools = [{"type": "function", "function": one} for one in older]
+    return {k: v for k, v in row.items() if k != "functions"} | {"tools": tools}
 
 
 def tools_of(row: Object) -> dict[str, Any]:
@@ -71,18 +90,20 @@ def parse_preference(row: Object, place: str) -> Example:
     messages, extras = turns(asked_row.get("messages"), key="input.messages")
     better, more = turns(row.get("preferred_output"), key="preferred_output")
     worse, _ = turns(row.get("non_preferred_output"), key="non_preferred_output")
+    no_user_turn(worse, "non_preferred_output")
     for key, said in (("preferred_output", better), ("non_preferred_output", worse)):
         if len(said) != 1 or said[0].role != "assistant":
             raise ValueError(f"`{key}` must hold one assistant message")
     meta: dict[str, Any] = meta_of(row, PREFERENCE_KEYS)
-    other = dict(meta.pop("other", {}))
+    said_worse = worse_of(worse[0])
+    other = {**meta.pop("other", {}), **said_worse["other"]}
     other |= {key: value for key, value in asked_row.items() if key not in CHAT_KEYS}
     if extras or more:
         other[EXTRAS] = extras | {str(len(messages) + int(k)): v for k, v in more.items()}
     given = asked_and_answered((*messages, better[0]))
     return Example(
         place=place,
-        rejected=worse[0].content,
+        rejected=said_worse["rejected"],
         other=other,
         **given,
         **tools_of(asked_row),
@@ -104,7 +125,7 @@ def write_preference(example: Example) -> dict[str, Json]:
     return {
         "input": question,
         "preferred_output": [both[-1]],
-        "non_preferred_output": [{"role": "assistant", "content": text_of(example.rejected)}],
+        "non_preferred_output": [worse_turn(example)],
     }
 
 

@@ -7,7 +7,7 @@ use for an answer, an id or a source are taken for that, and every other column 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from harness.core.examples import Example
@@ -41,6 +41,10 @@ GUESSES: dict[str, tuple[str, ...]] = {
 """Names that are taken for a field, the likeliest first; capitals and spaces do not count."""
 
 INPUTS = ("input", "inputs")
+ITEM = "item"
+"""Where OpenAI's evals product keeps a row of its data. Source: its API reference, Create eval
+run, `data_source` of type `jsonl`: `{"item": {...}, "sample": {...}}`.
+"""
 BESIDE = frozenset({"metadata", "meta", "extra", "notes", "comment", "comments"})
 PAIR = frozenset({"a", "b", "preferred"})
 YES, NO = {"true", "yes", "1", "good", "up"}, {"false", "no", "0", "bad", "down"}
@@ -61,6 +65,8 @@ def plan(rows: Sequence[Object], mapping: Mapping[str, str], *, is_table: bool =
     """Return how the rows of a file with these first rows are read. In a table an empty cell is
     an answer that nobody knows, and an input that is empty.
     """
+    if rows and all(map(_is_item, rows)):
+        return _plan_of_items(rows, mapping)
     columns = list(dict.fromkeys(key for row in rows for key in row))
     roles, notes = _Roles(), []
     taken: set[str] = set()
@@ -121,6 +127,28 @@ def plan(rows: Sequence[Object], mapping: Mapping[str, str], *, is_table: bool =
     )
 
 
+def _is_item(row: Object) -> bool:
+    return isinstance(row.get(ITEM), Mapping) and row.keys() <= {ITEM, "sample"}
+
+
+def _plan_of_items(rows: Sequence[Object], mapping: Mapping[str, str]) -> Plan:
+    """Return how rows are read that stand in an `item`, beside what a model replied, perhaps."""
+    inner = {name.removeprefix(f"{ITEM}."): role for name, role in mapping.items()}
+    found = plan([row[ITEM] for row in rows], inner)
+
+    def parse(row: Object, place: str) -> Example | None:
+        if not isinstance(row.get(ITEM), Mapping):
+            raise ValueError(f"`{ITEM}` must be an object, as in the rows before")
+        example = found.parse(row[ITEM], place)
+        rest = {k: v for k, v in row.items() if k != ITEM}
+        if example is None or not rest:
+            return example
+        return replace(example, other={**example.other, **rest})
+
+    why = f"each stands in an `{ITEM}`, as rows of OpenAI's evals product do; {found.why}"
+    return replace(found, parse=parse, why=why)
+
+
 def _shared_source(rows: Sequence[Object]) -> tuple[str, ...]:
     """Return where each row's metadata name its source, as `metadata.group`."""
     for column in sorted(BESIDE):
@@ -178,7 +206,7 @@ def _parser(roles: _Roles, taken: set[str], is_table: bool) -> Parse:
         if messages is not None:
             given["messages"], extras = turns(messages, key="messages")
             if extras:
-                other[EXTRAS] = extras
+                other[EXTRAS] = {**other.get(EXTRAS, {}), **extras}
         if not inputs and "messages" not in given and "images" not in given:
             raise ValueError("nothing is asked: there is no column but the answer")
         return Example(place=place, inputs=inputs, other=other, **given)
@@ -312,6 +340,9 @@ def write(example: Example) -> dict[str, Json]:
         if getattr(example, name):
             row[name] = getattr(example, name)
     other = {k: v for k, v in example.other.items() if k != EXTRAS}
+    extras, last = example.other.get(EXTRAS), str(len(example.messages))
+    if isinstance(extras, Mapping) and last in extras:  # those of turns before it stand in them
+        other[EXTRAS] = {last: extras[last]}
     if other:
         row["other"] = other
     return row

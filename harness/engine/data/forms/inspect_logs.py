@@ -49,7 +49,10 @@ def parse(row: Object, place: str) -> Example | None:
     target = row.get("target")
     if isinstance(target, list):
         target = target[0] if len(target) == 1 else (target or None)
-    metadata = dict(row.get("metadata") or {})
+    metadata = row.get("metadata") or {}
+    if not isinstance(metadata, Mapping):
+        raise ValueError(f"`metadata` must be an object, not {kind_of(metadata)}")
+    metadata = dict(metadata)
     cluster = metadata.pop("cluster", "")
     other: dict[str, Json] = {"metadata": metadata} if metadata else {}
     return Example(

@@ -7,6 +7,7 @@ turn is a list of messages; a preference without `prompt` has it in both replies
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from harness.core.examples import Example
@@ -16,17 +17,21 @@ from harness.engine.data.forms.base import (
     asked_text,
     kind_of,
     meta_of,
+    no_user_turn,
     text_of,
     with_meta,
 )
 from harness.engine.data.forms.chat import tools_of
 from harness.engine.data.forms.turns import (
     EXTRAS,
+    WORSE_CALLS,
     answer,
     asked,
     asked_and_answered,
     plain_turns,
     turns,
+    worse_of,
+    worse_turn,
 )
 from harness.records import Json, Message
 
@@ -46,6 +51,8 @@ def _said(value: Json, key: str) -> tuple[tuple[Message, ...], dict[str, Json]]:
 def _one(value: Json, key: str) -> Message:
     """Return the one turn of an answer."""
     said, _ = _said(value, key)
+    if key == "rejected":
+        no_user_turn(said, key)
     if len(said) != 1 or said[0].role != "assistant":
         raise ValueError(f"`{key}` must hold one assistant message")
     return said[0]
@@ -108,15 +115,34 @@ def parse_preference(row: Object, place: str) -> Example:
     if "prompt" not in row:
         return _implicit(row, place, known)
     given, said, extras = _question(row)
+    if given and _is_chat(better) and _is_chat(worse):
+        return _whole_dialogues(row, place, known)
     if said:
         given = asked_and_answered((*said, _one(better, "chosen")))
-        given["rejected"] = _one(worse, "rejected").content
+        given |= worse_of(_one(worse, "rejected"))
     else:
         for key, value in (("chosen", better), ("rejected", worse)):
             if not isinstance(value, str):
                 raise ValueError(f"`{key}` must be text as the prompt is, not {kind_of(value)}")
         given |= {"reference": better, "rejected": worse}
-    return Example(place=place, **given, **_rest(row, known, extras))
+    return _made(place, given, _rest(row, known, extras))
+
+
+def _made(place: str, given: dict[str, Any], rest: dict[str, Any]) -> Example:
+    """Return an example; what its worse reply calls stands beside its further keys."""
+    other = {**rest.pop("other", {}), **given.pop("other", {})}
+    return Example(place=place, **given, **rest, other=other)
+
+
+def _whole_dialogues(row: Object, place: str, known: frozenset[str]) -> Example:
+    """Return a preference of dialogues that a text goes with: it stands in them, or before them."""
+    example = _implicit(row, place, known)
+    prompt = Message(role="user", content=row["prompt"])
+    if not example.messages:
+        return replace(example, messages=(prompt,))
+    if prompt.content not in {m.content for m in example.messages}:
+        raise ValueError("`prompt` is a text that is no turn of `chosen` and `rejected`")
+    return example
 
 
 def _implicit(row: Object, place: str, known: frozenset[str]) -> Example:
@@ -126,13 +152,15 @@ def _implicit(row: Object, place: str, known: frozenset[str]) -> Example:
         raise ValueError("there is no `prompt`, and the two replies are no dialogues that hold it")
     first, extras = _said(better, "chosen")
     second, _ = _said(worse, "rejected")
+    if first and second[: len(first) - 1] == first[:-1]:
+        no_user_turn(second, "rejected", after=len(first) - 1)
     if not first or first[:-1] != second[:-1] or len(first) != len(second):
         raise ValueError("`chosen` and `rejected` differ before their last turn: no common prompt")
     if not (first[-1].role == second[-1].role == "assistant"):
         raise ValueError("`chosen` and `rejected` must end with an assistant turn")
     given = asked_and_answered(first)
     rest = _rest(row, known, extras)
-    return Example(place=place, rejected=second[-1].content, **given, **rest)
+    return _made(place, given | worse_of(second[-1]), rest)
 
 
 # ---------------------------------------------------------------- writing
@@ -172,9 +200,8 @@ def _row(example: Example, replies: Sequence[tuple[str, Json]]) -> dict[str, Jso
 def _finished(row: dict[str, Json], example: Example) -> dict[str, Json]:
     if any(k in NAMES for k in example.other):
         raise ValueError("it holds further keys with names that TRL uses")
-    extras = {k: v for k, v in example.other.items() if k == EXTRAS}
     row = with_meta(row, example)
-    for key in extras:
+    for key in (EXTRAS, WORSE_CALLS):
         row.pop(key, None)
     return row
 
@@ -191,7 +218,10 @@ def write_preference(example: Example) -> dict[str, Json]:
     if example.rejected is None or not answer(example):
         raise ValueError("a preference needs a better and a worse reply (reference, rejected)")
     replies = [("chosen", _good(example)), ("rejected", example.rejected)]
-    return _finished(_row(example, replies), example)
+    row = _row(example, replies)
+    if isinstance(row["rejected"], list):
+        row["rejected"] = [worse_turn(example)]
+    return _finished(row, example)
 
 
 def write_kto(example: Example) -> dict[str, Json]:

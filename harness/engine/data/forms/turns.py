@@ -21,6 +21,9 @@ OWN = frozenset({"role", "content", "tool_calls", "tool_call_id"})
 EXTRAS = "message_extras"
 """Where an Example keeps keys of messages that a Message has no place for, by turn."""
 
+WORSE_CALLS = "rejected_calls"
+"""Where an Example keeps the tool calls of its worse reply."""
+
 Turns = tuple[tuple[Message, ...], dict[str, Json]]
 
 
@@ -31,8 +34,36 @@ def turns(value: Json, *, key: str) -> Turns:
     if not isinstance(value, list | tuple):
         raise ValueError(f"missing_messages_list: `{key}` must be a list of messages")
     extras: dict[str, Json] = {}
+    value = _newer(value)
     found = tuple([_message(m, number, key, extras) for number, m in enumerate(value)])
     return found, extras
+
+
+def _newer(turns: Sequence[Json]) -> Sequence[Json]:
+    """Return turns whose `function_call`, as OpenAI wrote calls until 2023, is a call of today;
+    what a function answered is a tool's answer to it.
+    """
+    if not any(isinstance(t, Mapping) and _is_older_call(t) for t in turns):
+        return turns
+    found: list[Json] = []
+    open_id = ""
+    for number, turn in enumerate(turns):
+        new = turn
+        if isinstance(turn, Mapping) and _is_older_call(turn):
+            open_id = f"call_{number}"
+            call = {"id": open_id, "type": "function", "function": turn["function_call"]}
+            rest = {k: v for k, v in turn.items() if k != "function_call"}
+            new = {"content": None, **rest, "tool_calls": [call]}
+        elif isinstance(turn, Mapping) and turn.get("role") == "function" and open_id:
+            new = {**turn, "role": "tool", "tool_call_id": open_id}
+            open_id = ""
+        found.append(new)
+    return found
+
+
+def _is_older_call(turn: Mapping[str, Json]) -> bool:
+    call = turn.get("function_call")
+    return isinstance(call, Mapping) and "name" in call and not turn.get("tool_calls")
 
 
 def _message(plain: Json, number: int, key: str, extras: dict[str, Json]) -> Message:
@@ -129,6 +160,21 @@ def asked_and_answered(messages: Sequence[Message]) -> dict[str, Any]:
     reference = None if last.tool_calls and not last.content else last.content
     found = {"messages": tuple(messages[:-1]), "reference": reference, "calls": last.tool_calls}
     return {key: value for key, value in found.items() if value not in ((), None)}
+
+
+def worse_of(message: Message) -> dict[str, Json]:
+    """Return what a worse reply says, and in `other` what it calls."""
+    calls = {WORSE_CALLS: list(message.tool_calls)} if message.tool_calls else {}
+    return {"rejected": message.content, "other": calls}
+
+
+def worse_turn(example: Example) -> dict[str, Json]:
+    """Return the worse reply as OpenAI writes it."""
+    calls = example.other.get(WORSE_CALLS)
+    text = text_of(example.rejected)
+    if not isinstance(calls, list) or not calls:
+        return {"role": "assistant", "content": text}
+    return {"role": "assistant", "content": text or None, "tool_calls": calls}
 
 
 def asked(example: Example) -> tuple[Message, ...]:
