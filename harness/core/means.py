@@ -16,7 +16,9 @@ from harness.records import Estimate
 NO_SPREAD = 1e-9  # a standard error below this is rounding, not information
 ROUNDING = 1e-9  # how far outside [0, 1] a mean of repeats may land
 PRECISION = 1e-15
+EPSILON = 2.0**-53
 TINY = 1e-300
+LARGEST = 700.0  # e to this is still a float
 MOST_TERMS = 100_000
 MOST_STEPS = 200
 
@@ -82,18 +84,18 @@ def beta_quantile(probability: float, a: float, b: float) -> float:
     Newton's steps on the distribution function, kept within a bracket that halves.
     """
     low, high = 0.0, 1.0
-    x = a / (a + b)
+    x = min(max(a / (a + b), TINY), 1 - EPSILON)  # rounding may leave nothing of a small side
     scale = lgamma(a + b) - lgamma(a) - lgamma(b)
     for _ in range(MOST_STEPS):
         off = beta_share(x, a, b) - probability
         low, high = (low, x) if off > 0 else (x, high)
-        density = exp(scale + (a - 1) * log(x) + (b - 1) * log1p(-x))
+        density = exp(min(scale + (a - 1) * log(x) + (b - 1) * log1p(-x), LARGEST))
         step = off / density if density > TINY else 1.0
         following = x - step
         if not low < following < high:
             following = (low + high) / 2
-        if abs(following - x) <= PRECISION * x:
-            return following
+        if not low < following < high or abs(following - x) <= PRECISION * x:
+            return x
         x = following
     return x
 

@@ -7,19 +7,21 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import example, given, settings, strategies as st
 from scipy import special
 
 from harness.core.bounds import mean_bounds
 from harness.core.means import beta_quantile, beta_share, mean_estimate, t_quantile
 from harness.errors import UsageError
 
-SCORES = st.one_of(st.sampled_from([0.0, 1.0]), st.floats(0, 1))
+EDGES = [0.0, 1.0, 5e-324, 1e-300, 2**-53, 1e-9, 1 - 1e-9, 1 - 2**-53]
+SCORES = st.one_of(st.sampled_from(EDGES), st.floats(0, 1))
 CASES = st.lists(st.tuples(SCORES, st.sampled_from(["", "a", "b", "c", "d", "e"])), min_size=1)
 
 
 @settings(max_examples=300, deadline=None)
 @given(CASES, st.sampled_from([0.01, 0.04, 0.05, 0.2]))
+@example([(0.0, ""), (1e-300, "")], 0.05)  # a side of which rounding leaves nothing
 def test_it_is_the_bound_that_the_gates_use(cases: list[tuple[float, str]], alpha: float) -> None:
     values, clusters = zip(*cases, strict=True)
     mine = mean_estimate(values, clusters, alpha=alpha)
