@@ -120,8 +120,6 @@ def table(subjects: Mapping[str, Subject], *, against: float) -> str:
 Subjects = Mapping[str, Subject]
 SHOWN = {
     "pydantic-evals, aiohttp client": "shown: no store, cache, tries or limiter",
-    "deepeval evaluate(), a metric that asks": "shown: no application of its pages, see below",
-    "deepeval evaluate() of given replies": "shown: it asks nothing there",
 }
 """What is no promise, and why not."""
 
@@ -193,10 +191,9 @@ def notes(mine: Subjects, others: Subjects) -> list[str]:
     )
     deepeval = (
         "deepeval's pages run an application in two ways, `deepeval test run` and "
-        "`evals_iterator()`: the promise is about those. Two others are faster, and are shown so "
-        "that nobody has to guess: `evaluate()` scores replies that somebody else fetched, and a "
-        "metric that asks is a client written into a score, whose reply deepeval neither sees nor "
-        "keeps."
+        "`evals_iterator()`. Two others are faster: `evaluate()` scores replies that somebody else "
+        "fetched, and a metric that asks is a client written into a score, whose reply deepeval "
+        "neither sees nor keeps. The promise is held against all four."
     )
     found = [first, deepeval] if any("deepeval" in name for name in others) else [first]
     noop, cached = mine.get(f"no-op items{ALONE}"), mine.get(f"ours{ALONE}, from cache")
