@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from harness.checks.base import CheckResult as CheckResult
     from harness.engine.attempts import GuardResult as GuardResult
     from harness.engine.guard import Guard as Guard, guard as guard
+    from harness.engine.imported_files import (
+        imported_files as imported_files,
+        module_roots as module_roots,
+    )
     from harness.engine.reward import Reward as Reward, reward as reward
     from harness.errors import (
         BackendError as BackendError,
@@ -94,7 +98,9 @@ _HOMES = {
     "VariantResult": "harness.ports.artifacts",
     "guard": "harness.engine.guard",
     "hookimpl": "harness.ports.hookspecs",
+    "imported_files": "harness.engine.imported_files",
     "lint_tests": "harness.surface.lint_tests",
+    "module_roots": "harness.engine.imported_files",
     "reward": "harness.engine.reward",
 }
 
@@ -136,7 +142,9 @@ __all__ = [
     "checks",
     "guard",
     "hookimpl",
+    "imported_files",
     "lint_tests",
+    "module_roots",
     "reward",
 ]
 __version__ = "0.1.0"

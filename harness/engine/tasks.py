@@ -19,6 +19,7 @@ from harness.engine.case_rows import read_cases
 from harness.engine.documents import check_needs, read_passages
 from harness.engine.eval_sources import conftests, eval_functions
 from harness.engine.images import with_images
+from harness.engine.imported_files import imported_files, module_roots
 from harness.engine.prompt_files import prompt_files, read_prompt
 from harness.engine.taskfile import TaskFile, read_task_file
 from harness.engine.text_files import read_text
@@ -46,7 +47,9 @@ class Task:
 
     @cached_property
     def evals_digest(self) -> str:
-        """Identity of what scores: the Python and JSON files of the task's folder."""
+        """Identity of what scores: the Python and JSON files of the task's folder, and what of its
+        project these import.
+        """
         own_cases = {(self.folder / path).resolve() for path in _paths(self.settings.cases)}
         found = [*self.folder.glob("*.py"), *self.folder.glob("*.json")]
         files = sorted(f for f in found if f.resolve() not in own_cases)
@@ -54,7 +57,12 @@ class Task:
         digests: list[Any] = [[f.name, hashlib.sha256(f.read_bytes()).hexdigest()] for f in files]
         if self.settings.repeat_verdict != "mean":
             digests.append(["repeat_verdict", self.settings.repeat_verdict])
-        strangers = _plugin_checks([f for f in files if f.suffix == ".py"], self.cases)
+        python = [f for f in files if f.suffix == ".py"]
+        elsewhere = imported_files(python, roots=module_roots(self.folder))
+        for name, file in elsewhere.items():
+            if file not in files:
+                digests.append([name, hashlib.sha256(file.read_bytes()).hexdigest()])
+        strangers = _plugin_checks(python, self.cases)
         if strangers:  # left out where none: older digests stand
             digests.append(["checks", strangers])
         if self.settings.judges:

@@ -6,8 +6,9 @@ or async, it takes the Request, or the last user text where its first parameter 
 or called `text`; it returns a Reply, a text, or a mapping of a Reply's fields. What it honours it
 says itself (`answer.honours = {"tools"}`); what it does not declare is refused.
 
-Its source file is part of a reply's identity. What that file imports is not: raise `epoch`, or
-the option `version`, where something behind it changed.
+Its source file is part of a reply's identity, and so is what of its project that file imports.
+What is installed, a data file or a model behind it is not: raise `epoch`, or the option `version`,
+where one of those changed.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import inspect
 import sys
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from functools import partial
@@ -26,13 +27,21 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
-from harness import BackendConfig, BackendError, HarnessError, Reply, Request, UsageError
+from harness import (
+    BackendConfig,
+    BackendError,
+    HarnessError,
+    Reply,
+    Request,
+    UsageError,
+    imported_files,
+    module_roots,
+)
 
 ABILITIES = frozenset({"schema", "seed", "tools", "stop", "logprobs", "images"})
 # of the backend; every other option is a keyword of the function
 _OWN = {"version"}
 CONCURRENCY = 8
-PROJECT_MARKS = ("pyproject.toml", ".git")
 _REPLY = {f.name for f in fields(Reply)}
 
 
@@ -48,7 +57,7 @@ class PythonBackend:
         self._call = partial(function, **given)
         self._roots = _roots(config)
         self.honours = _honours(function, name=self.name)
-        self.identity: Mapping[str, str] = {"source": _source_digest(function)}
+        self.identity: Mapping[str, str] = {"source": _source_digest(function, config, self._roots)}
         said = getattr(function, "is_external", None)
         if isinstance(said, bool):
             self.is_external = said
@@ -174,16 +183,8 @@ def make_backend(config: BackendConfig) -> PythonBackend:
 
 
 def _roots(config: BackendConfig) -> tuple[Path, ...]:
-    folders = [*_up_to_the_project(config.folder)] if config.folder else []
+    folders = module_roots(config.folder) if config.folder else ()
     return tuple(dict.fromkeys(f.resolve() for f in [*folders, Path.cwd()]))
-
-
-def _up_to_the_project(folder: Path) -> Iterator[Path]:
-    """Yield the task's folder and those above it, as far as its project goes."""
-    yield folder
-    above = [*folder.resolve().parents][:4]
-    marked = [n for n, f in enumerate(above) if any((f / m).exists() for m in PROJECT_MARKS)]
-    yield from above[: marked[0] + 1] if marked else above[:2]  # evals/TASK in a bare folder
 
 
 def _import(module_name: str, *, roots: tuple[Path, ...], name: str) -> Any:
@@ -255,13 +256,25 @@ def _plain(function: Any) -> Any:
     return inspect.unwrap(function)
 
 
-def _source_digest(function: Any) -> str:
-    """The sha256 of the file that the callable is written in, and which one in it."""
+def _source_digest(function: Any, config: BackendConfig, roots: Sequence[Path]) -> str:
+    """The sha256 of the file that the callable is written in and of the module that it is named
+    in (which differ where an object of a library is called), with what they import.
+    """
     plain = _plain(function)
     plain = plain if inspect.isroutine(plain) else type(plain)
+    named = sys.modules.get(config.model.partition(":")[0])
+    files = dict.fromkeys(f for f in (_file_of(plain), _file_of(named)) if f is not None)
+    if not files:  # compiled, or built in
+        return "unknown"
+    summed = hashlib.sha256(b"".join(file.read_bytes() for file in files))
+    for name, file in imported_files(files, roots=roots).items():
+        summed.update(f"\n{name} {hashlib.sha256(file.read_bytes()).hexdigest()}".encode())
+    return summed.hexdigest()
+
+
+def _file_of(written: Any) -> Path | None:
     try:
-        path = inspect.getsourcefile(plain)
-        data = Path(path).read_bytes() if path else b""
-    except (OSError, TypeError):  # compiled, or built in
-        data = b""
-    return hashlib.sha256(data).hexdigest() if data else "unknown"
+        source = inspect.getsourcefile(written)
+    except TypeError:
+        return None
+    return Path(source) if source and Path(source).is_file() else None

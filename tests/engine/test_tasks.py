@@ -442,6 +442,13 @@ def test_digests_change_with_what_they_cover_and_with_nothing_else(folder: Path)
     assert changed() == set()
     (folder / "helpers.py").write_text("LIMIT = 3\n")
     assert changed() == {"evals"}
+    above = folder.parent.parent / "scoring.py"
+    above.write_text("LIMIT = 3\n")
+    assert changed() == set()  # not imported yet
+    (folder / "helpers.py").write_text("from scoring import LIMIT\n")
+    assert changed() == {"evals"}
+    above.write_text("LIMIT = 4\n")
+    assert changed() == {"evals"}
 
 
 # ---------------------------------------------------------------- projects

@@ -234,6 +234,21 @@ def test_the_source_file_and_the_version_are_identity(folder: Path) -> None:
     assert backend(folder).identity != first
 
 
+def test_what_the_module_imports_of_its_project_is_identity_too(folder: Path) -> None:
+    """A retriever that changed must not be answered for by replies of the old one."""
+    first = backend(folder).identity
+    (folder / "helpers.py").write_text("def shout(text):\n    return text.lower()\n")
+    assert backend(folder).identity != first
+
+
+def test_an_object_of_a_library_is_known_by_the_module_that_names_it(folder: Path) -> None:
+    (folder / "app.py").write_text("import operator\nchain = operator.attrgetter('model')\n")
+    first = backend(folder, "chain").identity
+    (folder / "app.py").write_text("import operator\nchain = operator.attrgetter('seed')\n")
+    assert first["source"] != "unknown"
+    assert backend(folder, "chain").identity != first
+
+
 def test_it_keeps_the_promises_of_a_backend(folder: Path) -> None:
     for function in ("words", "pipeline"):
         conformance(make_python, config=BackendConfig(model=f"app:{function}", folder=folder))
