@@ -1,11 +1,28 @@
-"""For all tests: Ctrl-C works, even where whoever started them had it ignored (as `nohup` does)."""
+"""For all tests: Ctrl-C works, even where whoever started them had it ignored (as `nohup` does),
+and a pytest session inside a test looks for garbage no more than one of pytest's own pytester does.
+"""
 
 from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterator
+
+import pytest
+from _pytest import unraisableexception
 
 if threading.current_thread() is threading.main_thread() and (
     signal.getsignal(signal.SIGINT) == signal.SIG_IGN
 ):
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def sessions_inside_collect_no_garbage() -> Iterator[None]:
+    """Each session ends in two collections of all that the process holds: of torch, transformers
+    and 5,000 tests, that is a second, many times what the session itself takes. The outermost
+    session still makes them, once this is undone, and an error in a finaliser still fails it.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(unraisableexception, "gc_collect_harder", lambda iterations: None)
+        yield

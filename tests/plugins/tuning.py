@@ -15,6 +15,8 @@ from harness import Message, TrainingRow, TuneJob
 
 STOP_ID = 2
 WORDS = ("slow", "requests", "hours", "France")
+SETTLED = 100_000
+"""So many objects set aside, and the libraries are among them."""
 
 
 def small_rows() -> tuple[TrainingRow, ...]:
@@ -32,19 +34,24 @@ def small_rows() -> tuple[TrainingRow, ...]:
     )
 
 
-@functools.cache
 def settle_imports() -> None:
     """Import what trains, and have the garbage collector pass it by from now on.
 
     transformers' trainer collects all garbage in every training: over the million objects of these
     libraries that takes a second, more than a training on a tiny model.
     """
+    _import_trainers()
+    if gc.get_freeze_count() < SETTLED:  # an eval session in this process undid it
+        gc.collect()
+        gc.freeze()
+
+
+@functools.cache
+def _import_trainers() -> None:
     import trl
 
     for name in ("SFTTrainer", "DPOTrainer", "GRPOTrainer"):
         assert getattr(trl, name)  # imported when named
-    gc.collect()
-    gc.freeze()
     atexit.register(gc.unfreeze)  # or those libraries complain of leaks at the end
 
 
