@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from hypothesis import given, settings, strategies as st
 
 from harness import records
-from harness.records import Case, Prompt, Run, digest, from_plain, to_plain
+from harness.records import Case, Prompt, Run, digest, digest_rows, from_plain, to_plain
 
 KINDS: list[Any] = sorted(
     (kind for kind in vars(records).values() if dataclasses.is_dataclass(kind)),
@@ -94,3 +95,13 @@ def test_help_imports_no_record() -> None:
     code = "import sys, harness.surface.cli; print('harness.records' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    count=st.sampled_from([0, 1, 2, 999, 1000, 1001, 2003]),
+    row=st.lists(st.none() | st.text(max_size=3), max_size=3),
+)
+def test_the_digest_of_rows_is_that_of_their_list(count: int, row: list[str | None]) -> None:
+    rows = [[n, *row] for n in range(count)]
+    assert digest_rows(iter(rows)) == digest(rows)

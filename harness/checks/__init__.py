@@ -89,6 +89,7 @@ if TYPE_CHECKING:
         regex as regex,
         starts_with as starts_with,
     )
+    from harness.checks.together import several as several
     from harness.checks.tools import (
         step_count as step_count,
         tool_call as tool_call,
@@ -147,6 +148,7 @@ __all__ = [
     "set_f1",
     "set_precision",
     "set_recall",
+    "several",
     "sql",
     "sql_equal",
     "starts_with",

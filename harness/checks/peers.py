@@ -7,14 +7,16 @@ from __future__ import annotations
 
 _JUDGE = "a judge: `[judges.NAME]` in task.toml"
 _CODE = "an eval function is Python already"
-_TRACE = "not offered: evals see replies, not traces"
+_PLUGIN = "a check of a plugin of yours (hook `harness_checks`, [plugins](plugins.md))"
+_SPANS = "not offered: a reply keeps its calls, no spans of time; "
 
 PROMPTFOO: dict[str, str] = {
     "agent-rubric": _JUDGE,
     "answer-relevance": _JUDGE,
-    "assert-set": "several eval functions; `primary` names one or `all`",
+    "assert-set": "`checks.several` (weights, a threshold); several evals, `primary` names "
+    "one or `all`",
     "bleu": "`checks.bleu`",
-    "classifier": "a check of a plugin (hook `harness_checks`)",
+    "classifier": _PLUGIN,
     "contains": "`checks.contains`",
     "contains-all": "`checks.contains_all`",
     "contains-any": "`checks.contains_any`",
@@ -33,7 +35,8 @@ PROMPTFOO: dict[str, str] = {
     "g-eval": 'a judge: `[judges.NAME]` with `kind = "g-eval"`',
     "gleu": "`checks.gleu`",
     "guardrails": "`checks.finish_reason` with `content_filter`, `checks.refusal`",
-    "human": "not offered yet; labels by people: `harness wall TASK --audit`",
+    "human": "`--scores FILE` judges the scores that people gave ([scores](scores.md)); "
+    "`harness wall TASK --audit` asks a person about labels",
     "icontains": '`checks.contains` with `normalise=("case",)`',
     "icontains-all": '`checks.contains_all` with `normalise=("case",)`',
     "icontains-any": '`checks.contains_any` with `normalise=("case",)`',
@@ -53,10 +56,10 @@ PROMPTFOO: dict[str, str] = {
     "meteor": "not offered: it needs WordNet, a download; chrF is the nearest",
     "model-graded-closedqa": _JUDGE,
     "model-graded-factuality": _JUDGE,
-    "moderation": "a check of a plugin, or " + _JUDGE,
+    "moderation": _PLUGIN + ", or " + _JUDGE,
     "perplexity": "`checks.perplexity`",
     "perplexity-score": "`checks.perplexity`",
-    "pi": "a check of a plugin (hook `harness_checks`)",
+    "pi": _PLUGIN,
     "python": _CODE,
     "regex": "`checks.regex`",
     "rouge-n": "`checks.rouge_n`, `checks.rouge_l`",
@@ -70,14 +73,14 @@ PROMPTFOO: dict[str, str] = {
     "skill-used": "`checks.tool_used`",
     "starts-with": "`checks.starts_with`",
     "tool-call-f1": "`checks.tool_f1`",
-    "trace-error-spans": _TRACE,
-    "trace-span-count": _TRACE,
-    "trace-span-duration": _TRACE,
+    "trace-error-spans": _SPANS + "an application that raises is a fault of its case",
+    "trace-span-count": "`checks.tool_used` counts calls by name, `checks.step_count` all of them",
+    "trace-span-duration": _SPANS + "`checks.latency` bounds the whole reply",
     "trajectory:goal-success": _JUDGE,
     "trajectory:step-count": "`checks.step_count`",
     "trajectory:tool-args-match": "`checks.tool_call` with `arguments` (`allow_extra` for a part)",
     "trajectory:tool-sequence": "`checks.tool_sequence`",
     "trajectory:tool-used": "`checks.tool_used`",
-    "webhook": "not offered: a check reaches no network; an `http:` backend can be judged",
+    "webhook": "not offered: a check reaches no network; an eval may post the reply itself",
     "word-count": "`checks.length`",
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -43,6 +44,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "regex",
         "starts_with",
     ),
+    "together": ("several",),
     "tools": (
         "step_count",
         "tool_call",
@@ -55,6 +57,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
 HOMES = {name: family for family, names in FAMILIES.items() for name in names}
 TOOLS = ("named", "names", "negate", "run", "use_plugins")
 _PREFIX = "no."
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 Check = Callable[..., Any]
 
 _plugins: list[Plugins] = []  # the one that is in use; empty until a stranger's name is asked for
@@ -160,7 +163,7 @@ def negate(check: Check, *, name: str = "") -> Callable[..., CheckResult]:
         except Miss as exc:
             return held(_PREFIX + called, str(exc), value=1.0 - exc.value)
         is_result = isinstance(result, CheckResult)
-        reason = result.reason if is_result else show(result)
+        reason = result.reason if is_result else _seen(result)
         raise miss(_PREFIX + called, reason, value=1.0 - result.value if is_result else 0.0)
 
     return negated
@@ -178,6 +181,10 @@ def identity_of(name: str) -> str | None:
     said = getattr(check, "identity", "")
     parts = [own.distribution, own.version] if own else [top]
     return " ".join([*parts, str(said() if callable(said) else said)]).strip()
+
+
+def _seen(result: Any) -> str:
+    return _ADDRESS.sub("", show(result))  # of a syntax tree: it differs from run to run
 
 
 class Negations:
@@ -204,7 +211,7 @@ def run(name: str, reply: Any, arguments: Mapping[str, Json] | None = None) -> C
     """
     given = dict(arguments or {})
     result = binding(name, given)(reply, **given)
-    return result if isinstance(result, CheckResult) else held(name, show(result))
+    return result if isinstance(result, CheckResult) else held(name, _seen(result))
 
 
 def binding(name: str, arguments: Mapping[str, Json]) -> Check:
@@ -219,4 +226,23 @@ def binding(name: str, arguments: Mapping[str, Json]) -> Check:
     except TypeError as exc:
         takes = ", ".join(list(signature.parameters)[1:]) or "nothing"
         raise UsageError(f"check {name!r}: {exc}. It takes {takes}.") from exc
+    for row in _within(name, arguments):
+        binding(row["name"], row.get("arguments") or {})
     return check
+
+
+def _within(name: str, arguments: Mapping[str, Json]) -> list[Mapping[str, Any]]:
+    if name.removeprefix(_PREFIX) != "several":
+        return []
+    from harness.checks.together import rows_of
+
+    return rows_of(arguments["checks"])
+
+
+def names_in(row: Mapping[str, Json]) -> list[str]:
+    """Return the names of the checks that a row of checks asks for, without `no.`."""
+    name, arguments = str(row["name"]), row.get("arguments") or {}
+    return [
+        name.removeprefix(_PREFIX),
+        *(each for inner in _within(name, arguments) for each in names_in(inner)),
+    ]

@@ -64,6 +64,8 @@ def refusal(reply: Reply | str) -> CheckResult:
 
 
 _DISGUISES = str.maketrans("@013457$!|", "aoieastsil")
+_AT_THE_END = re.compile(r"[!|]+(?![\w@$])")
+"""Marks behind a word, which are no letters of it."""
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")
 _LETTERS = re.compile(r"[^\W_]++")
 _LETTER = re.compile(r"[^\W\d_]")
@@ -106,7 +108,7 @@ def _spoken(text: str, *, disguised: bool) -> str:
         plain = "".join(c for c in plain if not unicodedata.combining(c))
     if disguised:
         # a number alone is a number: 455 is not three letters
-        tokens = plain.split()
+        tokens = _AT_THE_END.sub(" ", plain).split()
         plain = " ".join(t.translate(_DISGUISES) if _LETTER.search(t) else t for t in tokens)
     return f" {' '.join(_LETTERS.findall(plain))} "
 

@@ -66,9 +66,11 @@ def _validator(key: str, *, formats: bool) -> Validator:
     from referencing import Registry
 
     schema = json.loads(key)
+    if not isinstance(schema, dict | bool):
+        raise UsageError(f"json_schema: a schema is an object, not {shorten(repr(schema), 80)}")
     kind = validator_for(schema, default=jsonschema.Draft202012Validator)
     try:
-        kind.check_schema(schema)
+        kind.check_schema(schema)  # type: ignore[arg-type]
     except jsonschema.SchemaError as exc:
         raise UsageError(
             f"json_schema: the schema is broken at {dotted(tuple(exc.absolute_path))}: "

@@ -92,6 +92,14 @@ def no_placeholder(text: str) -> str:
     return text if entropy_bits(text) >= 2.5 else ""
 
 
+_CALLED = "|".join(
+    f"(?<={w}{s})" for w in ("phone", "tel", "cell", "call") for s in ("#", " #", " # ")
+)
+_NO_ORDER = "".join(
+    f"(?<!order {word})" for word in ("", "id ", "id: ", "number ", "number: ", "number is ")
+)
+"""What stands before a number in groups: `order #789-456-1230` is called by nobody."""
+
 PII: dict[str, Shape] = {
     "email": Shape(
         pattern=r"(?<![\w.+-])[\w.+-]{1,64}+@(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.){1,8}[^\W\d_]{2,24}\b"
@@ -103,7 +111,7 @@ PII: dict[str, Shape] = {
     "card": Shape(pattern=r"(?<![\d.-])[2-6]\d{3}(?:[ -]?\d){9,15}(?![\d.-]*\d)", real=luhn),
     "us-ssn": Shape(pattern=r"(?<![\d-])(?!000|666|9)\d{3}-(?!00)\d{2}-(?!0000)\d{4}(?![\d-])"),
     "phone": Shape(
-        pattern=r"(?<![\w.+-])"
+        pattern=rf"(?:(?<![\w.+#-])(?<!# )(?i:{_NO_ORDER})|(?i:{_CALLED}))"
         r"(?:\+\d{1,3}[ .\-/]?(?:\(\d{1,4}\)[ .\-/]?)?\d{1,5}(?:[ .\-/]?\d{2,5}){1,5}"
         r"|\(\d{3}\) ?\d{3}[ .-]\d{4}|\d{3}[ .-]\d{3}[ .-]\d{4}"
         r"|(?<!\d[ -])0[1-9]\d{0,3}(?: ?[/-] ?| )\d{2,8}(?:[ -]\d{2,4}){0,4})(?![\w-])",

@@ -111,10 +111,10 @@ def _bad_data(e: Evidence) -> _Finding | None:
     if e.leaks:
         return _Finding(
             answer="FIX_DATA",
-            summary=f"{count(e.leaks, 'training input')} also stand in dev or test, so that no "
-            "score can be believed.",
+            summary=f"{count(e.leaks, 'case')} of dev or test leak into another split (the same "
+            "input, nearly the same, or the same source), so that no score can be believed.",
             on=(TRAIN,),
-            change=("training rows that share no input with dev and test",),
+            change=(f"splits dealt anew: harness data lint {e.task} lists the leaks",),
         )
     if e.wall is not None and e.wall.answer == "FIX_DATA" and not e.why_stale:
         return _Finding(

@@ -48,7 +48,7 @@ def measured_reasons(e: Evidence) -> list[Reason]:
     if rows < FEW_ROWS:
         text += f", fewer than the {FEW_ROWS} with which small-model tuning tends to start"
     if e.leaks:
-        text += f"; {e.leaks} of them have the inputs of a dev or test case"
+        text += f"; {count(e.leaks, 'case')} of dev or test leak into another split"
     reasons.append(Reason(text=text, evidence=TRAIN, is_for_tuning=rows >= FEW_ROWS))
     if e.pilot is not None:
         reasons.append(

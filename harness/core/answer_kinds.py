@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import unicodedata
 from collections import Counter
@@ -18,25 +19,44 @@ SHORT = 40
 
 def plain_answers(answers: Sequence[Json]) -> list[Json]:
     """Return the answers; texts that are all JSON objects or arrays, or all numbers, as values."""
-    if answers and all(_is_several(a) and len(a["references"]) == 1 for a in answers):
-        return [a["references"][0] for a in answers]
+    several = [references_in(a) for a in answers]
+    if answers and all(s is not None and len(set(s)) == 1 for s in several):
+        return [s[0] for s in several if s]
     texts = [a for a in answers if isinstance(a, str)]
     if not texts or len(texts) != len(answers):
         return list(answers)
     if all(text.strip()[:1] in {"{", "["} for text in texts):
         try:
-            return [json.loads(text) for text in texts]
+            return [_STRICT.decode(text) for text in texts]
         except (ValueError, RecursionError):
             return list(answers)
     return list(answers)
 
 
-def _is_several(value: Json) -> bool:
-    """Whether a value is several texts of which any would do."""
-    if not isinstance(value, dict) or set(value) != {"references"}:
-        return False
-    texts = value["references"]
-    return isinstance(texts, list) and bool(texts) and all(isinstance(t, str) for t in texts)
+def _once(pairs: list[tuple[str, Json]]) -> Json:
+    if len(found := dict(pairs)) < len(pairs):
+        raise ValueError("a key stands twice")
+    return found
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f"{text} is no number of JSON")
+    return value
+
+
+_STRICT = json.JSONDecoder(object_pairs_hook=_once, parse_constant=_finite, parse_float=_finite)
+
+
+def references_in(value: Json) -> list[str] | None:
+    """Return the texts of `{"references": [...]}`, of which any would do; None for another value.
+    Further keys must say one of them again, as a `headline` does.
+    """
+    texts = value.get("references") if isinstance(value, dict) else None
+    if not isinstance(texts, list) or not texts or not all(isinstance(t, str) for t in texts):
+        return None
+    others = [other for key, other in value.items() if key != "references"]
+    return texts if all(other in texts for other in others) else None
 
 
 def number_in(value: Json) -> float | None:

@@ -75,14 +75,14 @@ def _after(text: str, marker: str) -> str:
 def _at_key(text: str, key: str) -> str:
     try:
         plain = json.loads(text)
-    except ValueError:
+        if not isinstance(plain, dict) or key not in plain:
+            return text
+        value = plain[key]
+        if isinstance(value, str):
+            return value
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    except (ValueError, RecursionError):  # a model that repeats itself nests without end
         return text
-    if not isinstance(plain, dict) or key not in plain:
-        return text
-    value = plain[key]
-    if isinstance(value, str):
-        return value
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def _typed(schema: Json, key: str, reference: Json) -> Json:

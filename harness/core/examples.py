@@ -23,6 +23,7 @@ class Example:
 
     `provenance` says how a row was made: `{"made_by": "paraphrase", "from": "c12", "model": ...}`,
     empty for one that was collected. `other` is what the row held besides, by its own names.
+    `pictured` are the inputs that only name the images: under another name they ask the same.
     """
 
     place: str
@@ -40,3 +41,4 @@ class Example:
     tags: tuple[str, ...] = ()
     provenance: Mapping[str, Json] = field(default_factory=dict)
     other: Mapping[str, Json] = field(default_factory=dict)
+    pictured: tuple[str, ...] = ()

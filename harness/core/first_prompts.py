@@ -17,6 +17,8 @@ TOOLS = "tools.json"
 """The file of a new task that holds the tools which its rows offer."""
 _MARK = re.compile(r"^@(system|user|assistant|examples)[ \t]*$", re.MULTILINE)
 _FILLED = re.compile(r"\{\{|\{%")
+_OPENS = re.compile(r"\{(?=[{%#])")
+_END_OF_RAW = re.compile(r"\{%[-+]?\s*endraw")
 
 
 def bare_prompt(inputs: Sequence[str], *, system: str = "", as_json: Sequence[str] = ()) -> str:
@@ -36,7 +38,9 @@ def raw(text: str) -> str:
     marked = "\n".join(f" {line}" if _MARK.match(line) else line for line in text.split("\n"))
     if "{{" not in marked and "{%" not in marked and "{#" not in marked:
         return marked
-    return "{% raw %}" + marked.replace("{% endraw %}", "") + "{% endraw %}"
+    if _END_OF_RAW.search(marked):
+        return _OPENS.sub("{{ '{' }}", marked)
+    return "{% raw %}" + marked + "{% endraw %}"
 
 
 def _listed(inputs: Sequence[str], as_json: Sequence[str]) -> str:

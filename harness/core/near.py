@@ -10,7 +10,7 @@ import math
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from harness.records import Json
@@ -74,12 +74,15 @@ def near_pairs(
 
 
 def near_sets(
-    ours: Sequence[frozenset[str]], theirs: Sequence[frozenset[str]], *, least: float
+    ours: Iterable[frozenset[str]], theirs: Sequence[frozenset[str]], *, least: float
 ) -> list[Near]:
-    """Return the same of sets of shingles; an empty one is near nothing."""
+    """Return the same of sets of shingles; an empty one is near nothing. `ours` may be any number:
+    each is looked at once, and not kept.
+    """
     if not 0 < least <= 1:
         raise ValueError(f"least = {least}: a similarity is in (0, 1]")
-    counts = Counter(s for some in (*ours, *theirs) for s in some)
+    # one order for both sides, and what `theirs` do not have at all comes first in it
+    counts = Counter(s for some in theirs for s in some)
     index: dict[str, list[int]] = defaultdict(list)
     for number, some in enumerate(theirs):
         for shingle in _rarest(some, counts, least=least):

@@ -223,39 +223,41 @@ def _need(
     return min(known) if known else None
 
 
-def _known(name: str, values: Values, *, filler: float | None) -> tuple[Array, float]:
-    """Return values with unknown ones at `filler` (None: the largest seen), and their share."""
+def _known(name: str, values: Values) -> tuple[Array, float]:
+    """Return values, unknown ones as NaN, and the share of these."""
     found = np.asarray(values, dtype=np.float64)
     if found.size == 0:
         raise UsageError(f"{name}: no values to judge")
-    gone = np.isnan(found)
-    share = float(gone.mean())
-    if gone.all():
-        return found, share
-    return np.where(gone, np.nanmax(found) if filler is None else filler, found), share
+    return found, float(np.isnan(found).mean())
+
+
+def _filled(values: Array, filler: float) -> Array:
+    return np.where(np.isnan(values), filler, values)
 
 
 def judge_budget(budget: Budget, *, alpha: float, block_alpha: float) -> Judged:
     """Return the check of a limit: SHIP where the upper bound keeps it, BLOCK where the lower
     bound breaks it. Too few cases for a quantile's bound is INSUFFICIENT_EVIDENCE.
+
+    What is unknown is against both: it is endless (in a mean, the largest seen) where the limit
+    would be kept, and nothing where it would be broken.
     """
     what = "mean" if budget.quantile is None else f"p{100 * budget.quantile:g}"
     name = f"{budget.name} ({what})"
     limit = f"limit {amount(budget.limit, budget.unit, digits=6)}"
-    filler = None if budget.quantile is None else np.inf
-    values, unknown = _known(name, budget.values, filler=filler)
+    values, unknown = _known(name, budget.values)
     if unknown > MISSING_LIMIT:
         text = f"{name}: unknown for {percent(unknown)} of the cases ({limit})"
         return _fact(name, "INSUFFICIENT_EVIDENCE", text)
+    least, of = _filled(values, 0.0), budget.clusters
     if budget.quantile is None:
-        upper_bound = mean_t_bounds(values, budget.clusters, alpha=alpha)
-        lower_bound = mean_t_bounds(values, budget.clusters, alpha=block_alpha)
+        upper_bound = mean_t_bounds(_filled(values, float(np.nanmax(values))), of, alpha=alpha)
+        lower_bound = mean_t_bounds(least, of, alpha=block_alpha)
         upper = None if upper_bound is None else upper_bound.upper
         lower = None if lower_bound is None else lower_bound.lower
     else:
-        of = budget.clusters
-        upper = quantile_upper(values, of, q=budget.quantile, alpha=alpha)
-        lower = quantile_lower(values, of, q=budget.quantile, alpha=block_alpha)
+        upper = quantile_upper(_filled(values, np.inf), of, q=budget.quantile, alpha=alpha)
+        lower = quantile_lower(least, of, q=budget.quantile, alpha=block_alpha)
     if lower is not None and lower > budget.limit:
         return _fact(name, "BLOCK", f"{name} at least {_beside(lower, budget)} ({limit})")
     if upper is not None and np.isinf(upper):
@@ -288,23 +290,23 @@ def _beside(bound: float, budget: Budget) -> str:
 def judge_advantage(advantage: Advantage, *, alpha: float, block_alpha: float) -> Judged:
     """Return the check that the candidate takes less, by the mean log-ratio a case.
 
-    Where a value is 0 (a free arm) there is no ratio, and the mean difference is read.
+    Where a value is 0 (a free arm) there is no ratio, and the mean difference is read. What is
+    unknown is against either answer: at the arm's largest or smallest value, whichever is.
     """
     name = advantage.name
-    mine, unknown_mine = _known(name, advantage.candidate, filler=None)
-    theirs, unknown_theirs = _known(name, advantage.baseline, filler=None)
+    mine, unknown_mine = _known(name, advantage.candidate)
+    theirs, unknown_theirs = _known(name, advantage.baseline)
     unknown = max(unknown_mine, unknown_theirs)
     if unknown > MISSING_LIMIT:
         text = f"{name}: unknown for {percent(unknown)} of the cases in one arm"
         return _fact(name, "INSUFFICIENT_EVIDENCE", text)
     if len(mine) != len(theirs):
         raise UsageError(f"{name}: {len(mine)} values against {len(theirs)}: align them first")
-    shown = log_ratio_bounds(mine, theirs, advantage.clusters, alpha=alpha)
-    blocking = log_ratio_bounds(mine, theirs, advantage.clusters, alpha=block_alpha)
-    is_ratio = shown is not None
-    if not is_ratio:
-        shown = mean_t_bounds(mine - theirs, advantage.clusters, alpha=alpha)
-        blocking = mean_t_bounds(mine - theirs, advantage.clusters, alpha=block_alpha)
+    of = advantage.clusters
+    worst = _filled(mine, float(np.nanmax(mine))), _filled(theirs, float(np.nanmin(theirs)))
+    kindest = _filled(mine, float(np.nanmin(mine))), _filled(theirs, float(np.nanmax(theirs)))
+    shown, is_ratio = _lower_by(*worst, of, alpha=alpha)
+    blocking, _ = _lower_by(*kindest, of, alpha=block_alpha)
     if shown is None or blocking is None or shown.clusters < CLUSTERS_FOR_ANY:
         text = f"{name}: below {CLUSTERS_FOR_ANY} clusters nothing can be said"
         return _fact(name, "INSUFFICIENT_EVIDENCE", text)
@@ -319,6 +321,16 @@ def judge_advantage(advantage: Advantage, *, alpha: float, block_alpha: float) -
         need = _need_of_mean(shown, n=len(mine), alpha=alpha)
         text += f"; about {count(need, 'case')} would settle it" if need is not None else ""
     return _fact(name, answer, text, need=need)
+
+
+def _lower_by(
+    mine: Array, theirs: Array, clusters: Clusters, *, alpha: float
+) -> tuple[Estimate | None, bool]:
+    """Return how much less is taken a case, and whether as a log-ratio."""
+    ratios = log_ratio_bounds(mine, theirs, clusters, alpha=alpha)
+    if ratios is not None:
+        return ratios, True
+    return mean_t_bounds(mine - theirs, clusters, alpha=alpha), False
 
 
 def _need_of_mean(shown: Estimate, *, n: int, alpha: float) -> int | None:

@@ -98,7 +98,7 @@ def _object(reference: Json) -> Json:
     if isinstance(reference, str):
         try:
             reference = json.loads(reference)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
     return reference if isinstance(reference, dict) else None
 

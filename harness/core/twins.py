@@ -52,7 +52,11 @@ def code(*parts: str) -> int:
 
 def asked_code(example: Example) -> int:
     """Identify what is asked, but for case, spacing and closing punctuation."""
-    parts = [normalised(f"{k}: {plain_text(v)}") for k, v in sorted(example.inputs.items())]
+    parts = [
+        normalised(f"{k}: {plain_text(v)}")
+        for k, v in sorted(example.inputs.items())
+        if k not in example.pictured
+    ]
     parts += [f"{m.role} {normalised(m.content)}" for m in example.messages]
     parts += [canonical_json(list(m.tool_calls)) for m in example.messages if m.tool_calls]
     parts += [i for m in example.messages for i in m.images]

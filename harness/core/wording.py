@@ -35,17 +35,14 @@ class Wording:
 
     def parts(self, example: Example) -> tuple[str, str]:
         """Return the row's own words, and its context."""
+        inputs = sorted((k, v) for k, v in example.inputs.items() if k not in example.pictured)
         own = [
-            _labelled(key, value, alone=len(example.inputs) == 1)
-            for key, value in sorted(example.inputs.items())
+            _labelled(key, value, alone=len(inputs) == 1)
+            for key, value in inputs
             if key not in self.context
         ]
         own += [m.content for m in example.messages if m.role != "system" and m.content]
-        context = [
-            _labelled(key, value)
-            for key, value in sorted(example.inputs.items())
-            if key in self.context
-        ]
+        context = [_labelled(key, value) for key, value in inputs if key in self.context]
         if not own:  # nothing but what recurs: then that is what is asked
             own, context = context, []
         if not own:
@@ -64,6 +61,8 @@ def wording_of(examples: Iterable[Example]) -> Wording:
     counts: dict[str, int] = defaultdict(int)
     for example in examples:
         for key, value in example.inputs.items():
+            if key in example.pictured:
+                continue
             counts[key] += 1
             values[key].add(hash(value if isinstance(value, str) else canonical_json(value)))
     context = {

@@ -20,7 +20,7 @@ from harness.core.wording import FIRST, Wording, wording_of
 from harness.engine.backends import LiveBackend
 from harness.engine.data.forms.cases import of_case
 from harness.engine.data.reading import open_examples
-from harness.engine.leaks import NEAR, Kind, Leak
+from harness.engine.leaks import Kind, Leak
 from harness.engine.requests import Requests
 from harness.engine.tasks import Task
 from harness.errors import HarnessError, TaskError
@@ -78,7 +78,7 @@ def compare_rows(
     if any(c.images for c in task.cases if c.split != "train"):
         unseen = "held-out cases with images were not compared"
         unknown = f"{unknown}; {unseen}" if unknown else unseen
-    near = task.settings.tune.near if task.settings.tune else NEAR
+    near = task.settings.near
     found: dict[str, Leak] = {}
     for leak in _leaks(task, held, rows, candidate=candidate, live=live, near=near):
         known = found.setdefault(leak.case.id, leak)
@@ -98,8 +98,8 @@ def refuse_leaked(compared: Compared, task: Task) -> None:
     )
     if all(leak.kind == "near" for leak in compared.leaks):
         text += (
-            ". If they are different questions in like words, say so: `near` in [tune] is the "
-            "share from which they are copies"
+            ". If they are different questions in like words, say so: `near` in "
+            "task.toml is the share from which they are copies"
         )
     raise TaskError(text)
 
@@ -173,8 +173,7 @@ def _leaks(
             yield Leak(case=row.case, other=clusters[row.cluster], kind="the same source")
     wording = wording_of(map(of_case, islice(task.cases, FIRST)))
     yield from _standing(held, rows, wording)
-    if near:
-        yield from _near(held, rows, wording, least=near)
+    yield from _near(held, rows, wording, least=near)
 
 
 def _asked(

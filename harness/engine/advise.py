@@ -25,7 +25,7 @@ from harness.core.usage import Usage
 from harness.engine.backends import BackendPool
 from harness.engine.boundary import crossings, internal_ids, zone_of
 from harness.engine.candidates import CONSTANT, REPLAY, resolve_candidate
-from harness.engine.ladder import Ladder, last_wall, read_ladder, why_not_licensed
+from harness.engine.ladder import Ladder, is_present, last_wall, read_ladder, why_not_licensed
 from harness.engine.providers import provisions, read_table
 from harness.engine.release import Arms
 from harness.engine.tasks import Task
@@ -43,16 +43,15 @@ def gather(task: Task, store: Store, *, pool: BackendPool, root: Path) -> Eviden
     `root` is the project's, where a `tunable.toml` may be. Raises UsageError where `[advise]`
     names a candidate that was not run.
     """
-    from harness.engine.leaks import leaked_inputs
+    from harness.engine.leaks import every_leak
 
     wall = last_wall(task, store)
     stated = task.settings.advise
     stale = why_not_licensed(task, wall) if wall is None or wall.answer == "WALL" else None
     ladder = read_ladder(task, store)
-    usages = {r.candidate.name: u for r, u in zip(ladder.runs, ladder.usages, strict=True)}
     released = last_tuned_release(task, store)
     classical, people = _baselines(task, ladder)
-    best = _run_of(ladder, wall.best) if wall and wall.best else None
+    best = _best_of(task, ladder, wall) if wall is not None else None
     tuned, tuned_usage = _tuned_usage(task, store, ladder, released)
     asked = [r.candidate for r in ladder.runs if r.candidate.prompt]
     return Evidence(
@@ -61,7 +60,7 @@ def gather(task: Task, store: Store, *, pool: BackendPool, root: Path) -> Eviden
         wall=wall,
         why_stale=stale,
         training_rows=sum(c.reference is not None for c in task.split("train")),
-        leaks=len(leaked_inputs(task)),
+        leaks=len(every_leak(task)),
         people=_measured(task, people),
         classical=tuple(m for run in classical if (m := _measured(task, run)) is not None),
         best=_measured(task, best),
@@ -72,7 +71,7 @@ def gather(task: Task, store: Store, *, pool: BackendPool, root: Path) -> Eviden
         pilot=_pilot(task, store),
         release=released,
         costs=cost_view(
-            usages.get(wall.best) if wall and wall.best else None,
+            _usage_of(ladder, best),
             tuned_usage,
             stated.facts(),
             is_tuned_inside=_is_inside(task, tuned, pool),
@@ -107,8 +106,21 @@ def last_tuned_release(task: Task, store: Store) -> ReleaseVerdict | None:
     return None
 
 
-def _run_of(ladder: Ladder, name: str) -> Run | None:
-    return next((r for r in ladder.runs if r.candidate.name == name and r.is_complete), None)
+def _run_of(task: Task, ladder: Ladder, name: str) -> Run | None:
+    named = (r for r in ladder.runs if r.candidate.name == name and r.is_complete)
+    return next((r for r in named if is_present(r, task)), None)
+
+
+def _best_of(task: Task, ladder: Ladder, wall: WallVerdict) -> Run | None:
+    """Return the run of the best try: by its id, since two texts of a prompt have one name."""
+    ids = [t.run_id for t in wall.tries if t.candidate == wall.best]
+    by_id = [r for r in ladder.runs if r.id in ids] if ids else []
+    return by_id[0] if len(by_id) == 1 else _run_of(task, ladder, wall.best or "")
+
+
+def _usage_of(ladder: Ladder, run: Run | None) -> Usage | None:
+    pairs = zip(ladder.runs, ladder.usages, strict=True)
+    return next((usage for one, usage in pairs if one is run), None)
 
 
 def _baselines(task: Task, ladder: Ladder) -> tuple[list[Run], Run | None]:
@@ -116,7 +128,7 @@ def _baselines(task: Task, ladder: Ladder) -> tuple[list[Run], Run | None]:
     stated = task.settings.advise
     for key, names in (("classical", stated.classical), ("people", [stated.people or ""])):
         for name in filter(None, names):
-            if _run_of(ladder, name) is None:
+            if _run_of(task, ladder, name) is None:
                 raise UsageError(
                     f"{task.folder / 'task.toml'}: advise.{key}: no complete, current run of "
                     f"{name!r}. Make one: harness eval {task.name} --candidate '{name}'"
@@ -128,7 +140,7 @@ def _baselines(task: Task, ladder: Ladder) -> tuple[list[Run], Run | None]:
         if r.candidate.name in stated.classical or r.candidate.backend.startswith(CLASSICAL_SCHEMES)
     ]
     replayed = [r for r in whole if r.candidate.backend.startswith(REPLAY) and r not in classical]
-    people = _run_of(ladder, stated.people) if stated.people else None
+    people = _run_of(task, ladder, stated.people) if stated.people else None
     return classical, people or (replayed[0] if replayed else None)
 
 
@@ -156,7 +168,7 @@ def _scope(task: Task, ladder: Ladder, best: Run | None) -> Scope | None:
     """Return a narrower task beside the whole: two candidates that `[advise]` names, or a tag."""
     stated = task.settings.advise
     if stated.broad and stated.scoped:
-        runs = [_run_of(ladder, name) for name in (stated.broad, stated.scoped)]
+        runs = [_run_of(task, ladder, name) for name in (stated.broad, stated.scoped)]
         for name, run in zip((stated.broad, stated.scoped), runs, strict=True):
             if run is None:
                 raise UsageError(

@@ -21,6 +21,7 @@ CONCURRENCY = 16
 TIMEOUT_S = 600.0
 BATCH_CALL_S = 900.0  # to hand in or fetch a file of thousands of requests
 BATCH_SIZE = 10_000
+_AMOUNTS = ("input_tokens", "output_tokens", "latency_s", "cost_usd", "first_token_s")
 _CARRIED = frozenset({"concurrency", "timeout_s"})  # by fields of BackendConfig
 
 
@@ -137,11 +138,22 @@ class LiveBackend:
             raise BackendError(f"{self.name}: answered a {type(reply).__name__}, not a Reply")
         if not isinstance(reply.text, str):
             raise BackendError(f"{self.name}: the reply's text is {reply.text!r:.80}, not a text")
+        for name in _AMOUNTS:
+            value = getattr(reply, name)
+            if value is not None and not _is_amount(value):
+                raise BackendError(f"{self.name}: the reply's {name} is {value!r:.80}, no amount")
+        if not all(isinstance(call, Mapping) for call in reply.tool_calls):
+            raise BackendError(f"{self.name}: the reply's tool_calls are no objects")
         try:
             canonical_json(reply)
         except (TypeError, ValueError, RecursionError) as exc:
             raise BackendError(f"{self.name}: the reply is not JSON: {exc}") from exc
         return reply
+
+
+def _is_amount(value: object) -> bool:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and not value < 0  # type: ignore[operator]
 
 
 class BackendPool:

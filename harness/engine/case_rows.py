@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import pydantic
@@ -11,6 +13,9 @@ from harness.engine.taskfile import PLAINER, Strict
 from harness.engine.text_files import json_lines
 from harness.errors import TaskError
 from harness.records import Case, Json
+
+_COLLECTED: Mapping[str, Json] = MappingProxyType({})
+"""The provenance of most cases, which is none: one object."""
 
 
 class CheckRow(Strict):
@@ -54,7 +59,7 @@ def read_cases(path: Path) -> list[Case]:
                 checks=tuple(c.model_dump() for c in row.checks),
                 documents=row.documents,
                 rejected=row.rejected,
-                provenance=row.provenance,
+                provenance=row.provenance or _COLLECTED,
                 also_right=row.also_right,
                 line=place,
             )

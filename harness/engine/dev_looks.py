@@ -101,7 +101,8 @@ def look_score(task: Task) -> tuple[str | None, str]:
         return primary, ""
     if primary == ALL:
         return ALL, f"looks at dev leave out {_named(left_out)}" if left_out else ""
-    why = left_out.get(primary, "it is of all replies together, not of one")
+    unknown = "a judge gives it" if primary in task.settings.judges else "it needs pytest"
+    why = left_out.get(primary, unknown)
     return ALL, (
         f"looks at dev cannot use the primary score {primary!r} ({why}): they use whether all of "
         f"these pass: {', '.join(names)}"

@@ -14,6 +14,8 @@ from harness.errors import TaskError
 
 OURS = frozenset({"ask", "case", "reply", "candidate", "judge", "trials", "harness_trial"})
 """The fixtures that make a test an eval."""
+OF_A_CASE = frozenset({"ask", "case", "reply", "judge"})
+"""Those that make it the eval of one case."""
 
 
 def eval_functions(folder: Path) -> list[str]:
@@ -23,6 +25,16 @@ def eval_functions(folder: Path) -> list[str]:
 
     Raises TaskError where a file is not Python.
     """
+    return [name for name, asked in _asked(folder) if OURS & asked]
+
+
+def aggregates(folder: Path) -> list[str]:
+    """Return those of `eval_functions` that give one number for all replies of a candidate."""
+    return [n for n, asked in _asked(folder) if OURS & asked and OF_A_CASE.isdisjoint(asked)]
+
+
+def _asked(folder: Path) -> list[tuple[str, set[str]]]:
+    """Return the tests without `test_`, and all that each asks for, fixtures of fixtures too."""
     asks: dict[str, set[str]] = {}
     tests = []
     for path in [*conftests(folder), *sorted(folder.glob("eval_*.py"))]:
@@ -31,7 +43,7 @@ def eval_functions(folder: Path) -> list[str]:
             asks.setdefault(function.name, set()).update(a.arg for a in names)
             if function.name.startswith("test_") and path.name != "conftest.py":
                 tests.append(function.name)
-    return [t.removeprefix("test_") for t in tests if OURS & _reached(t, asks)]
+    return [(t.removeprefix("test_"), _reached(t, asks)) for t in tests]
 
 
 def conftests(folder: Path) -> Iterator[Path]:

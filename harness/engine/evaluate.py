@@ -205,6 +205,10 @@ class Evaluation:
                 if fault := known.get((trial.case_id, trial.repeat)):
                     self.outcomes[trial] = replace(self.outcomes[trial], fault=fault)
 
+    def forget(self) -> None:
+        """Let go of the replies, once they are in runs: there may be 100,000."""
+        self.outcomes.clear()
+
     def runs(
         self,
         scores: Mapping[TrialId, Sequence[Score]],
@@ -259,9 +263,12 @@ class Evaluation:
         )
 
     def _case_digest(self, case_id: str) -> str:
-        if case_id not in self._case_digests:  # once, however often it is repeated
-            self._case_digests[case_id] = self.cases[case_id].digest[:16]
-        return self._case_digests[case_id]
+        known = self._case_digests
+        if case_id not in known:  # once, however often it is repeated
+            if len(self.candidates) == 1:
+                known.clear()  # repeats of a case stand together: the one before is done
+            known[case_id] = self.cases[case_id].digest[:16]
+        return known[case_id]
 
 
 def _by_name(scores: Sequence[Score]) -> tuple[Score, ...]:

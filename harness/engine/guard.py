@@ -308,8 +308,9 @@ class Guard(Closing):
 
     def _case(self, inputs: Inputs) -> Case:
         if isinstance(inputs, Case):
-            # at inference nobody knows the reference; a case's own checks mostly spell it out
-            return replace(inputs, reference=None, checks=())
+            # at inference nobody knows the reference, nor what spells it out: other right answers,
+            # a worse one, a case's own checks
+            return replace(inputs, reference=None, also_right=(), rejected=None, checks=())
         if not isinstance(inputs, Mapping):
             kind = type(inputs).__name__
             raise UsageError(f"guard: inputs are a mapping, as a case's are, not {kind}")

@@ -95,9 +95,16 @@ class Judging:
     """The judges of one evaluation. `judged` holds what is known so far."""
 
     def __init__(
-        self, evaluation: Evaluation, *, pool: BackendPool, artifact_digest: ArtifactFinder
+        self,
+        evaluation: Evaluation,
+        *,
+        pool: BackendPool,
+        artifact_digest: ArtifactFinder,
+        base_url: str | None = None,
     ) -> None:
+        """`base_url` is what a person gave for the candidates: other sides are asked there too."""
         self.evaluation = evaluation
+        self._base_url = base_url
         self.judged: dict[Wanted, Judged] = {}
         self._pool = pool
         self._artifact_digest = artifact_digest
@@ -268,7 +275,7 @@ class Judging:
         if name not in self._others:
             mine = self.evaluation
             candidate = mine.candidates.get(name) or resolve_candidate(
-                mine.task, name, artifact_digest=self._artifact_digest
+                mine.task, name, base_url=self._base_url, artifact_digest=self._artifact_digest
             )
             self._others[name] = Evaluation(
                 mine.task, [candidate], split=mine.split, pool=self._pool, case_ids=mine.cases

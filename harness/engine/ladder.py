@@ -16,12 +16,12 @@ from harness.core.scoring import case_values, trial_value
 from harness.core.tries import TryScores
 from harness.core.usage import Usage, usage
 from harness.core.wall import WallInput
-from harness.engine.candidates import REFERENCE
+from harness.engine.candidates import REFERENCE, resolve_candidate
 from harness.engine.certificates import judges_condition
 from harness.engine.evaluate import verdict_of
 from harness.engine.leaks import refuse_leaks
 from harness.engine.tasks import Task
-from harness.errors import NotEnoughEvidence
+from harness.errors import HarnessError, NotEnoughEvidence
 from harness.records import Case, LedgerEntry, Run, WallVerdict as Verdict, digest, from_plain
 from harness.store.store import RunRow, Store
 
@@ -93,16 +93,38 @@ def _is_other_model(run: Run, task: Task) -> bool:
     return not run.candidate.artifact and run.candidate.backend != task.settings.model
 
 
+def is_present(run: Run, task: Task) -> bool:
+    """Tell whether the name of a run's candidate still stands for what was asked: its prompt was
+    not edited or removed since, nor its decoding changed. A tuned one goes by its digest.
+    """
+    ran = run.candidate
+    if ran.artifact:
+        return True
+    try:
+        now = resolve_candidate(task, ran.name, base_url=ran.base_url, artifact_digest=str)
+    except HarnessError:  # its prompt, table or file is gone
+        return False
+    return now.digest == ran.digest
+
+
+def title_of(run: Run, task: Task) -> str:
+    """Return what a run is called beside others: two texts of one prompt are two tries."""
+    name = run.candidate.name
+    return name if is_present(run, task) else f"{name} (earlier, run {run.id[:8]})"
+
+
 def scored_cases(task: Task, ladder: Ladder) -> list[Case]:
-    """Return the dev cases that every run could score; one without a reference may be none.
+    """Return the dev cases that every complete run could score; one without a reference may be
+    none.
 
     Unscored is not missing: such a case says nothing of any candidate, and is left out for all.
-    The reference itself does not count: where it has no answer, an eval may need none.
+    A partial run says nothing of what it was not asked to score, as with `-k`. The reference itself
+    does not count: where it has no answer, an eval may need none.
     """
     unscored = {
         case
         for run in ladder.runs
-        if run.candidate.backend != REFERENCE
+        if run.is_complete and run.candidate.backend != REFERENCE
         for case, value in case_values(run, task.settings.primary).items()
         if value is None
     }
@@ -110,10 +132,19 @@ def scored_cases(task: Task, ladder: Ladder) -> list[Case]:
 
 
 def try_scores(task: Task, ladder: Ladder) -> list[TryScores]:
-    """Return the runs of prompts and tuned models as rungs, aligned on the scored dev cases."""
+    """Return the runs of prompts and tuned models as rungs, aligned on the scored dev cases.
+
+    Raises NotEnoughEvidence where there are runs, and not one case that all of them could score.
+    """
     every = task.split("dev")
     cases = [c.id for c in scored_cases(task, ladder)]
-    rungs = []
+    rungs: list[TryScores] = []
+    if not cases and any(run.candidate.prompt for run in ladder.runs):
+        raise NotEnoughEvidence(
+            f"task {task.name!r}: no dev case has the score {task.settings.primary!r} in every "
+            f"run: each was left unscored, as without a reference. `harness eval {task.name}` "
+            "says why."
+        )
     for run, spent, replies in zip(ladder.runs, ladder.usages, ladder.replies_digests, strict=True):
         if run.candidate.prompt is None:
             continue
@@ -122,7 +153,7 @@ def try_scores(task: Task, ladder: Ladder) -> list[TryScores]:
         unscored = sum(values.get(c.id, 0.0) is None for c in every)
         rungs.append(
             TryScores(
-                name=run.candidate.name,
+                name=title_of(run, task),
                 family=run.candidate.family or "zero-shot",
                 scores=[_known(values.get(c)) for c in cases],
                 repeats=_repeats(run, task.settings.primary, cases=cases),
@@ -133,7 +164,7 @@ def try_scores(task: Task, ladder: Ladder) -> list[TryScores]:
                 # a partial run or another model may share replies without being the same try
                 replies_digest=replies if run.is_complete else "",
                 is_countable=not note,
-                is_within_budget=is_within_budget(task, spent, n=len(cases)),
+                is_within_budget=is_within_budget(task, spent),
                 note=note,
                 is_tuned=bool(run.candidate.artifact),
                 is_other_model=_is_other_model(run, task),
@@ -253,14 +284,17 @@ def wall_entry(verdict: Verdict, *, at: str) -> LedgerEntry:
     )
 
 
-def is_within_budget(task: Task, spent: Usage, *, n: int) -> bool:
-    """Tell whether what a run took keeps the task's budgets; what is unknown does not break one."""
+def is_within_budget(task: Task, spent: Usage) -> bool:
+    """Tell whether what a run took keeps the task's budgets; what is unknown does not break one.
+
+    A case costs what one reply to it does, as at a release: asking it thrice makes it no dearer.
+    """
     budget = task.settings.budgets
     too_slow = budget.p95_latency_s is not None and (
         spent.latency_p95_s is not None and spent.latency_p95_s > budget.p95_latency_s
     )
     too_dear = budget.mean_cost_usd is not None and (
-        spent.cost_usd is not None and spent.cost_usd / max(n, 1) > budget.mean_cost_usd
+        spent.cost_usd is not None and spent.cost_usd / max(spent.replies, 1) > budget.mean_cost_usd
     )
     return not too_slow and not too_dear
 

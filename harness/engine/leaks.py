@@ -1,28 +1,52 @@
-"""Training rows that stand in dev or test too, in the same words or nearly. Knows no tuner."""
+"""Cases that stand in two splits: in the same words, nearly, or by their source. Knows no tuner.
+
+One meaning for every verb: what `harness data lint` names as leak, near-leak and source-leak, and
+what `harness data split` keeps together.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
-from typing import Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
-from harness.core.near import near_pairs, normalised, plain_text
-from harness.core.wording import FIRST, wording_of
-from harness.engine.data.forms.cases import of_case
 from harness.engine.tasks import Task
 from harness.errors import TaskError
 from harness.records import Case, Split
 
+if TYPE_CHECKING:
+    from harness.core.examples import Example
+    from harness.core.wording import Wording
+
 NEAR = 0.8
-NOTHING: tuple[str, tuple[str, ...]] = ("", ())
-"""Cases that ask nothing in words or images are alike in nothing."""
+RULE = "1"
+"""Raised with every change of what is a leak, so that no earlier verdict is remembered."""
+MEMORY = "no-leaks"
+"""The file beside the store that remembers which cases have none."""
+HELD_OUT: tuple[Split, ...] = ("dev", "test")
+LONG = 20_000
+"""Cases from which on the search takes long enough to be told."""
+MOST_REMEMBERED = 65_536
+"""Bytes of remembered verdicts from which on the file is begun anew."""
 Kind = Literal["the same input", "the same input in other letters", "the same source", "near"]
+_SAID: dict[Kind, str] = {
+    "the same input": "the inputs of {id!r} ({split}) stand in {other} too, at {place}",
+    "the same input in other letters": "the inputs of {id!r} ({split}), but for case, spacing, "
+    "punctuation or the names of pictures, stand in {other} too, at {place}",
+    "the same source": "the source {cluster!r} of {id!r} ({split}) is in {other} too, at {place}",
+    "near": "the inputs of {id!r} ({split}) are nearly those in {other}, at {place}: {same:.0%} of "
+    "their word sequences are the same",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leak:
-    """A training case and a held-out one that tell of each other. `similarity` is 1 for equals."""
+    """A case and one of another split that tell of each other. `similarity` is 1 for equals."""
 
     case: Case
     other: Case
@@ -32,96 +56,199 @@ class Leak:
     @property
     def text(self) -> str:
         """Both, by name and place."""
-        said = {
-            "the same input": "the inputs of {0!r} stand in train and at {1} ({2})",
-            "the same input in other letters": "the inputs of {0!r}, but for case, spacing, "
-            "punctuation or the names of pictures, stand in train and at {1} ({2})",
-            "the same source": "the source {3!r} of {0!r} is in train and at {1} ({2})",
-            "near": "the inputs of {0!r} are nearly those at {1} ({2}): {4:.0%} of their word "
-            "sequences are the same",
-        }[self.kind]
-        place, cluster = self.other.line or self.other.id, self.case.cluster
-        told = said.format(self.case.id, place, self.other.split, cluster, self.similarity)
-        return f"{self.case.line or self.case.id}: {told}"
+        case, other = self.case, self.other
+        told = _SAID[self.kind].format(
+            id=case.id,
+            split=case.split,
+            other=other.split,
+            place=other.line or other.id,
+            cluster=case.cluster,
+            same=self.similarity,
+        )
+        return f"{case.line or case.id}: {told}"
 
 
-def leaked_inputs(task: Task) -> list[tuple[Case, Case]]:
-    """Return (train case, other case) for every train input that also stands in dev or test."""
-    held_out = {c.inputs_digest: c for c in task.cases if c.split != "train"}
-    return [
-        (case, held_out[case.inputs_digest])
-        for case in task.split("train")
-        if case.inputs_digest in held_out
-    ]
-
-
-def find_leaks(task: Task, *, near: float | None = NEAR) -> list[Leak]:
-    """Return one leak at most for each training case, the plainest kind of it first.
+def find_leaks(task: Task, split: Split = "train", *, near: float | None = NEAR) -> list[Leak]:
+    """Return one leak at most for each case of `split`, the plainest kind of it first.
 
     `near` is the Jaccard similarity of word shingles from which two inputs are nearly the same;
     None looks for no such pairs. As in `harness data lint`, inputs that recur from case to case
     (a table's columns, a passage) must be equal and do not count. Images are told apart by their
-    bytes alone.
+    bytes alone. Every pair is compared.
     """
-    train = task.split("train")
-    held_out = [c for c in task.cases if c.split != "train"]
-    found = {
-        case.id: Leak(case=case, other=other, kind="the same input")
-        for case, other in leaked_inputs(task)
-    }
-    same = {words: c for c, words in zip(held_out, _asked(task, held_out), strict=True)}
-    for case, words in zip(train, _asked(task, train), strict=True):
-        other = same.get(words)
-        if words != NOTHING and other is not None:
-            kind: Kind = "the same input in other letters"
-            found.setdefault(case.id, Leak(case=case, other=other, kind=kind))
-    clusters = {c.cluster: c for c in held_out if c.cluster}
-    for case in train:
-        if case.cluster in clusters:
-            leak = Leak(case=case, other=clusters[case.cluster], kind="the same source")
-            found.setdefault(case.id, leak)
+    from harness.core.twins import asked_code  # numpy, which a remembered verdict need not import
+
+    cases = task.cases
+    held = [n for n, case in enumerate(cases) if case.split == split]
+    others = [n for n, case in enumerate(cases) if case.split != split]
+    if not held or not others:
+        return []
+    found: dict[int, Leak] = {}
+
+    def same(kind: Kind, keys: Sequence[object]) -> None:
+        seen = {keys[n]: n for n in reversed(others) if keys[n]}
+        for n in held:
+            if (other := seen.get(keys[n])) is not None:
+                found.setdefault(n, Leak(case=cases[n], other=cases[other], kind=kind))
+
+    same("the same input", [case.inputs_digest for case in cases])
+    same("the same input in other letters", [asked_code(e) for e in _examples(task)])
+    same("the same source", [case.cluster for case in cases])
     if near is not None:
-        of_task = wording_of(map(of_case, islice(task.cases, FIRST)))
-        ours, theirs = ([of_task.parts(of_case(c)) for c in cases] for cases in (train, held_out))
-        texts = [[normalised(own) for own, _ in parts] for parts in (ours, theirs)]
-        for pair in near_pairs(*texts, least=near):
-            case, other = train[pair.index], held_out[pair.other]
-            is_beside_the_same = ours[pair.index][1] == theirs[pair.other][1]
-            if is_beside_the_same and case.images == other.images:
-                leak = Leak(case=case, other=other, kind="near", similarity=pair.similarity)
-                found.setdefault(case.id, leak)
-    return [found[c.id] for c in train if c.id in found]
+        for n, leak in _near(task, held, others, least=near):
+            found.setdefault(n, leak)
+    return [found[n] for n in held if n in found]
 
 
-def refuse_leaks(task: Task, split: Split) -> None:
-    """Raise TaskError where a case of `split` is asked in the same words in another split.
+def every_leak(task: Task) -> list[Leak]:
+    """Return the leaks of dev and test, as the verbs find them; a pair of the two is told once."""
+    found = [leak for s in HELD_OUT for leak in find_leaks(task, s, near=task.settings.near)]
+    return [leak for leak in found if (leak.case.split, leak.other.split) != ("test", "dev")]
 
-    No number may rest on such a case: examples, prompts or a training have seen it. Sources that
-    two splits share, and inputs that are nearly the same, stop a training (`find_leaks`); here
-    they are told by `harness data lint`.
+
+def _near(
+    task: Task, held: Sequence[int], others: Sequence[int], *, least: float
+) -> list[tuple[int, Leak]]:
+    """Return the near pairs by the number of the held case, the most similar first."""
+    from harness.core.near import near_sets, shingles
+    from harness.core.wording import FIRST, wording_of
+
+    cases = task.cases
+    few, many = sorted((held, others), key=len)
+    wording = wording_of(islice(_examples(task), FIRST))
+    known = [(shingles(own), context) for own, context in _parts(task, wording, few)]
+    contexts: list[int] = []
+
+    def words() -> Iterator[frozenset[str]]:  # of the many, never all at once
+        for own, context in _parts(task, wording, many):
+            contexts.append(hash(context))
+            yield shingles(own)
+
+    found = []
+    for pair in near_sets(words(), [some for some, _ in known], least=least):
+        one, other = many[pair.index], few[pair.other]
+        is_beside_the_same = contexts[pair.index] == hash(known[pair.other][1])
+        if is_beside_the_same and cases[one].images == cases[other].images:
+            n, m = (other, one) if few is held else (one, other)
+            leak = Leak(case=cases[n], other=cases[m], kind="near", similarity=pair.similarity)
+            found.append((n, leak))
+    return sorted(found, key=lambda pair: -pair[1].similarity)
+
+
+def _parts(task: Task, wording: Wording, wanted: Sequence[int]) -> Iterator[tuple[str, str]]:
+    """Yield the own words and the context of cases, by their numbers in order."""
+    numbers = iter(wanted)
+    next_one = next(numbers, -1)
+    for n, example in enumerate(_examples(task)):
+        if n == next_one:
+            yield wording.parts(example)
+            next_one = next(numbers, -1)
+
+
+def _examples(task: Task) -> Iterator[Example]:
+    from harness.engine.data.forms.cases import of_case
+
+    return (of_case(case, pictured=task.settings.images) for case in task.cases)
+
+
+# ---------------------------------------------------------------- what a leak stops
+
+
+def refuse_leaks(
+    task: Task,
+    *splits: Split,
+    memory: Path | None = None,
+    told: Callable[[str], None] = lambda _: None,
+    is_looking: bool = False,
+) -> None:
+    """Raise TaskError where a case of `splits` leaks into another split: no number may rest on it,
+    for examples, prompts or a training have seen it.
+
+    `memory` is a file that remembers which cases had no leak, by their content, so that the search
+    is made once; one that `is_looking` writes nothing there. `told` hears of a search that takes
+    long.
     """
-    held = task.split(split)
-    others = [c for c in task.cases if c.split != split]
-    seen = {words: c for c, words in zip(others, _asked(task, others), strict=True)}
-    pairs = [
-        (case, seen[words])
-        for case, words in zip(held, _asked(task, held), strict=True)
-        if words != NOTHING and words in seen
-    ]
-    if pairs:
-        case, other = pairs[0]
-        raise TaskError(
-            f"{case.line or case.id}: the inputs of {case.id!r} ({split}) stand in {other.split} "
-            f"too, at {other.line or other.id}; {len(pairs)} such case(s), and no number can rest "
-            f"on them. Remove one of each (harness data lint {task.name} lists them), or deal the "
-            f"splits anew: harness data split {task.name} --all --out FILE"
+    if len({case.split for case in task.cases}) < 2:
+        return
+    for split in splits:
+        known = _identity(task, split)
+        if known in _CLEAN or _is_remembered(memory, known):
+            continue
+        if len(task.cases) > LONG:
+            told(f"looking for leaks between the splits of {len(task.cases):,} cases, once")
+        if leaks := find_leaks(task, split, near=task.settings.near):
+            raise TaskError(refused(task, leaks))
+        _remember(None if is_looking else memory, known)
+
+
+def refused(task: Task, leaks: Sequence[Leak]) -> str:
+    """Return why these leaks stop whatever rests on the cases, and the ways out."""
+    place = _place(task)
+    out = (
+        f"{leaks[0].text}; {len(leaks)} such case(s), and no number can rest on them. Deal the "
+        f"splits anew: harness data split {task.name} --all --out {place}"
+    )
+    if place.exists():
+        out += " --force"
+    else:
+        out += f' (and `cases = "{place.name}"` in task.toml)'
+    out += f". Or remove one of each: harness data lint {task.name} lists them."
+    if all(leak.kind == "near" for leak in leaks):
+        out += (
+            " If they are different questions in like words, say so: `near` in task.toml is the "
+            f"share from which they are copies (now {task.settings.near:g})."
         )
+    return out
 
 
-def _asked(task: Task, cases: Sequence[Case]) -> list[tuple[str, tuple[str, ...]]]:
-    """Return the words and the images of each case: a picture is the same under another name."""
-    names = set(task.settings.images)
-    return [
-        (normalised(plain_text({k: v for k, v in c.inputs.items() if k not in names})), c.images)
-        for c in cases
-    ]
+def _place(task: Task) -> Path:
+    """Return where the cases may be written: the case file, or a new one where they are several."""
+    named = task.settings.cases
+    files = [named] if isinstance(named, str) else list(named)
+    if len(files) == 1:
+        return task.folder / files[0]
+    free = (name for n in range(1, 100) if (name := f"cases{n if n > 1 else ''}.jsonl"))
+    return task.folder / next(n for n in free if not (task.folder / n).exists())
+
+
+# ---------------------------------------------------------------- what is remembered
+
+_CLEAN: set[str] = set()
+"""Splits without a leak, by content: one command asks several times."""
+
+
+def _identity(task: Task, split: Split) -> str:
+    """Identify all that the verdict on a split depends on."""
+    known = hashlib.sha256(repr((RULE, split, task.settings.near, task.settings.images)).encode())
+    for case in task.cases:
+        cluster = case.cluster if case.cluster != case.id else ""
+        text = f"{case.split}\x1f{cluster}\x1f{case.inputs_digest}\n"
+        known.update(text.encode("utf-8", "surrogatepass"))
+    return known.hexdigest()
+
+
+def _is_remembered(memory: Path | None, known: str) -> bool:
+    if memory is None:
+        return False
+    with suppress(OSError):
+        if known in memory.read_text(encoding="ascii", errors="replace"):
+            _CLEAN.add(known)
+            return True
+    return False
+
+
+def _remember(memory: Path | None, known: str) -> None:
+    """Add a line; a file that cannot be written costs the next run its time, and nothing else."""
+    _CLEAN.add(known)
+    if memory is None:
+        return
+    with suppress(OSError):
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        if memory.is_file() and memory.stat().st_size > MOST_REMEMBERED:
+            memory.unlink(missing_ok=True)
+        line = f"{known}\n".encode("ascii")
+        handle = os.open(memory, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            os.write(handle, line)  # one write: workers that come at once lose no line
+        finally:
+            os.close(handle)

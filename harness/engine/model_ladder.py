@@ -13,10 +13,10 @@ from harness.core.pairs import Pair, delta_bounds
 from harness.core.scoring import case_values
 from harness.core.tries import try_estimates
 from harness.core.usage import Usage
-from harness.engine.ladder import Ladder, is_within_budget
+from harness.engine.ladder import Ladder, is_present, is_within_budget
 from harness.engine.tasks import Task
 from harness.errors import UsageError
-from harness.records import Estimate, Run
+from harness.records import Estimate, Run, digest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +62,7 @@ def candidate_name(prompt: str, model: str, *, own: str) -> str:
 
 def model_rungs(task: Task, ladder: Ladder, models: Sequence[str]) -> list[Rung]:
     """Return the complete recorded runs of prompts on `models`, in their order, on the dev cases
-    that every one of them scored.
+    that every one of them scored. Prompts are those of now: two texts are not one prompt.
     """
     runs = [
         (run, spent)
@@ -71,6 +71,7 @@ def model_rungs(task: Task, ladder: Ladder, models: Sequence[str]) -> list[Rung]
         and run.candidate.prompt is not None
         and run.candidate.artifact is None
         and run.candidate.backend in models
+        and is_present(run, task)
     ]
     values = {run.id: case_values(run, task.settings.primary) for run, _ in runs}
     cases = [
@@ -81,7 +82,7 @@ def model_rungs(task: Task, ladder: Ladder, models: Sequence[str]) -> list[Rung]
     clusters = [c.cluster for c in cases]
     columns = {i: [_known(v.get(c.id)) for c in cases] for i, v in values.items()}
     own = {
-        run.candidate.prompt: columns[run.id]
+        _asked(run): columns[run.id]
         for run, _ in runs
         if run.candidate.backend == task.settings.model
     }
@@ -98,14 +99,14 @@ def _rung(
     spent: Usage,
     scores: Sequence[float | None],
     *,
-    own: Mapping[str | None, Sequence[float | None]],
+    own: Mapping[str, Sequence[float | None]],
     clusters: Sequence[str],
 ) -> Rung:
     import numpy as np
 
     table = np.array([math.nan if s is None else s for s in scores])[:, None]
     is_own = run.candidate.backend == task.settings.model
-    beside = None if is_own else own.get(run.candidate.prompt)
+    beside = None if is_own else own.get(_asked(run))
     pair = beside and Pair(name="", candidate=scores, baseline=beside, clusters=clusters)
     return Rung(
         model=run.candidate.backend,
@@ -118,9 +119,14 @@ def _rung(
         output_tokens=spent.output_tokens,
         latency_s=spent.latency_s,
         cost_usd=None if spent.cost_usd is None else spent.cost_usd / max(len(run.trials), 1),
-        is_within_budget=is_within_budget(task, spent, n=len(scores)),
+        is_within_budget=is_within_budget(task, spent),
         is_own=is_own,
     )
+
+
+def _asked(run: Run) -> str:
+    """Return what is asked, of whichever model: one prompt may stand in two decodings."""
+    return digest([run.candidate.prompt_digest, run.candidate.decoding])
 
 
 def _known(value: float | None) -> float | None:

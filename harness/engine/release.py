@@ -18,7 +18,7 @@ from harness.core.scoring import case_values
 from harness.engine.backends import BackendPool
 from harness.engine.boundary import stays_inside
 from harness.engine.candidates import REFERENCE
-from harness.engine.ladder import Ladder
+from harness.engine.ladder import Ladder, is_present, why_not_counted
 from harness.engine.tasks import Task
 from harness.errors import NotEnoughEvidence, Refused, UsageError
 from harness.records import (
@@ -88,11 +88,13 @@ def arms_of(task: Task, ladder: Ladder, *, baseline: Candidate, candidate: Candi
 
 
 def best_prompt(task: Task, ladder: Ladder) -> str:
-    """Return the candidate name of the best complete try on dev. Raises NotEnoughEvidence."""
+    """Return the candidate name of the best try on dev, of those that its name still stands for.
+
+    Raises NotEnoughEvidence.
+    """
     means: dict[str, float] = {}
     for run in ladder.runs:
-        is_try = run.candidate.prompt and not run.candidate.artifact and run.is_complete
-        if is_try and run.candidate.backend == task.settings.model:
+        if not why_not_counted(run, task) and is_present(run, task):
             values = [v for v in case_values(run, task.settings.primary).values() if v is not None]
             known = [0.0 if math.isnan(v) else v for v in values]
             means[run.candidate.name] = sum(known) / len(known) if known else 0.0
@@ -219,6 +221,7 @@ def release_verdict(
                 name="latency",
                 values=_column(seconds[0], pair),
                 limit=s.budgets.p95_latency_s,
+                clusters=clusters,
                 unit="s",
             )
         )

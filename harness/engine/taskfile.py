@@ -130,9 +130,6 @@ class TuneTable(Strict):
     """An artifact to go on from: its name, or the start of its digest (default: the base)."""
     max_cut: int = pydantic.Field(default=0, ge=0)
     """How many rows may be left out because they are too long or teach nothing. More: refused."""
-    near: float = pydantic.Field(default=0.8, ge=0, le=1)
-    """The share of word sequences from which a train input is a copy of a dev or test one; 0: no
-    such copies are looked for."""
     check_every: int | None = pydantic.Field(default=None, ge=0)
     """Score dev after each so many steps; 0: never (default: five times, on this machine)."""
     check_cases: int = pydantic.Field(default=50, ge=1)
@@ -275,7 +272,9 @@ class TaskFile(Strict):
     epoch: int = pydantic.Field(default=0, ge=0)
     """Raise it to ask everything anew: a hosted model that changed behind its name."""
     eval_timeout_s: float = pydantic.Field(default=60.0, gt=0)
-    """Seconds after which an eval that does not end is a fault."""
+    """Seconds after which an eval, or what its own fixtures do before or after it, is a fault."""
+    near: float = pydantic.Field(default=0.8, ge=0.5, le=1)
+    """The share of word sequences from which inputs in two splits are copies: a leak."""
     images: tuple[str, ...] = ()
     """The inputs that name image files (PNG, JPEG, WebP, GIF), relative to the case file."""
     documents: str | tuple[str, ...] = ()

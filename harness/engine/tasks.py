@@ -17,14 +17,14 @@ from harness.core.passages import Passage
 from harness.engine.candidates import REFERENCE, REPLAY, candidate_names
 from harness.engine.case_rows import read_cases
 from harness.engine.documents import check_needs, read_passages
-from harness.engine.eval_sources import conftests, eval_functions
+from harness.engine.eval_sources import aggregates, conftests, eval_functions
 from harness.engine.images import with_images
 from harness.engine.imported_files import imported_files, module_roots
 from harness.engine.prompt_files import prompt_files, read_prompt
 from harness.engine.taskfile import TaskFile, read_task_file
 from harness.engine.text_files import read_text
 from harness.errors import TaskError, UsageError
-from harness.records import SPLITS, Case, Prompt, Split, digest
+from harness.records import SPLITS, Case, Prompt, Split, digest, digest_rows
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Task:
     @cached_property
     def train_digest(self) -> str:
         """Identity of the rows that examples are drawn from."""
-        return digest([[c.id, c.inputs_digest, c.reference] for c in self.example_rows])
+        return digest_rows([c.id, c.inputs_digest, c.reference] for c in self.example_rows)
 
     @cached_property
     def example_rows(self) -> tuple[Case, ...]:
@@ -119,17 +119,18 @@ class Task:
 
     def inputs_digest(self, split: Split) -> str:
         """Identity of what is asked: ids, inputs and clusters of a split."""
-        return digest([[c.id, c.inputs_digest, c.cluster] for c in self.split(split)])
+        return digest_rows([c.id, c.inputs_digest, c.cluster] for c in self.split(split))
 
     def labels_digest(self, split: Split) -> str:
         """Identity of the right answers of a split."""
 
-        rows: list[list[object]] = []
-        for case in self.split(split):
-            row: list[object] = [case.id, case.reference]
-            row += [case.checks] if case.checks or case.also_right else []
-            rows.append([*row, case.also_right] if case.also_right else row)
-        return digest(rows)
+        def rows() -> Iterator[list[object]]:
+            for case in self.split(split):
+                row: list[object] = [case.id, case.reference]
+                row += [case.checks] if case.checks or case.also_right else []
+                yield [*row, case.also_right] if case.also_right else row
+
+        return digest_rows(rows())
 
     @cached_property
     def eval_names(self) -> tuple[str, ...]:
@@ -145,13 +146,21 @@ class Task:
         return (*checks, *judges)
 
 
-def load_task(folder: Path) -> Task:
-    """Return the task in `folder`. Raises TaskError naming file and line."""
+def load_task(folder: Path, *, like: Task | None = None) -> Task:
+    """Return the task in `folder`. Raises TaskError naming file and line.
+
+    Cases that are as in `like` are the same objects: a task may have 100,000, and is read again
+    where it is run.
+    """
     settings = read_task_file(folder / "task.toml")
     prompts = {p.stem: read_prompt(p, folder) for p in prompt_files(folder)}
     cases = list(_cases(folder, settings))
     _no_duplicate_ids(cases)
-    task = Task(folder.name, folder.resolve(), settings, prompts, tuple(_joined(cases)))
+    cases = _joined(cases)
+    if like is not None:
+        known = {case.id: case for case in like.cases}
+        cases = [was if (was := known.get(c.id)) is not None and was == c else c for c in cases]
+    task = Task(folder.name, folder.resolve(), settings, prompts, tuple(cases))
     _check_names(task)
     return task
 
@@ -188,21 +197,10 @@ _CHECK = re.compile(r"\bchecks\.(?:no\.)?([a-z]\w*)")
 def _plugin_checks(files: Sequence[Path], cases: Sequence[Case]) -> list[list[str]]:
     """Return the checks of plugins that the evals and the cases name, each with its identity."""
     names = {name for file in files for name in _CHECK.findall(read_text(file))}
-    names |= {str(row["name"]).removeprefix("no.") for case in cases for row in case.checks}
+    names |= {name for case in cases for row in case.checks for name in registry.names_in(row)}
     unknown = sorted(names - set(registry.HOMES) - {*registry.TOOLS, "no"})
     found = [(name, registry.identity_of(name)) for name in unknown]  # loads plugins, where any
     return [[name, identity] for name, identity in found if identity is not None]
-
-
-def repeated_inputs(task: Task) -> list[str]:
-    """Return, as `first = second`, the cases whose inputs stand in another split already."""
-    seen: dict[str, Case] = {}
-    found = []
-    for case in task.cases:
-        first = seen.setdefault(case.inputs_digest, case)
-        if first.split != case.split:
-            found.append(f"{first.id} = {case.id}")
-    return found
 
 
 def _paths(cases: str | tuple[str, ...]) -> tuple[str, ...]:
@@ -245,10 +243,18 @@ def _check_names(task: Task) -> None:
         )
     _check_judges(task)
     _check_documents(task)
-    for what, name in [("primary", s.primary), *(("guardrails", g) for g in s.guardrails)]:
+    deciding = [("primary", s.primary), *(("guardrails", g) for g in s.guardrails)]
+    of_all = aggregates(task.folder) if any(name != "all" for _, name in deciding) else []
+    for what, name in deciding:
         if name not in {*names, "all"}:
             raise TaskError(
                 f"{path}: {what}: no eval named {name!r}. The evals: {', '.join(names)}, or all."
+            )
+        if name in of_all:
+            raise TaskError(
+                f"{path}: {what}: {name!r} gives one number for all replies together, and a "
+                "verdict needs one for each case. Name an eval that asks for `case` or `reply`, "
+                "or all."
             )
     if s.tune and s.tune.prompt not in task.prompts:
         raise TaskError(f"{path}: tune.prompt: no prompt {s.tune.prompt!r} in prompts/")

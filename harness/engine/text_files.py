@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -135,7 +136,7 @@ def _no_constant(name: str) -> Json:
 
 
 def _no_duplicates(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
-    found = dict(pairs)
+    found = {sys.intern(key): value for key, value in pairs}  # rows say the same keys
     if len(found) != len(pairs):
         keys = [k for k, _ in pairs]
         twice = next(k for k in keys if keys.count(k) > 1)

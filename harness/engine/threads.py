@@ -47,13 +47,19 @@ class Threads:
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
-            future, function = job
-            if future.set_running_or_notify_cancel():
-                try:
-                    future.set_result(function())
-                except StopIteration as exc:  # no future may hold one
-                    future.set_exception(RuntimeError(f"StopIteration: {exc}"))
-                except BaseException as exc:  # noqa: BLE001 - border: it belongs to the caller
-                    future.set_exception(exc)
-            with self._lock:
+            tell = _called(*job)
+            with self._lock:  # before it is told: who asks at once finds this thread free
                 self._free += 1
+            tell()
+
+
+def _called(future: Future[Any], function: Callable[[], Any]) -> Callable[[], None]:
+    """Call `function`, and return what tells the future of it."""
+    if not future.set_running_or_notify_cancel():
+        return lambda: None
+    try:
+        return partial(future.set_result, function())
+    except StopIteration as exc:  # no future may hold one
+        return partial(future.set_exception, RuntimeError(f"StopIteration: {exc}"))
+    except BaseException as exc:  # noqa: BLE001 - border: it belongs to the caller
+        return partial(future.set_exception, exc)

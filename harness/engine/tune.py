@@ -263,7 +263,9 @@ def _planned(plan: Plan, pool: BackendPool, tuner: Tuner) -> str:
     """Return what `Artifact.planned` says of what is made by `plan`."""
     base = _base(plan, pool, tuner) or {}
     told = {name: fact for name, fact in base.items() if name not in OF_THE_MACHINE}
-    return digest([dict(plan.identity), told])
+    # looks at dev choose the checkpoint that is kept, and when it ends; a pilot has none
+    looks = [] if plan.is_pilot else [plan.check_every, plan.check_cases, plan.patience]
+    return digest([dict(plan.identity), told, *looks])
 
 
 def _base(plan: Plan, pool: BackendPool, tuner: Tuner) -> dict[str, Json] | None:

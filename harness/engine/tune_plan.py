@@ -11,7 +11,7 @@ from pathlib import Path
 
 from harness.engine.candidates import resolve_candidate
 from harness.engine.ladder import last_wall, why_not_licensed
-from harness.engine.leaks import NEAR, Leak, find_leaks
+from harness.engine.leaks import Leak, find_leaks, refused
 from harness.engine.requests import Requests
 from harness.engine.taskfile import StageTable, TuneTable
 from harness.engine.tasks import Task
@@ -184,7 +184,7 @@ def draft(
         patience=table.patience,
         max_cut=table.max_cut,
         dropped=dropped,
-        leaks=tuple(find_leaks(task, near=table.near or None)),
+        leaks=tuple(find_leaks(task, "train", near=task.settings.near)),
     )
 
 
@@ -199,24 +199,13 @@ def why_not_trained(plan: Plan) -> list[str]:
     """Return what stands in the way of a training, apart from its licence."""
     found = []
     if plan.leaks:
-        first, many = plan.leaks[0], len(plan.leaks)
-        said = f"{first.text}; {many} such case(s). Remove them."
-        if all(leak.kind == "near" for leak in plan.leaks):
-            said += (
-                " If they are different questions in like words, say so: `near` in [tune] is the "
-                f"share from which they are copies (now {_near(plan)})."
-            )
-        found.append(said)
+        found.append(refused(plan.task, plan.leaks))
     if not plan.rows:
         found.append(
             f"task {plan.task.name!r}: no training row passes the task's own evals"
             + "".join(f"; {d.text}" for d in plan.dropped)
         )
     return found
-
-
-def _near(plan: Plan) -> float:
-    return plan.task.settings.tune.near if plan.task.settings.tune else NEAR
 
 
 def select_rows(

@@ -9,6 +9,7 @@ from harness.plain import (
     Json as Json,
     canonical_json as canonical_json,
     digest as digest,
+    digest_rows as digest_rows,
     from_plain as from_plain,
     to_plain as to_plain,
 )

@@ -7,6 +7,7 @@ one) has no UTF-8 form and SQLite would refuse it, while its escape survives the
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any, TypeVar
 
 from harness.errors import StoreError
@@ -51,6 +52,9 @@ def reply_of(plain: dict[str, Any], *, what: str) -> Reply:
         for several in ("tool_calls", "logprobs"):
             if several in plain:
                 plain[several] = tuple(plain[several])
+        for alike in ("finish_reason", "model"):
+            if type(plain.get(alike)) is str:
+                plain[alike] = sys.intern(plain[alike])  # one object, of however many replies
         return Reply(**plain)
     except TypeError as exc:
         raise _misfit(what, exc) from exc

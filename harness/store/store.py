@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 
@@ -27,12 +28,14 @@ from harness.records import (
     digest,
     to_plain,
 )
-from harness.store.codec import column, decode, encode, from_column, reply_of, trial_of
+from harness.store.codec import column, decode, encode, reply_of, trial_of
 from harness.store.opening import clean_errors, open_connection
 from harness.store.rows import RunRow, StoredReply, request_body, run_row
 
 __all__ = ["RunRow", "Store", "StoredReply"]
 
+_MANY = 1000
+"""Of so many replies the rows are held at a time: a run may ask for 100,000."""
 SHOWN = 10
 """How many known names or ids an error lists."""
 
@@ -103,15 +106,17 @@ class Store:
 
     def known_replies(self, keys: Iterable[str]) -> dict[str, Reply]:
         """Return the stored replies of those `keys` that have one."""
-        wanted = json.dumps([column(key) for key in keys])
-        with self.reading() as connection:
-            rows = connection.execute(
-                "SELECT key, body FROM replies WHERE key IN (SELECT value FROM json_each(?))",
-                (wanted,),
-            ).fetchall()
-        return {
-            from_column(key): reply_of(json.loads(body), what=f"reply {key}") for key, body in rows
-        }
+        found: dict[str, Reply] = {}
+        left = iter(keys)
+        while some := {column(key): key for key in islice(left, _MANY)}:
+            with self.reading() as connection:
+                rows = connection.execute(
+                    "SELECT key, body FROM replies WHERE key IN (SELECT value FROM json_each(?))",
+                    (json.dumps(list(some)),),
+                )
+                for key, body in rows:
+                    found[some[key]] = reply_of(json.loads(body), what=f"reply {key}")
+        return found
 
     def add_replies(self, rows: Iterable[StoredReply]) -> dict[str, Reply]:
         """Store `rows` in one commit; what is stored under a key already is never overwritten.

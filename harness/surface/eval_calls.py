@@ -1,7 +1,9 @@
-"""How an eval function is called: within a time limit, and awaited where it is async.
+"""How an eval and its fixtures are called: within a time limit, and awaited where async.
 
-Knows nothing of scores. Where the platform has no SIGALRM, or the alarm belongs to somebody else
-(a time-out plugin), or evals do not run in the main thread, there is no limit.
+Knows nothing of scores. Setup, call and teardown of an item have the limit each; fixtures of a
+wider scope than a function (a model that is loaded once) have none. Where the platform has no
+SIGALRM, or the alarm belongs to somebody else (a time-out plugin), or evals do not run in the main
+thread, there is no limit.
 """
 
 from __future__ import annotations
@@ -11,18 +13,23 @@ import inspect
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from types import FrameType, TracebackType
+from typing import Any
 
 import pytest
 
 from harness.errors import Miss
+from harness.surface.alarm import WATCH, Escape, go, leave, stop, unlimited
 from harness.surface.eval_session import EvalSession
 from harness.surface.eval_trials import eval_trial_of
 
 AGAIN_S = 1.0
 """The alarm rings again after this many seconds, for an eval that swallowed it."""
+STUBBORN = 3
+"""From this ring on, an eval that swallows even `BaseException` is left line by line."""
+WHERE = {"setup": "a fixture before the eval", "call": "the eval", "teardown": "a fixture after it"}
 DEBUGGERS = ("pdb", "bdb", "pydevd", "_pydevd_bundle", "debugpy")
 
 
@@ -36,22 +43,75 @@ class EvalCalls:
     def __init__(self, session: EvalSession) -> None:
         self._session = session
         self._limits_s: dict[Path, float] = {}
-        self._item: pytest.Item | None = None
+        self._item: pytest.Item | None = None  # while a phase of an eval runs
+        self._phase = ""
+        self._rings = 0
+        self._escape: Escape | None = None
         self._handler = self._ring  # one object, so that it is known again
         self._has_alarm: bool | None = None
 
     @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> Iterator[None]:
+        """Ring an alarm where the fixtures of an eval are not there in time."""
+        yield from self._limited(item, "setup")
+
+    @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Iterator[None]:
         """Ring an alarm where an eval does not end in time."""
-        if eval_trial_of(item) is None or not self._owns_alarm():
-            return (yield)
-        limit_s = self._limits_s.get(item.path) or self._limit_s(item.path)
-        self._item = item
-        signal.setitimer(signal.ITIMER_REAL, limit_s, AGAIN_S)
+        yield from self._limited(item, "call")
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_teardown(
+        self, item: pytest.Item, nextitem: pytest.Item | None
+    ) -> Iterator[None]:
+        """Ring an alarm where the fixtures of an eval do not go in time."""
         try:
+            yield from self._limited(item, "teardown")
+        finally:
+            if nextitem is None or eval_trial_of(nextitem) is None:
+                WATCH.close()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(
+        self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
+    ) -> Iterator[Any]:
+        """Stop the clock while a fixture of a wider scope comes, and while it goes."""
+        if fixturedef.scope == "function":
             return (yield)
+        left: list[tuple[float, float]] = []
+        fixturedef.addfinalizer(lambda: go(left.pop()) if left else None)
+        with unlimited():
+            result = yield
+        fixturedef.addfinalizer(lambda: left.append(stop()))  # the last one comes first
+        return result
+
+    def _limited(self, item: pytest.Item, phase: str) -> Generator[None, None, None]:
+        if eval_trial_of(item) is None or not self._owns_alarm():
+            yield
+            return
+        limit_s = self._limits_s.get(item.path) or self._limit_s(item.path)
+        self._item, self._phase, self._rings = item, phase, 0
+        signal.setitimer(signal.ITIMER_REAL, limit_s, AGAIN_S)
+        WATCH.open(limit_s)
+        try:
+            yield
+            if self._rings:
+                raise self._timeout()
+        except (EvalTimeout, KeyboardInterrupt, pytest.exit.Exception):
+            raise
+        except BaseException as exc:
+            if self._rings:  # it was swallowed, as by what shows a value
+                raise self._timeout() from exc
+            raise
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
+            self._item = None
+            self._end_escape()
+
+    def _end_escape(self) -> None:
+        if self._escape is not None:
+            self._escape.end()
+            self._escape = None
 
     @pytest.hookimpl
     def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> bool | None:
@@ -59,7 +119,17 @@ class EvalCalls:
         if eval_trial_of(pyfuncitem) is None or not inspect.iscoroutinefunction(pyfuncitem.obj):
             return None
         names = pyfuncitem._fixtureinfo.argnames
-        asyncio.run(pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in names}))
+        runner = asyncio.Runner()
+        loop = runner.get_loop()
+        try:
+            runner.run(pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in names}))
+        finally:
+            if self._rings:
+                with unlimited():
+                    self._end_escape()
+                    for task in asyncio.all_tasks(loop):
+                        leave(task.get_coro(), self._timeout)
+            runner.close()
         return True
 
     @pytest.hookimpl(tryfirst=True)
@@ -67,6 +137,7 @@ class EvalCalls:
         self, node: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport
     ) -> None:
         """Let `--pdb` open a miss in the eval, not in the check that it called, and say why."""
+        WATCH.close()  # pytest stops every such watch here
         excinfo = call.excinfo
         if not isinstance(node, pytest.Item) or eval_trial_of(node) is None or excinfo is None:
             return
@@ -75,13 +146,31 @@ class EvalCalls:
             excinfo.value.__traceback__ = _until(excinfo.value.__traceback__, node.path.parent)
             call.excinfo = pytest.ExceptionInfo.from_exception(excinfo.value)
 
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_handlecrashitem(self, crashitem: str, report: pytest.TestReport) -> None:
+        """Name the case of an eval that took a worker of xdist with it."""
+        from harness.surface.crashed import tell_crash
+
+        tell_crash(self._session, crashitem, report)
+
     def pytest_enter_pdb(self) -> None:
         """Leave a person at a debugger all the time in the world."""
         if self._has_alarm:
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            stop()
+
+    def pytest_configure(self, config: pytest.Config) -> None:
+        """Watch for code that holds the interpreter, where pytest's own watch does not."""
+        if not float(config.getini("faulthandler_timeout") or 0):
+            WATCH.take(ends=hasattr(config, "workerinput"))
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self) -> None:
+        """No eval runs any more, though others were to come."""
+        WATCH.close()
 
     def pytest_unconfigure(self) -> None:
         """Give the alarm back."""
+        WATCH.give_back()
         if self._has_alarm and signal.getsignal(signal.SIGALRM) is self._handler:
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
 
@@ -104,12 +193,24 @@ class EvalCalls:
     def _ring(self, number: int, frame: FrameType | None) -> None:
         if str(getattr(sys.gettrace(), "__module__", "")).split(".")[0] in DEBUGGERS:
             return
+        if self._item is None:
+            return
+        self._rings += 1
+        error = self._timeout()
+        if self._escape is not None:
+            self._escape.end()
+        if self._rings >= STUBBORN and frame is not None:
+            self._escape = Escape(frame, self._timeout)  # from here on nothing else may be called
+        raise error
+
+    def _timeout(self) -> EvalTimeout:
         trial = eval_trial_of(self._item) if self._item is not None else None
         if self._item is None or trial is None:
-            return
+            return EvalTimeout("the eval did not end in time")
         what = trial.id.case_id or f"the trials of {trial.id.candidate}"
-        raise EvalTimeout(
-            f"{what}: the eval did not end within {self._limits_s[self._item.path]:g} s "
+        limit_s = self._limits_s[self._item.path]
+        return EvalTimeout(
+            f"{what}: {WHERE[self._phase]} did not end within {limit_s:g} s "
             "(`eval_timeout_s` in task.toml)"
         )
 

@@ -15,9 +15,11 @@ from typing import Any
 
 import pytest
 
+from harness.surface.eval_properties import Packed, packed, unpacked
 from harness.surface.eval_trials import ARGUMENT, EvalTrial
 
-_NONE: list[tuple[str, object]] = []
+_MANY = 1000
+"""Of fewer items nobody needs to be sparing."""
 _RUNNING = frozenset({"_request", "funcargs", "_instance", "_obj", "location"})
 """What an item has only once it was looked into or ran."""
 
@@ -38,6 +40,19 @@ def keys_of_pytest(config: pytest.Config) -> Sequence[pytest.StashKey[Any]]:
     return [key for key in found if isinstance(key, pytest.StashKey)]
 
 
+def share_ids(session: pytest.Session) -> None:
+    """Let what pytest's cache knows of earlier sessions be the ids of the items themselves.
+
+    It reads an id anew for every item that ever ran, and keeps both to the end.
+    """
+    plugin = session.config.pluginmanager.get_plugin("nfplugin")
+    earlier = getattr(plugin, "cached_nodeids", None)
+    if isinstance(earlier, set) and len(earlier) >= _MANY:
+        ids = {getattr(item, "id", None) for item in session.items}
+        if None not in ids:
+            vars(plugin)["cached_nodeids"] = ids | (earlier - ids)
+
+
 class EvalItem(pytest.Function):
     """One eval of one trial, whole: a function item as pytest makes it."""
 
@@ -45,7 +60,7 @@ class EvalItem(pytest.Function):
     trial: EvalTrial
     _index: int
     _kind: _Kind
-    _properties: list[tuple[str, object]]
+    _properties: Packed
     _stash: pytest.Stash | None
 
     def __repr__(self) -> str:
@@ -60,8 +75,13 @@ class EvalItem(pytest.Function):
         others = {k: v for k, v in mine.items() if k not in self._kind.known}
         is_ours = len(stash) == sum(key in stash for key in done)
         self._stash = None if is_ours else stash
+        if getattr(self._id, "_str_cache", None):
+            object.__setattr__(self._id, "_str_cache", None)  # made again if anybody asks
         if self._properties != self.user_properties:
             self._properties = self.user_properties
+        kept, case = packed(self.user_properties)
+        if case == self.trial.id.case_id:
+            self._properties = kept
         del self._store, self.__dict__
         if others:
             vars(self).update(others)
@@ -96,7 +116,7 @@ class _Waiting(EvalItem):
         )
         self._id = its_id  # one object, in this and in every report
         vars(self).update(others)
-        self.user_properties = list(self._properties)
+        self.user_properties = unpacked(self._properties, self.trial.id.case_id)
         if stash is not None:
             self.stash = self._store = stash
 
@@ -219,7 +239,7 @@ def _waiting(kind: _Kind, trial: EvalTrial, index: int) -> _Waiting:
         ("trial", trial),
         ("_kind", kind),
         ("_index", index),
-        ("_properties", _NONE),
+        ("_properties", ()),
         ("_stash", None),
     ):
         object.__setattr__(item, name, value)

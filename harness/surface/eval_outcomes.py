@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Hashable, Iterable
-from functools import lru_cache
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -13,6 +12,7 @@ from harness.engine.outcomes import is_miss, is_unscored, reason_of
 from harness.engine.project import task_folder_of
 from harness.records import Fault
 from harness.surface.eval_items import EvalItem
+from harness.surface.eval_properties import ALIKE, alike
 from harness.surface.eval_trials import EvalTrial, is_dialogue
 from harness.surface.words import escaped
 
@@ -106,15 +106,6 @@ def said_by(properties: Iterable[tuple[str, object]]) -> dict[str, Any] | None:
     return found if "eval" in found and "task" in found else None
 
 
-_ALIKE = frozenset({"task", "eval", "candidate", "repeat", "score"})
-
-
-@lru_cache(maxsize=1024)
-def _alike(name: str, kind: str, value: Hashable) -> tuple[str, object]:
-    """Return a property that many items share, as one object; `kind` keeps 1 and 1.0 apart."""
-    return name, value
-
-
 def _properties(
     item: pytest.Item, trial: EvalTrial, said: dict[str, Any]
 ) -> list[tuple[str, object]]:
@@ -126,6 +117,6 @@ def _properties(
         "repeat": trial.id.repeat,
     }
     return [
-        _alike(name, type(value).__name__, value) if name in _ALIKE else (name, value)
+        alike(name, value) if name in ALIKE else (name, value)
         for name, value in (where | said).items()
     ]

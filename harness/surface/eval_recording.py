@@ -38,9 +38,11 @@ class Recording:
         """Store one run a candidate, and see whether the floors hold."""
         at = datetime.now(UTC).isoformat(timespec="microseconds")
         for folder, seen in self._session.scores.by_folder.items():
-            if seen.scores:  # the controller of xdist opens the task only here
+            if seen.scores or seen.aggregates:  # the controller of xdist opens the task only here
                 evaluation = self._session.evaluation_of(folder)
                 self._record(evaluation, seen, at=at, was_interrupted=was_interrupted)
+                evaluation.forget()  # what is shown is in the runs; pytest's own end needs room
+                seen.scores.clear()
         self._hold_floors()
 
     def summary_lines(self) -> list[str]:
@@ -68,6 +70,9 @@ class Recording:
         one_each = seen.scores
         for which, some in one_each.items():  # in place: there may be 100,000
             one_each[which] = tuple(merged(some))
+        for name in set(seen.aggregates) - {which.candidate for which in one_each}:
+            # nothing but aggregates ran: its trials are recorded without a score of their own
+            one_each |= {t: () for t in evaluation.outcomes if t.candidate == name}
         runs = evaluation.runs(
             one_each,
             faults=seen.faults,
@@ -102,7 +107,8 @@ class Recording:
 
     def _hold_floors(self) -> None:
         """See which floors are broken; one of a judge without a certificate is shown alone."""
-        session, clusters = self._session, self._clusters()
+        session = self._session
+        clusters = self._clusters() if session.config.option.floor else {}
         for floor in session.config.option.floor:
             name, _ = floor_of(floor)
             may = [r for r in session.runs if name not in self._advised.get(r.task, ())]

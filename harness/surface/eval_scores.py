@@ -38,11 +38,13 @@ class TaskScores:
         """The key of the last reply of each of those trials."""
         return {t: self.turns[t][-1] for t in self.dialogues if self.turns.get(t)}
 
-    def take(self, said: Mapping[str, Any]) -> TrialId:
-        """Take what one report said, and return the trial that it is about."""
+    def take(self, said: Mapping[str, Any], *, latest: TrialId | None = None) -> TrialId:
+        """Take what one report said, and return the trial that it is about: `latest`, if equal."""
         trial = TrialId(
             candidate=said["candidate"], case_id=said["case"], repeat=int(said["repeat"])
         )
+        if latest is not None and trial == latest:
+            trial = latest  # one object for all of a run
         reason = said.get("miss") or said.get("unscored") or said.get("fault")
         reason = reason or said.get("reason") or ""
         value = None if "score" not in said else float(said["score"])
@@ -93,6 +95,8 @@ class SessionScores:
 
     def __init__(self) -> None:
         self.by_folder: dict[Path, TaskScores] = {}
+        self.latest: TrialId | None = None
+        """The trial that was judged last in this process; its report is told next."""
         self._names: dict[str, TaskScores] = {}
 
     def see(self, report: pytest.TestReport) -> TrialId | None:
@@ -106,7 +110,7 @@ class SessionScores:
         task = self._names.get(name)
         if task is None:
             task = self._names[name] = self.by_folder.setdefault(Path(name), TaskScores())
-        return task.take(said)
+        return task.take(said, latest=self.latest)
 
     def of(self, folder: Path) -> TaskScores:
         """Return what was said of the task in `folder`, perhaps nothing."""

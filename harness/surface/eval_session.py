@@ -57,6 +57,7 @@ class EvalSession:
         self.scores = SessionScores()
         self.error: HarnessError | None = None
         self.is_watched = False
+        self.known_task: Task | None = None
         self.runs: list[Run] = []
         self.usages: dict[str, Usage] = {}
         self.broken_floors: list[str] = []
@@ -80,11 +81,11 @@ class EvalSession:
         return self._evaluations[folder]
 
     def _evaluation(self, folder: Path) -> Evaluation:
-        task, option = load_task(folder), self.config.option
+        known = self.known_task
+        is_known = known is not None and known.folder == folder.resolve()
+        task, option = load_task(folder, like=known if is_known else None), self.config.option
         if option.split != "train" and len({case.split for case in task.cases}) > 1:
-            from harness.engine.leaks import refuse_leaks
-
-            refuse_leaks(task, option.split)
+            self.open.refuse_leaks(task, option.split, told=self._say_now)
         check_floors(option.floor, known=task.eval_names)
         candidates = [
             resolve_candidate(
@@ -216,6 +217,11 @@ class EvalSession:
             self._fetch([(trial.evaluation, [trial.id])])
         return outcomes[trial.id]
 
+    def _say_now(self, text: str) -> None:
+        terminal = self.config.pluginmanager.get_plugin("terminalreporter")
+        if terminal is not None:  # a worker has none
+            terminal.write_line(text)
+
     def _told(self, text: str) -> None:
         if text not in self.notes:
             self.notes.append(text)
@@ -230,6 +236,7 @@ class EvalSession:
                 evaluation,
                 pool=self.open.pool(task.folder),
                 artifact_digest=self.open.artifacts_of(task, note=self._told),
+                base_url=self.config.option.base_url,
             )
         return self._judgings[task.folder]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from harness.core.lints.base import Finding, Place
+from harness.core.words import count
 from harness.engine.data.linting import Report
 from harness.surface.words import clean, one_line
 
@@ -36,7 +37,8 @@ def summary(report: Report) -> str:
         f"{n} {word}{'s' * (n != 1)}" for severity, word in names if (n := report.count(severity))
     ]
     bad = f", {report.bad} not readable" if report.bad else ""
-    return f"{clean(report.name)}: {report.rows} rows{bad}; {', '.join(said) or 'nothing found'}"
+    rows = f"{count(report.rows, 'row')}{bad}"
+    return f"{clean(report.name)}: {rows}; {', '.join(said) or 'nothing found'}"
 
 
 def group_text(group: Sequence[Place]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -46,7 +47,8 @@ def lint_tests(
     def report() -> Report:
         if len(paths) == 1 and (paths[0] / "task.toml").is_file():
             task = load_task(paths[0])
-            return lint([task_rows(task)], settings=settings, task=task)
+            own = replace(settings, near=task.settings.near)
+            return lint([task_rows(task)], settings=own, task=task)
         rows = [
             file_rows(p, form=form, columns=columns, split=split_of(p) if len(paths) > 1 else "")
             for p in paths

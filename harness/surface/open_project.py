@@ -15,6 +15,7 @@ from harness.engine.by_path import ArtifactsOf
 from harness.engine.project import Project, artifact_folder, find_project
 from harness.engine.tasks import Task
 from harness.ports.manager import Plugins
+from harness.records import Split
 from harness.store.store import Store
 
 
@@ -51,6 +52,13 @@ class OpenProject:
         if self._compares_keys:
             plugins.load()
         return BackendPool(plugins, artifact_folder=partial(artifact_folder, project))
+
+    def refuse_leaks(self, task: Task, split: Split, *, told: Callable[[str], None]) -> None:
+        """Raise TaskError where cases of `split` leak, as every verb does."""
+        from harness.engine.leaks import MEMORY, refuse_leaks
+
+        memory = self._project(task.folder).home / MEMORY
+        refuse_leaks(task, split, memory=memory, told=told, is_looking=self._is_collecting)
 
     def artifacts_of(self, task: Task, *, note: Callable[[str], None]) -> ArtifactsOf:
         """Return what finds the artifacts of `task`, by name, digest or path."""

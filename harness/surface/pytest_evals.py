@@ -21,7 +21,7 @@ from harness.errors import HarnessError, UsageError
 from harness.surface.builtin_collector import collector_of
 from harness.surface.eval_calls import EvalCalls
 from harness.surface.eval_fixtures import EvalFixtures
-from harness.surface.eval_items import EvalItem, eval_items, keys_of_pytest
+from harness.surface.eval_items import EvalItem, eval_items, keys_of_pytest, share_ids
 from harness.surface.eval_outcomes import (
     GIVEN,
     PATTERN,
@@ -144,6 +144,8 @@ def pytest_runtestloop(session: pytest.Session) -> Iterator[None]:
     if ours.error is not None and ours.is_watched:
         session.items.clear()  # what could not be read or chosen: our caller says it in its own way
     elif not option.collectonly and not will_stop:
+        if ours.tasks:
+            share_ids(session)
         _set_aside(ours)
         try:
             ours.prefetch(session.items)
@@ -188,7 +190,10 @@ def pytest_runtest_makereport(
     if call.when == "teardown":
         return None
     trial = eval_trial_of(item)
-    return None if trial is None else judged(item, call, trial)
+    if trial is None:
+        return None
+    item.config.stash[SESSION].scores.latest = trial.id
+    return judged(item, call, trial)
 
 
 def pytest_report_teststatus(

@@ -12,12 +12,20 @@ from harness.core.scoring import trial_value
 from harness.core.tries import build_tries
 from harness.engine.advise import last_release
 from harness.engine.candidates import REFERENCE
-from harness.engine.ladder import Ladder, last_wall, read_ladder, scored_cases, try_scores
+from harness.engine.ladder import (
+    Ladder,
+    is_present,
+    last_wall,
+    read_ladder,
+    scored_cases,
+    title_of,
+    try_scores,
+)
 from harness.engine.project import Project
 from harness.engine.release import arms_of, best_prompt
-from harness.engine.tasks import Task, repeated_inputs
+from harness.engine.tasks import Task
 from harness.engine.variants import MeasuredForms
-from harness.errors import HarnessError
+from harness.errors import HarnessError, NotEnoughEvidence
 from harness.records import Artifact, Comparison, LedgerEntry, ParityCheck, Try, from_plain
 from harness.store.store import Store
 from harness.surface.report.forms import FormTable, form_table, latest
@@ -72,15 +80,16 @@ def gather(task: Task, store: Store, *, project: Project, at: str) -> ReportData
         forms=_forms(store.ledger(task=task.name, kind="variants")),
         waivers=s.waivers,
         ledger=tuple(store.ledger(task=task.name)),
-        data=data_page(
-            task.cases, findings=[f"stands in two splits: {one}" for one in repeated_inputs(task)]
-        ),
+        data=data_page(task.cases),
         commands=_commands(task, dev, release is not None),
     )
 
 
 def _rungs(task: Task, ladder: Ladder) -> tuple[Rung, ...]:
-    scores = try_scores(task, ladder)
+    try:
+        scores = try_scores(task, ladder)
+    except NotEnoughEvidence:  # no case was scored: there is no rung to stand on
+        scores = []
     tries = build_tries(scores, [c.cluster for c in scored_cases(task, ladder)])
     rungs = []
     for said, one in zip(scores, tries, strict=True):
@@ -109,7 +118,7 @@ def _tags(task: Task, dev: Ladder) -> TagTable | None:
         best = best_prompt(task, dev)
     except HarnessError:
         best = ""  # no prompt was scored yet
-    runs = [r for r in dev.runs if r.candidate.name == best]
+    runs = [r for r in dev.runs if r.candidate.name == best and is_present(r, task)]
     runs += [r for r in dev.runs if r.candidate.artifact and r.is_complete][: MOST - len(runs)]
     cells: dict[str, list[Slice]] = {}
     for one in slices_of_task(runs, task):
@@ -137,7 +146,8 @@ def _comparisons(task: Task, dev: Ladder) -> tuple[Comparison, ...]:
             continue
         try:
             best = best_prompt(task, dev)
-            baseline = next(r.candidate for r in dev.runs if r.candidate.name == best)
+            named = (r for r in dev.runs if r.candidate.name == best)
+            baseline = next(r.candidate for r in named if is_present(r, task))
             arms = arms_of(task, dev, baseline=baseline, candidate=run.candidate)
             found.append(arms.comparison())
         except HarnessError:
@@ -148,17 +158,16 @@ def _comparisons(task: Task, dev: Ladder) -> tuple[Comparison, ...]:
 def _case_views(task: Task, store: Store, *ladders: Ladder) -> list[CaseView]:
     views = []
     for ladder in ladders:
-        replies = {}
-        for run in ladder.runs:
-            replies[run.id] = store.known_replies([t.reply_key for t in run.trials if t.reply_key])
         cases = {c.id: c for c in task.cases}
         shown: dict[str, list[ReplyView]] = {}
         for run in ladder.runs:
+            title = title_of(run, task)
+            replies = store.known_replies([t.reply_key for t in run.trials if t.reply_key])
             for trial in run.trials:
-                reply = replies[run.id].get(trial.reply_key or "")
+                reply = replies.get(trial.reply_key or "")
                 shown.setdefault(trial.case_id, []).append(
                     ReplyView(
-                        candidate=run.candidate.name,
+                        candidate=title,
                         trial=trial,
                         request=store.request_of(trial.reply_key or "") if reply else None,
                         reply=reply,

@@ -52,6 +52,7 @@ class EvalRun:
 class _Watcher:
     """A pytest plugin that keeps the session, and what could not be collected."""
 
+    task: Task
     session: EvalSession | None = None
     broken: list[str] = field(default_factory=list)
     was_interrupted: bool = False
@@ -59,9 +60,10 @@ class _Watcher:
 
     @pytest.hookimpl(trylast=True)
     def pytest_configure(self, config: pytest.Config) -> None:
-        """Keep the session, and tell it that its error is shown by us."""
+        """Keep the session, and tell it that its error is shown by us, and what we know."""
         self.session = config.stash[SESSION]
         self.session.is_watched = True
+        self.session.known_task = self.task
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """Keep what a broken eval file said."""
@@ -97,7 +99,7 @@ def run_evals(
     if override_boundary is not None:
         arguments.append(f"--override-boundary={override_boundary}")
     arguments += ["--no-header", "--tb=short", "-q", *KNOWN_NOISE, *extra]
-    watcher = _Watcher()
+    watcher = _Watcher(task)
     # the terminal plugin stays: a project's own addopts may hold options of it, such as -ra
     with redirect_stdout(io.StringIO()) if is_quiet else nullcontext():
         code = pytest.main(arguments, plugins=[watcher])

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from harness.core.scoring import trial_value
+from harness.engine.eval_sources import aggregates
 from harness.engine.evaluate import Evaluation, TrialId
 from harness.errors import UsageError
 from harness.records import Case, Run, Trial, digest
@@ -51,21 +52,38 @@ def sampled(case_ids: Iterable[str], n: int) -> frozenset[str]:
     return frozenset(sorted(case_ids, key=lambda c: digest([SALT, c]))[:n])
 
 
-def newest_trials(runs: Iterable[Run], case_ids: Collection[str]) -> dict[str, Recorded]:
-    """Return what is recorded of each case in the first of `runs`, newest first, that has it."""
+def newest_trials(
+    runs: Iterable[Run],
+    case_ids: Collection[str],
+    *,
+    names: Collection[str] = (),
+    evals_digest: str = "",
+) -> dict[str, Recorded]:
+    """Return what is recorded of each case in the first of `runs`, newest first, that has it.
+
+    Trials under today's evals (`evals_digest`) that lack one of the scores `names` stand back
+    behind older ones: a part of the evals was run, as with `-k`, and says nothing of the others.
+    """
     found: dict[str, Recorded] = {}
+    parts: dict[str, Recorded] = {}
+    every = set(names)
     for run in runs:
         by_case: dict[str, list[Trial]] = {}
         for trial in run.trials:
             if trial.case_id not in found and trial.case_id in case_ids:
                 by_case.setdefault(trial.case_id, []).append(trial)
         for case_id, trials in by_case.items():
-            found[case_id] = Recorded(
-                trials=tuple(trials), evals_digest=run.evals_digest, run_id=run.id
+            recorded = Recorded(trials=tuple(trials), evals_digest=run.evals_digest, run_id=run.id)
+            is_part = run.evals_digest == evals_digest and any(
+                not every <= {s.name for s in trial.scores} for trial in trials
             )
+            if is_part:
+                parts.setdefault(case_id, recorded)
+            else:
+                found[case_id] = recorded
         if len(found) == len(case_ids):
             break  # older runs are not even read
-    return found
+    return found | {case_id: part for case_id, part in parts.items() if case_id not in found}
 
 
 def missed(known: Mapping[str, Recorded], primary: str) -> frozenset[str]:
@@ -157,15 +175,21 @@ def _chosen(
     only: str, evaluation: Evaluation, name: str, *, runs: Iterable[Run]
 ) -> tuple[frozenset[str], str] | None:
     """Return the cases of candidate `name` that `--only` keeps, and a line that says so."""
-    known = newest_trials(runs, evaluation.cases.keys())
+    task = evaluation.task
+    known = newest_trials(
+        runs,
+        evaluation.cases.keys(),
+        names=set(task.eval_names) - set(aggregates(task.folder)),
+        evals_digest=task.evals_digest,
+    )
     if not known:
         return None
     if only == "missed":
-        picked, what = missed(known, evaluation.task.settings.primary), "missed"
+        picked, what = missed(known, task.settings.primary), "missed"
     elif only == "faults":
         picked, what = faulty(known), "ended in a fault"
     else:
-        evals = evaluation.task.evals_digest
+        evals = task.evals_digest
         picked = changed(
             known,
             evaluation.cases,

@@ -60,6 +60,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "rouge_l": {"expected": "x y z " * 1000},
     "rouge_n": {"expected": "x y z " * 1000, "n": 2},
     "set_f1": {"expected": ["a"], "separator": " "},
+    "several": {"checks": [{"name": "contains", "arguments": {"text": "zz"}}]},
     "set_precision": {"expected": ["a"]},
     "set_recall": {"expected": ["a"]},
     "sql_equal": {"expected": "select 1"},

@@ -161,6 +161,8 @@ def test_pattern_properties_and_extra_ones_follow_the_standard() -> None:
 def test_a_broken_schema_is_a_fault_of_the_eval() -> None:
     with pytest.raises(UsageError, match=r"the schema is broken at \$\.type"):
         checks.json_schema("1", {"type": "strin"})
+    with pytest.raises(UsageError, match="a schema is an object, not 5"):
+        checks.json_schema("1", 5)  # type: ignore[arg-type]
 
 
 def test_a_reference_elsewhere_is_not_fetched() -> None:

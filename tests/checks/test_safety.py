@@ -94,6 +94,8 @@ def test_profanity_is_found_whole_disguised_or_starred_and_not_repeated(reason: 
     for text in (
         "What the FUCK.",
         "bull5h1t",
+        "What 5h1t!",
+        'He said "a$$hole!"',
         "you f*ck",
         "this is b\u200bullsh\u00edt",
         "son of a bitch",

@@ -44,6 +44,13 @@ def test_the_answer_is_the_value_of_its_key(said: str, answer: str) -> None:
     assert answer_of(prompt(answer_key="answer"), Reply(text=said)).text == answer
 
 
+def test_a_reply_nested_without_end_is_its_own_answer() -> None:
+    deep = [f'{{"answer":{"[" * n + "]" * n}}}' for n in range(800, 1200, 9)]
+    for text in ["[" * 5000, *deep]:
+        said = answer_of(prompt(answer_key="answer"), Reply(text=text)).text
+        assert text in (said, f'{{"answer":{said}}}')
+
+
 def test_a_prompt_without_a_place_for_the_answer_leaves_the_very_reply() -> None:
     reply = Reply(text="Answer: x", input_tokens=3)
     assert answer_of(prompt(), reply) is reply

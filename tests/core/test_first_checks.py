@@ -10,7 +10,8 @@ import pytest
 
 from harness import Miss, Reply
 from harness.core.answer_kinds import plain_answers
-from harness.core.first_checks import FirstCheck, file_of, first_check
+from harness.core.first_checks import first_check
+from harness.core.first_evals import FirstCheck, file_of
 
 KINDS: dict[str, tuple[list[Any], str]] = {
     "exact label": (["billing", "delivery", "billing", "other ä\"'\\", "delivery"] * 3, "it"),
@@ -67,6 +68,10 @@ def test_texts_that_are_all_json_become_values() -> None:
     assert plain_answers(['{"a": 1}', "[2]"]) == [{"a": 1}, [2]]
     assert plain_answers(['{"a": 1}', "{broken"]) == ['{"a": 1}', "{broken"]
     assert plain_answers([{"references": ["one"]}, {"references": ["two"]}]) == ["one", "two"]
+    again = [{"headline": name, "references": [name]} for name in ("one", "two")]
+    assert plain_answers(again) == ["one", "two"]
+    other = [{"headline": "more", "references": [name]} for name in ("one", "two")]
+    assert plain_answers(other) == other
 
 
 def test_labels_that_are_spelt_in_several_ways_are_one_label() -> None:

@@ -67,3 +67,16 @@ def test_the_rows_own_system_text_cannot_open_a_template_or_a_turn() -> None:
     assert role == "system"
     assert "{{ braces }} and {% tags %}" in said
     assert asked == ("user", "x")
+
+
+@pytest.mark.parametrize(
+    "system",
+    [
+        "Fill {{ name }}, {# not #} and {% if x %}.",
+        "Write {% raw %}{{ x }}{% endraw %} around it.",
+        "{%- endraw -%}{{ 7 * 7 }}{{{ {% x",
+        "{%+  endraw %}{{",
+    ],
+)
+def test_a_system_text_is_given_back_sign_for_sign(system: str) -> None:
+    assert filled(bare_prompt(["text"], system=system), {"text": "hi"})[0] == ("system", system)

@@ -209,6 +209,18 @@ def test_unknown_costs_do_not_pass_a_budget() -> None:
     assert judge(BETTER, budgets=[unknown]).answer == "INSUFFICIENT_EVIDENCE"
 
 
+def test_unknown_times_do_not_break_a_budget() -> None:
+    slow = [*[3.0] * 45, *[1.0] * 935]  # fewer than 5 % of what is known
+    known = Budget(name="latency", values=slow, limit=2.0, unit="s")
+    assert check(judge(BETTER, budgets=[known]), "latency (p95)").answer != "BLOCK"
+    unknown = Budget(name="latency", values=[*slow, *[None] * 20], limit=2.0, unit="s")
+    found = check(judge(BETTER, budgets=[unknown]), "latency (p95)")
+    assert found.answer == "INSUFFICIENT_EVIDENCE"
+    dear = [*[0.009] * 490, 1.0, *[None] * 9]
+    limit = Budget(name="cost", values=dear, limit=0.0115, quantile=None, unit="$")
+    assert check(judge(BETTER, budgets=[limit]), "cost (mean)").answer != "BLOCK"
+
+
 # ---------------------------------------------------------------- goal match
 
 
@@ -225,6 +237,18 @@ def test_equal_and_cheaper_matches() -> None:
     assert found.answer == "SHIP"
     assert found.goal == "match"
     assert "times the baseline's" in check(found, "cost").text
+
+
+@pytest.mark.parametrize("arm", ["candidate", "baseline"])
+def test_what_is_unknown_of_an_arm_shows_no_advantage_and_none_lost(arm: str) -> None:
+    """Both arms take the same; one case takes a hundred times as long as the others."""
+    took = np.random.default_rng(3).lognormal(0.0, 0.3, 600)
+    took[0] = 100.0
+    told = {"candidate": took, "baseline": took * np.tile([0.99, 1 / 0.99], 300)}
+    told[arm] = np.where(np.arange(600) % 60 == 7, np.nan, told[arm])
+    latency = Advantage(name="latency", candidate=told["candidate"], baseline=told["baseline"])
+    found = judge(EQUAL, goal="match", margin=0.05, advantages=[latency])
+    assert check(found, "latency").answer == "INSUFFICIENT_EVIDENCE"
 
 
 OPEN = pair("s", wins=9, losses=5, n=100)

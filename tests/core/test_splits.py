@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import random
 from collections import Counter
 
 import numpy as np
+import pytest
 from hypothesis import given, settings, strategies as st
 
 from harness.core.groups import Groups, links_of, roots_of
-from harness.core.splits import Group, deal
+from harness.core.splits import Group, deal, share_of
 from harness.records import Split
 
 SHARES: dict[Split, float] = {"dev": 0.2, "test": 0.2}
@@ -48,13 +50,58 @@ def test_many_strata_of_one_row_still_give_every_split_its_share() -> None:
     assert counts == {"train": 60, "dev": 20, "test": 20}
 
 
-def test_dealing_anew_after_ten_more_rows_moves_at_most_a_few() -> None:
-    some = [Group(key=f"k{i}", rows=1) for i in range(200)]
-    more = [*some, *(Group(key=f"new{i}", rows=1) for i in range(10))]
-    before, after = deal(some, SHARES, seed=3), deal(more, SHARES, seed=3)
-    assert sum(a != b for a, b in zip(before, after, strict=False)) <= 12
-    assert deal(some, SHARES, seed=3) == before
-    assert deal(some, SHARES, seed=4) != before
+@settings(max_examples=80, deadline=None)
+@given(
+    st.lists(st.integers(0, 10**6), min_size=3, max_size=80, unique=True),
+    st.lists(st.integers(10**6, 10**7), max_size=80, unique=True),
+    st.randoms(use_true_random=False),
+    st.integers(0, 5),
+)
+def test_groups_that_are_added_move_no_other_whatever_their_order(
+    first: list[int], more: list[int], draws: random.Random, seed: int
+) -> None:
+    def dealt(keys: list[int]) -> dict[int, Split | None]:
+        return dict(
+            zip(keys, deal([Group(key=f"k{k}", rows=1) for k in keys], SHARES, seed=seed),
+                strict=True)
+        )  # fmt: skip
+
+    before = dealt(first)
+    longer = [*first, *more]
+    draws.shuffle(longer)
+    after = dealt(longer)
+    stood_in = {k for k in first if split_by_place(k, seed=seed) != before[k]}
+    stood_in |= {k for k in first if split_by_place(k, seed=seed) != after[k]}
+    assert {k: after[k] for k in first if k not in stood_in} == {
+        k: before[k] for k in first if k not in stood_in
+    }
+    assert len(stood_in) <= 4, "only one that stands in for an empty split does"
+    assert len(first) < 60 or not stood_in
+
+
+def split_by_place(key: int, *, seed: int) -> Split:
+    place = share_of(f"k{key}", seed=seed)
+    return "test" if place < 0.2 else "dev" if place < 0.4 else "train"
+
+
+@pytest.mark.parametrize("rows", [3, 5, 10, 40])
+def test_a_small_set_gets_a_test_and_a_dev_row_whatever_the_seed(rows: int) -> None:
+    some = [Group(key=f"k{i}", rows=1) for i in range(rows)]
+    for seed in range(200):
+        assert {"test", "dev", "train"} == set(deal(some, SHARES, seed=seed))
+        only_test = deal(some, {"dev": 0.0, "test": 0.2}, seed=seed)
+        assert {"test", "train"} == set(only_test)
+
+
+def test_shares_come_out_as_chance_lets_them_and_a_seed_is_another_deal() -> None:
+    some = [Group(key=f"k{i}", rows=1) for i in range(400)]
+    counts = [Counter(deal(some, SHARES, seed=seed)) for seed in range(50)]
+    for split in ("dev", "test"):
+        found = [c[split] for c in counts]
+        assert abs(np.mean(found) - 80) < 4  # its sd is 8 / sqrt(50)
+        assert 5 < np.std(found) < 11
+    assert deal(some, SHARES, seed=3) == deal(some, SHARES, seed=3)
+    assert deal(some, SHARES, seed=4) != deal(some, SHARES, seed=3)
 
 
 def test_a_group_with_rows_in_two_splits_has_none() -> None:

@@ -75,7 +75,7 @@ def test_a_held_out_question_is_found_in_what_others_trained_on(
     done = compared(workshop, [*fill, row])
     [leak] = done.leaks
     assert (done.rows, leak.kind, leak.other.id) == (3, kind, "c2")
-    with pytest.raises(TaskError, match=r"rows\.jsonl:3: .*cases\.jsonl:3 .*trained on them"):
+    with pytest.raises(TaskError, match=r"rows\.jsonl:3: .*cases\.jsonl:3\b.*trained on them"):
         refuse_leaked(done, workshop.task)
 
 

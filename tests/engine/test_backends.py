@@ -159,7 +159,11 @@ def test_a_reply_that_never_comes_is_given_up_and_holds_nobody_up(is_async: bool
         (Reply(text=None), "text is None, not a text"),  # type: ignore[arg-type]
         (Reply(text=b"x"), "text is b'x', not a text"),  # type: ignore[arg-type]
         (Reply(text="x", latency_s=math.nan), "not JSON"),
-        (Reply(text="x", tool_calls=(object(),)), "not JSON"),
+        (Reply(text="x", tool_calls=({"a": object()},)), "not JSON"),
+        (Reply(text="x", tool_calls="f"), "tool_calls are no objects"),  # type: ignore[arg-type]
+        (Reply(text="x", input_tokens="five"), "input_tokens is 'five'"),  # type: ignore[arg-type]
+        (Reply(text="x", latency_s="fast"), "latency_s is 'fast'"),  # type: ignore[arg-type]
+        (Reply(text="x", cost_usd=-1.0), "cost_usd is -1.0, no amount"),
     ],
 )
 def test_what_could_not_be_stored_and_read_again_is_an_error_of_the_backend(

@@ -166,8 +166,12 @@ def test_what_cannot_be_measured_is_neither_good_nor_bad(make_guard: Make) -> No
 
 def test_neither_a_reference_nor_a_cases_own_checks_reach_the_model(make_guard: Make) -> None:
     own = ({"name": "equals", "arguments": {"expected": "SECRET-8"}},)
-    case = Case(id="c", inputs={"n": 4}, split="test", reference="SECRET-8", checks=own)
+    case = Case(
+        id="c", inputs={"n": 4}, split="test", reference="SECRET-8", checks=own,
+        also_right=("SECRET-8.0",), rejected="not SECRET-8",
+    )  # fmt: skip
     evals = EVALS + "\ndef test_never(case, reply):\n    assert case is None\n"
+    evals += "def test_any(case, reply):\n    assert reply.text in case.also_right\n"
     backend = ScriptedBackend(["9", "9"])
     result = make_guard(backend, evals=evals)(case)
     assert len(backend.requests) == 2

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from harness import BackendConfig
 from harness.core.tries import build_tries
 from harness.core.wall import judge_wall
 from harness.engine.ladder import (
@@ -18,8 +19,8 @@ from harness.engine.ladder import (
     why_not_licensed,
 )
 from harness.errors import NotEnoughEvidence
-from harness.records import Fault, Try, WallVerdict
-from tests.engine.small import Plugin, Workshop, rows, write_rows, write_settings
+from harness.records import Fault, Reply, Request, Try, WallVerdict
+from tests.engine.small import Letters, Plugin, Workshop, rows, write_rows, write_settings
 
 Make = Callable[..., Workshop]
 
@@ -106,10 +107,25 @@ def test_another_prompt_with_all_the_same_replies_is_one_try(make: Make) -> None
 
 
 def test_an_edited_prompt_is_another_try_and_the_old_one_stays(workshop: Workshop) -> None:
-    workshop.run("plain")
+    [first] = workshop.run("plain")
     write_prompt(workshop, "plain", "Twice {{ n }}.")
     workshop.run("plain")
-    assert [(t.candidate, t.is_counted) for t in tries(workshop)] == [("plain", True)] * 2
+    assert [(t.candidate, t.is_counted) for t in tries(workshop)] == [
+        (f"plain (earlier, run {first.id[:8]})", True),
+        ("plain", True),
+    ]
+
+
+def test_a_prompt_that_is_gone_is_not_called_as_if_it_were_there(workshop: Workshop) -> None:
+    [run] = workshop.run("plain")
+    (workshop.folder / "prompts/plain.md").unlink()
+    assert [t.candidate for t in tries(workshop)] == [f"plain (earlier, run {run.id[:8]})"]
+
+
+def test_a_ladder_whose_cases_nobody_could_score_says_so(workshop: Workshop) -> None:
+    workshop.run("plain", score=lambda case, reply: None)
+    with pytest.raises(NotEnoughEvidence, match="no dev case has the score 'right'"):
+        try_scores(workshop.task, read_ladder(workshop.task, workshop.store))
 
 
 def test_other_decoding_is_another_try(workshop: Workshop) -> None:
@@ -289,6 +305,27 @@ def test_a_budget_that_a_try_does_not_keep_is_seen(make: Make) -> None:
     """The backend says that each reply took 10 ms."""
     for limit, is_within in [(0.005, False), (0.02, True)]:
         workshop = make(plugin=Plugin(knows=answers), budgets={"p95_latency_s": limit})
+        workshop.run("plain")
+        [scores] = try_scores(workshop.task, read_ladder(workshop.task, workshop.store))
+        assert scores.is_within_budget is is_within
+
+
+class Priced(Plugin):
+    """Each reply costs half a cent."""
+
+    def _make(self, config: BackendConfig) -> Letters:
+        class Dear(Letters):
+            async def answer(self, request: Request) -> Reply:
+                return dataclasses.replace(await super().answer(request), cost_usd=0.005)
+
+        return Dear(config)
+
+
+@pytest.mark.parametrize("repeats", [1, 3])
+def test_a_case_that_is_asked_thrice_costs_what_one_answer_costs(make: Make, repeats: int) -> None:
+    """As at a release: else a ladder of repeats would break its budget, and hit a wall of cost."""
+    for limit, is_within in [(0.004, False), (0.006, True)]:
+        workshop = make(plugin=Priced(), budgets={"mean_cost_usd": limit}, repeats=repeats)
         workshop.run("plain")
         [scores] = try_scores(workshop.task, read_ladder(workshop.task, workshop.store))
         assert scores.is_within_budget is is_within

@@ -45,7 +45,7 @@ def test_each_kind_of_leak_is_found_named_and_stops_a_tune(
     workshop = make(some=changed(train, dev), tune=tune)
     [leak] = find_leaks(workshop.task)
     assert (leak.case.id, leak.other.id, leak.kind) == ("c7", "c2", kind)
-    with pytest.raises(TaskError, match=r"cases\.jsonl:8: .*cases\.jsonl:3 \(dev\).*Remove them"):
+    with pytest.raises(TaskError, match=r"jsonl:8: .* dev.*at .*cases\.jsonl:3\b.*remove one"):
         planning.plan(
             workshop.task,
             licence=planning.Licence(override="x"),
@@ -65,13 +65,18 @@ def test_how_near_is_a_copy_is_the_tasks_to_say(make: Make) -> None:
     assert leak.similarity == pytest.approx(12 / 16)
     assert "75% of their word sequences" in leak.text
     assert find_leaks(workshop.task) == []
-    write_settings(workshop.folder, tune={"tuner": "by-heart", "prompt": "plain", "near": 0.5})
-    with pytest.raises(TaskError, match=r"`near` in \[tune\] .* \(now 0\.5\)"):
+    refuse_leaks(workshop.task, "dev")
+    tune = {"tuner": "by-heart", "prompt": "plain"}
+    write_settings(workshop.folder, tune=tune, near=0.5)
+    said = r"`near` in task\.toml .* \(now 0\.5\)"
+    with pytest.raises(TaskError, match=said):
         planning.plan(
             workshop.task,
             licence=planning.Licence(override="x"),
             passing=lambda cases: {c.id for c in cases},
         )
+    with pytest.raises(TaskError, match=said):
+        refuse_leaks(workshop.task, "dev")
 
 
 @pytest.mark.parametrize("copy", ["a b", "A  B."])

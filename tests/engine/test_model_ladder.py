@@ -93,3 +93,26 @@ def test_the_tasks_model_is_always_one_of_them(climbed: Workshop) -> None:
     for wrong in ("", "large", "letters:", ":x"):
         with pytest.raises(UsageError, match="--models"):
             models_named(wrong, climbed.task)
+
+
+def test_a_model_is_compared_on_the_very_same_prompt(make: Any) -> None:
+    """Neither on an earlier text of it, nor on the same text drawn in another way."""
+    workshop: Workshop = make(plugin=Sizes())
+    short = {"prompt": "plain"}
+    drawn = {"max_tokens": 1}
+    settings = {"candidates.short": short, "candidates.short.decoding": drawn}
+    write_settings(workshop.folder, **settings)
+    workshop.run("plain", "plain@letters:large", score=lambda case, reply: 0.5)
+    workshop.run("short", score=lambda case, reply: 0.0)
+
+    def deltas() -> dict[str, float | None]:
+        ladder = read_ladder(workshop.task, workshop.store)
+        rungs = model_rungs(workshop.task, ladder, ["letters:small", "letters:large"])
+        return {r.model: r.delta.mean if r.delta else None for r in rungs if not r.is_own}
+
+    assert deltas() == {"letters:large": 0.0}
+    (workshop.folder / "prompts/plain.md").write_text("@user\nTwice {{ n }}.\n")
+    workshop.run("plain", score=lambda case, reply: 0.0)
+    assert deltas() == {}
+    workshop.run("plain@letters:large", score=lambda case, reply: 1.0)
+    assert deltas() == {"letters:large": 1.0}

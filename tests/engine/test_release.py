@@ -192,6 +192,26 @@ def test_the_best_prompt_is_the_best_whole_try_on_the_tasks_model(workshop: Work
     assert best_prompt(task, read_ladder(task, workshop.store)) == "terse"
 
 
+def test_the_best_prompt_is_one_that_can_be_asked_as_it_was(workshop: Workshop) -> None:
+    """What an edited prompt scored is no score of its text of today, nor is that of one gone."""
+
+    def best() -> str:
+        return best_prompt(workshop.task, read_ladder(workshop.task, workshop.store))
+
+    plain = workshop.folder / "prompts/plain.md"
+    text = plain.read_text()
+    workshop.run("terse", score=lambda case, reply: 0.6)
+    workshop.run("plain", score=lambda case, reply: 0.9)
+    plain.write_text(text.replace("Double", "Twice"))
+    assert best() == "terse"
+    workshop.run("plain", score=lambda case, reply: 0.1)
+    assert best() == "terse"
+    plain.write_text(text)  # as it was when it was best
+    assert best() == "plain"
+    plain.unlink()
+    assert best() == "terse"
+
+
 def test_without_a_try_there_is_no_best_prompt(workshop: Workshop) -> None:
     workshop.run("reference")
     task = workshop.task
@@ -258,6 +278,16 @@ def test_a_budget_that_is_known_to_be_broken_blocks(make: Make) -> None:
     found = verdict(sealed(make, budgets={"p95_latency_s": 0.001}))
     assert found.answer == "BLOCK"
     assert "latency (p95)" in {c.name for c in found.checks}
+
+
+def test_the_bound_of_a_latency_counts_the_sources_of_the_cases(make: Make) -> None:
+    some = rows(test=120)
+    for number, row in enumerate(some):
+        row["cluster"] = f"source {number // 4}"
+    workshop = sealed(lambda **more: make(**(more | {"some": some})), budgets={"p95_latency_s": 60})
+    found = next(c for c in verdict(workshop).checks if c.name == "latency (p95)")
+    assert found.answer == "INSUFFICIENT_EVIDENCE"
+    assert "120 cases from 31 sources are too few" in found.text
 
 
 def test_an_unknown_cost_cannot_keep_a_budget(make: Make) -> None:

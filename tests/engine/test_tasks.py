@@ -235,6 +235,19 @@ def test_cases_with_the_same_inputs_are_one_cluster(folder: Path) -> None:
     assert len({c.cluster for c in load_task(folder).cases}) == 1
 
 
+def test_a_task_that_is_read_again_shares_the_cases_that_stayed(folder: Path) -> None:
+    before = load_task(folder)
+    some = [json.loads(line) for line in (folder / "cases.jsonl").read_text().splitlines()]
+    some[0]["reference"] = "another"
+    write_rows(folder, some[:-1])
+    after = load_task(folder, like=before)
+    assert after == load_task(folder)
+    assert after.cases[0].reference == "another"
+    assert before.cases[0].reference != "another"
+    assert len(after.cases) == len(before.cases) - 1 > 1
+    assert all(a is b for a, b in zip(after.cases[1:], before.cases[1:-1], strict=True))
+
+
 def test_an_id_that_stands_in_two_files_is_told_with_both(folder: Path) -> None:
     (folder / "more.jsonl").write_text(GOOD.replace('"a"', '"c1"') + "\n")
     write_settings(folder, cases=["cases.jsonl", "more.jsonl"])

@@ -166,7 +166,7 @@ def test_a_train_row_that_stands_in_dev_or_test_too_is_refused_with_both_lines(
     some = rows()
     some[7]["inputs"] = some[15]["inputs"]
     with pytest.raises(
-        TaskError, match=r"cases\.jsonl:8: the inputs of 'c7' .* at .*cases\.jsonl:16 \(test\)"
+        TaskError, match=r"cases\.jsonl:8: the inputs of 'c7' .* at .*cases\.jsonl:16; 1 such"
     ):
         plan(shop(make, some=some))
 

@@ -235,15 +235,16 @@ def test_a_large_dev_is_sampled_and_it_is_said(make: Make) -> None:
     assert how.notes == ("a look asks 10 of 30 dev cases, always the same ones",)
 
 
-def test_a_primary_score_of_all_replies_together_is_replaced_and_it_is_said(make: Make) -> None:
+def test_a_primary_score_that_needs_pytest_is_replaced_and_it_is_said(make: Make) -> None:
     workshop = shop(make, Scholar(1, 2, 3), primary="share")
     (workshop.folder / "eval_double.py").write_text(
         "def test_right(case, reply):\n    assert reply.text == case.reference\n"
-        "def test_share(trials, score):\n    score(0.5)\n"
+        "def test_share(case, reply, score, tmp_path):\n    score(0.5)\n"
     )
     primary, note = look_score(workshop.task)
     assert primary == "all"
-    assert "cannot use the primary score 'share'" in note
+    assert "cannot use the primary score 'share' (" in note
+    assert "tmp_path" in note
     assert note.endswith("whether all of these pass: right")
     artifact = tune(workshop, draft(workshop, check_every=1))
     assert [p.score for p in artifact.curve] == pytest.approx([1 / 6, 2 / 6, 3 / 6])

@@ -277,7 +277,7 @@ def project(root: Path, base_url: str, *, tags: list[str], more: str = "") -> To
     (toy.task / "task.toml").write_text(
         'about = "Say yes."\nmodel = "openai:gpt-4o-mini-2024-07-18"\ncases = "cases.jsonl"\n'
         f'target = 0.9\ntarget_reason = "Most."\nbase_url = "{base_url}"\n'
-        f'[tune]\ntuner = "openai"\nprompt = "ask"\nnear = 0\n{more}'
+        f'[tune]\ntuner = "openai"\nprompt = "ask"\n{more}'
     )
     splits = ["train"] * 12 + ["dev"] * 12 + ["test"] * 80
     toy.write_cases(

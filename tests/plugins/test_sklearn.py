@@ -267,7 +267,8 @@ def test_it_is_a_candidate_like_any_other_tuned_compared_gated_and_advised(
     (toy.task / "eval_toy.py").write_text(EVALS)
     (toy.task / "task.toml").write_text(
         'about = "Route."\nmodel = "adder:small"\ncases = "cases.jsonl"\ntarget = 0.6\n'
-        'target_reason = "Enough of them."\n[tune]\ntuner = "sklearn"\nprompt = "route"\nnear = 0\n'
+        'target_reason = "Enough of them."\nnear = 1.0\n'
+        '[tune]\ntuner = "sklearn"\nprompt = "route"\n'
     )
     toy.write_cases(cases([("train", 200), ("dev", 60), ("test", 100)]))
     cli = Cli(toy, monkeypatch, capsys)

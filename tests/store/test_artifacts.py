@@ -82,6 +82,9 @@ def test_code_that_comes_with_a_model_is_refused(tmp_path: Path) -> None:
     place = folder(tmp_path / "f", {"config.json": json.dumps(config).encode()})
     with pytest.raises(Refused, match=r"auto_map.*would run code"):
         folder_digest(place)
+    (place / "config.json").write_bytes(b'{"auto\\u005Fmap": {"AutoModel": "evil.Model"}}')
+    with pytest.raises(Refused, match=r"auto_map.*would run code"):
+        folder_digest(place)
     (place / "config.json").write_bytes(b'{"auto_map": ')
     with pytest.raises(Refused, match="not readable JSON"):
         folder_digest(place)

@@ -144,6 +144,21 @@ def test_ten_thousand_known_replies_are_found_at_once(store: Store) -> None:
     assert {key: reply.text for key, reply in found.items()} == {key: key[:8] for key in keys}
 
 
+def test_replies_share_what_all_of_a_backend_say(store: Store) -> None:
+    model, reason = "a/model-1", "stopped because"
+    reply = Reply(text="t", model=model, finish_reason=reason)
+    store.add_replies(
+        StoredReply(key=key, request=Request(messages=()), reply=reply, backend="x:y")
+        for key in ("a", "b")
+    )
+    keys = ["a", "b", "c"]
+    found = store.known_replies(keys)
+    assert found == {"a": reply, "b": reply}
+    assert found["a"].model is found["b"].model
+    assert found["a"].finish_reason is found["b"].finish_reason
+    assert all(mine is theirs for mine, theirs in zip(found, keys, strict=False))
+
+
 @settings(max_examples=200, deadline=None)
 @given(key=names, text=names, asked=names, backend=names)
 def test_replies_survive_odd_texts(

@@ -499,7 +499,8 @@ def test_doctor_finds_a_leak_a_missing_field_and_a_missing_scheme(cli: Cli) -> N
     cli.toy.write_cases(leaky)
     said = cli("doctor")
     assert said.code == 1
-    assert "✗ task toy: 1 inputs stand in two splits: c0 = c21" in said.out
+    assert "✗ task toy: 1 case in two splits. The first: evals/toy/cases.jsonl:1: " in said.out
+    assert "'c0' (dev) stand in test too, at evals/toy/cases.jsonl:22" in said.out
     cli.toy.write_cases(good)
     (cli.toy.task / "prompts/plain.md").write_text("@user\n{{ nothing }}\n")
     said = cli("doctor", "--json")

@@ -82,6 +82,44 @@ def pytest_sessionfinish(session):
 """
 
 
+TELL = """
+import json, pickle, pytest
+from harness.surface import eval_items
+eval_items._MANY = 1  # what many items need is done for few, so that few show it
+
+told = {}
+
+def of(report):
+    names = "id nodeid location outcome longrepr when user_properties sections duration start stop"
+    found = {n: getattr(report, n) for n in (*names.split(), "passed", "caplog", "head_line")}
+    return found | {"keywords": dict(report.keywords), "mark": getattr(report, "harness_mark", "")}
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_logreport(report):
+    if report.when == "call":
+        told[report.nodeid] = (of(report), report._to_json())
+
+def pytest_terminal_summary(terminalreporter, config):
+    seen = {}
+    for category in ("passed", "missed", "unscored"):
+        for report in terminalreporter.stats.get(category, []):
+            assert not hasattr(report, "_pdbshown") and isinstance(report, pytest.TestReport)
+            before, plain = told[report.nodeid]
+            seen[report.nodeid] = [type(report).__name__, category]
+            again = pickle.loads(pickle.dumps(report))
+            assert of(again) == of(report) == before, (of(report), before)
+            assert report._to_json().keys() == plain.keys()
+            assert report._to_json()["nodeid"] == report.nodeid
+    ids = config.pluginmanager.get_plugin("nfplugin").cached_nodeids
+    mine = {id(i.id) for i in config.items}
+    shared = sum(id(i) in mine for i in ids)
+    (config.rootpath / "told.json").write_text(json.dumps([seen, len(ids), shared, len(mine)]))
+
+def pytest_collection_finish(session):
+    session.config.items = session.items
+"""
+
+
 def peep(toy: Toy, **environment: str) -> Any:
     done = toy.pytest("evals/toy", "--candidate=plain", "--candidate=reference", **environment)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -143,6 +181,61 @@ def test_ids_that_pytest_writes_in_its_own_way_are_left_to_it(tmp_path: Path) ->
     assert len(set(shown)) == 8
 
 
+def test_a_report_that_the_terminal_keeps_says_all_that_it_said(tmp_path: Path) -> None:
+    toy = Toy(tmp_path, dev=3)
+    (toy.task / "eval_toy.py").write_text(
+        "import pytest\n\n"
+        "class TestOf:\n    def test_class(self, case, reply):\n        assert reply\n\n"
+        "def test_none(case, reply):\n    pytest.skip('nothing to score')\n\n"
+        "def test_missed(case, reply):\n    assert reply.text == 'other'\n\n"
+        "def test_loud(reply):\n    print('said')\n\n"
+        "def test_own(reply, record_property):\n    record_property('n', [1])\n\n"
+        "def test_right(reply, score):\n    score(0.5)\n\n"
+        "def test_mean(trials):\n    assert trials\n"
+    )
+    (toy.root / "conftest.py").write_text(TELL)
+    for _ in range(2):  # the second knows the ids of the first
+        done = toy.pytest("evals/toy", "--candidate=plain", "--floor=class=0")
+        assert done.returncode == 0, done.stdout + done.stderr
+        seen, ids, shared, items = json.loads((toy.root / "told.json").read_text())
+        kinds = {name.partition("::")[2].partition("[")[0]: kind for name, kind in seen.items()}
+        assert kinds == {
+            "TestOf::test_class": ["_Brief", "passed"],
+            "test_none": ["TestReport", "unscored"],
+            "test_missed": ["TestReport", "missed"],
+            "test_loud": ["TestReport", "passed"],
+            "test_own": ["TestReport", "passed"],
+            "test_right": ["_Brief", "passed"],
+            "test_mean": ["_Brief", "passed"],
+        }
+        assert ids == shared == items == 3 * 6 + 1
+    done = toy.pytest("evals/toy", "--candidate=plain", "-k", "test_class")
+    *_, ids, shared, items = json.loads((toy.root / "told.json").read_text())
+    assert (ids, shared, items) == (19, 3, 3)  # --nf goes on to know those that did not run
+
+
+ONCE = """
+def pytest_sessionfinish(session):
+    from harness.records import Case
+    from harness.surface.eval_session import SESSION
+    known, (task,) = session.config.stash[SESSION].known_task, session.config.stash[SESSION].tasks
+    assert known is not task and known.cases == task.cases
+    ids = {id(c) for c in (*known.cases, *task.cases)}
+    (session.config.rootpath / "held").write_text(f"{len(ids)} of {len(task.cases)}")
+"""
+
+
+def test_eval_holds_a_case_once(tmp_path: Path) -> None:
+    """The verb reads the task, and the session that it starts reads it again."""
+    toy = Toy(tmp_path, dev=5)
+    (toy.task / "eval_toy.py").write_text(ONE)
+    (toy.root / "conftest.py").write_text(ONCE)
+    done = toy.harness("eval", "toy", "--candidate=reference")
+    assert done.returncode == 0, done.stdout + done.stderr
+    cases = len((toy.task / "cases.jsonl").read_text().splitlines())
+    assert (toy.root / "held").read_text() == f"{cases} of {cases}"
+
+
 def held(tmp_path: Path, *, cases: int) -> int:
     """Return the bytes that a session over `cases` holds when all of them ran."""
     toy = Toy(tmp_path / str(cases), dev=cases)
@@ -154,9 +247,9 @@ def held(tmp_path: Path, *, cases: int) -> int:
 
 
 def test_an_item_that_ran_holds_less_than_one_of_a_parametrised_test(tmp_path: Path) -> None:
-    """A no-op item of pytest holds about 5 kB, and one of ours held 12 kB with its case."""
+    """A no-op item of pytest holds about 5 kB, and one of ours holds 1.9 kB with its case."""
     few, many = (held(tmp_path, cases=cases) for cases in (200, 1400))
-    assert (many - few) / 1200 < 4500
+    assert (many - few) / 1200 < 2300
 
 
 def test_reports_of_setup_are_forgotten_unless_somebody_will_read_them(tmp_path: Path) -> None:

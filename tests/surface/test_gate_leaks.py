@@ -1,58 +1,249 @@
+"""A leak of any kind is an error at every verb that makes or shows a number; a command ends it."""
+
 from __future__ import annotations
+
+import json
+import re
+import shlex
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from harness.engine import leaks
+from harness.engine.leaks import MEMORY, every_leak
+from harness.engine.tasks import load_task
 from tests.surface.inprocess import Cli
 
+LONG = (
+    "which of the many customers of the old shop in the main street bought the most bread and milk "
+    "in the first months of the last year"
+)
+PNG = bytes.fromhex("89504e470d0a1a0a")
+Row = dict[str, Any]
 
-def test_a_gate_stops_before_a_look_where_a_sealed_case_stands_in_another_split(cli: Cli) -> None:
-    rows: list[dict[str, object]] = [
+
+def toy_rows(*splits: str) -> list[Row]:
+    return [
         {"id": f"c{i}", "split": split, "cluster": f"k{i}", "inputs": {"a": i, "b": i},
          "reference": str(2 * i)}
-        for i, split in enumerate(["dev"] * 6 + ["train"] * 3 + ["test"] * 3)
+        for i, split in enumerate(splits)
     ]  # fmt: skip
-    rows[9]["inputs"] = rows[0]["inputs"]
-    cli.toy.write_cases(rows)
-    said = cli("gate", "toy", "--candidate", "plain", "--baseline", "shots")
-    assert said.code == 2
-    assert "cases.jsonl:10: the inputs of 'c9' (test) stand in dev too" in said.err
-    assert cli.toy.sent == []
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        ("eval", "toy", "--candidate", "plain"),
-        ("ladder", "toy"),
-        ("compare", "toy", "--candidate", "plain", "--baseline", "shots"),
-        ("wall", "toy"),
-    ],
-    ids=lambda words: words[0],
-)
-def test_a_dev_case_that_stands_in_train_is_an_error_before_anything_is_asked(
-    cli: Cli, words: tuple[str, ...]
+def leaking(kind: str, one: int, other: int, splits: list[str]) -> list[Row]:
+    """Rows of which `one` and `other` tell of each other."""
+    rows = toy_rows(*splits)
+    if kind == "source":
+        rows[one]["cluster"] = rows[other]["cluster"]
+    else:
+        rows[one]["inputs"] = {"a": LONG, "b": 1}
+        rows[other]["inputs"] = {"a": LONG + (" please" if kind == "near" else ""), "b": 1}
+    return rows
+
+
+KINDS = {
+    "same": "the inputs of 'c2' (dev) stand in {} too, at ",
+    "near": "the inputs of 'c2' (dev) are nearly those in {}, at ",
+    "source": "the source 'k7' of 'c2' (dev) is in {} too, at ",
+}
+WAYS = [
+    ("eval", "toy", "--candidate", "plain"),
+    ("ladder", "toy"),
+    ("ladder", "toy", "--show"),
+    ("ladder", "toy", "--dry-run"),
+    ("ladder", "toy", "--anatomy", "plain"),
+    ("compare", "toy", "--candidate", "plain", "--baseline", "shots"),
+    ("compare", "toy", "--candidate", "plain", "--bless", "b.json"),
+    ("compare", "toy", "--two-by-two", "plain", "shots", "reference", "constant:1"),
+    ("wall", "toy"),
+    ("wall", "toy", "--plan"),
+    ("wall", "toy", "--audit-csv", "a.csv"),
+    ("report", "toy"),
+    ("model", "slim", "toy", "--candidate", "plain"),
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("beside", ["train", "test"])
+def test_a_dev_case_that_leaks_is_an_error_at_every_verb_before_anything_is_asked(
+    cli: Cli, kind: str, beside: str
 ) -> None:
-    rows: list[dict[str, object]] = [
-        {"id": f"c{i}", "split": split, "inputs": {"a": i, "b": i}, "reference": str(2 * i)}
-        for i, split in enumerate(["dev"] * 6 + ["train"] * 3)
-    ]
-    rows[7]["inputs"] = rows[2]["inputs"]
-    cli.toy.write_cases(rows)
-    said = cli(*words)
-    assert said.code == 2
-    assert "cases.jsonl:3: the inputs of 'c2' (dev) stand in train too, at " in said.err
+    cli.toy.write_cases(leaking(kind, 2, 7, ["dev"] * 6 + [beside] * 3))
+    is_whole = (kind, beside) == ("near", "train")  # one function, so one kind at all of them
+    for words in WAYS if is_whole else WAYS[3:7]:
+        said = cli(*words)
+        assert said.code == 2, words
+        assert "cases.jsonl:3: " + KINDS[kind].format(beside) in said.err, words
+        assert "no number can rest on them" in said.err
+    advised = cli("advise", "toy")
+    assert (advised.code, "FIX_DATA" in advised.out) == (1, True)
+    assert "1 case of dev or test leak" in advised.out.replace("leaks", "leak")
+    told = cli("doctor")
+    assert (told.code, "1 case in two splits. The first: " in told.out) == (1, True)
+    assert "LEAK: " in cli("data", "look", "toy").out
+    rule = {"same": "leak", "near": "near-leak", "source": "source-leak"}[kind]
+    assert cli("data", "lint", "toy", "--only", rule).code == 1, "lint says the same"
     assert cli.toy.sent == []
-    if words[0] == "eval":  # what train itself scores is nobody's evidence
-        assert cli(*words, "--split", "train").code == 0
+    assert list(cli.toy.root.glob("**/*.html")) == []
+    # what train itself scores is nobody's evidence
+    assert beside == "test" or cli("eval", "toy", "--split", "train").code == 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("beside", ["train", "dev"])
+def test_a_gate_stops_before_a_look_where_a_sealed_case_leaks(
+    cli: Cli, kind: str, beside: str
+) -> None:
+    rows = leaking(kind, 9, 0 if beside == "dev" else 7, ["dev"] * 6 + ["train"] * 3 + ["test"] * 3)
+    cli.toy.write_cases(rows)
+    for words in (
+        ("gate", "toy", "--candidate", "plain", "--baseline", "shots"),
+        ("eval", "toy", "--split", "test", "--candidate", "plain"),
+        ("report", "toy"),
+    ):
+        said = cli(*words)
+        assert said.code == 2, words
+        assert "no number can rest on them" in said.err
+    assert "'c9' (test)" in cli("gate", "toy", "--candidate", "plain", "--baseline", "shots").err
+    assert cli.toy.sent == []
 
 
 def test_plain_pytest_stops_at_a_leak_too(cli: Cli) -> None:
-    rows: list[dict[str, object]] = [
-        {"id": f"c{i}", "split": split, "inputs": {"a": 1, "b": i % 3}, "reference": "2"}
-        for i, split in enumerate(["dev"] * 3 + ["train"] * 3)
-    ]
-    cli.toy.write_cases(rows)
+    cli.toy.write_cases(leaking("near", 2, 7, ["dev"] * 6 + ["train"] * 3))
     done = cli.toy.pytest("evals/toy", "--candidate", "plain")
     assert done.returncode == 2, done.stdout
-    assert "stand in train too" in done.stdout + done.stderr
+    assert "are nearly those in train" in done.stdout + done.stderr
     assert cli.toy.sent == []
+
+
+# ---------------------------------------------------------------- the way out
+
+
+def follow(cli: Cli, said: str) -> str:
+    """Do what the message says; return where the cases are now."""
+    found = re.search(r"harness (data split .* --all --out (\S+)(?: --force)?)", said)
+    assert found is not None, said
+    words = [word for word in shlex.split(found[1]) if not word.startswith("(")]
+    words[words.index("--out") + 1] = place = found[2].rstrip(".")
+    done = cli(*words)
+    assert done.code == 0, done.err
+    return place
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_command_that_is_named_deals_every_leak_away(cli: Cli, kind: str) -> None:
+    rows = leaking(kind, 2, 7, ["dev"] * 6 + ["train"] * 6 + ["test"] * 6)
+    rows[3] |= {"tags": ["hard"], "checks": [{"name": "contains", "arguments": {"text": "6"}}],
+                "also_right": ["six"], "provenance": {"made_by": "hand"}}  # fmt: skip
+    cli.toy.write_cases(rows)
+    follow(cli, cli("ladder", "toy", "--dry-run").err)
+    task = load_task(cli.toy.task)
+    assert every_leak(task) == []
+    assert cli("wall", "toy", "--plan").code in {0, 3}
+    after = [json.loads(line) for line in (cli.toy.task / "cases.jsonl").read_text().splitlines()]
+    assert {row["split"] for row in after} == {"train", "dev", "test"}
+    if kind == "same":  # equal inputs are one source to every number: now the file says so
+        assert (after[7].pop("cluster"), rows[7].pop("cluster")) == ("k2", "k7")
+    bare = [{k: v for k, v in row.items() if k != "split"} for row in after]
+    assert bare == [{k: v for k, v in row.items() if k != "split"} for row in rows]
+
+
+def test_a_task_with_a_file_for_each_split_is_dealt_into_one(cli: Cli) -> None:
+    rows = leaking("source", 2, 7, ["dev"] * 6 + ["train"] * 6)
+    for split in ("dev", "train"):
+        own = "".join(json.dumps(row) + "\n" for row in rows if row["split"] == split)
+        (cli.toy.task / f"{split}.jsonl").write_text(own)
+    (cli.toy.task / "cases.jsonl").unlink()
+    settings = (cli.toy.task / "task.toml").read_text()
+    (cli.toy.task / "task.toml").write_text(
+        settings.replace('cases = "cases.jsonl"', 'cases = ["dev.jsonl", "train.jsonl"]')
+    )
+    said = cli("ladder", "toy", "--dry-run").err
+    assert '(and `cases = "cases.jsonl"` in task.toml)' in said
+    assert follow(cli, said).endswith("cases.jsonl")
+    (cli.toy.task / "task.toml").write_text(settings)
+    assert every_leak(load_task(cli.toy.task)) == []
+
+
+def test_a_picture_under_another_name_is_dealt_to_where_it_stands(cli: Cli) -> None:
+    rows = toy_rows(*["dev"] * 6, *["train"] * 6)
+    for n, row in enumerate(rows):
+        row["inputs"] = {"a": n, "b": n, "photo": f"{n}.png"}
+        content = 2 if n == 7 else n
+        (cli.toy.task / f"{n}.png").write_bytes(PNG + bytes([content]))
+    rows[7]["inputs"] |= {"a": 2, "b": 2}
+    settings = cli.toy.task / "task.toml"
+    settings.write_text('images = ["photo"]\n' + settings.read_text())
+    cli.toy.write_cases(rows)
+    said = cli("ladder", "toy", "--dry-run")
+    assert "'c2' (dev), but for case, spacing, punctuation or the names of pictures" in said.err
+    linted = cli("data", "lint", "toy", "--only", "leak")
+    assert linted.code == 1, "lint sees it too"
+    follow(cli, said.err)
+    assert every_leak(load_task(cli.toy.task)) == []
+    after = (cli.toy.task / "cases.jsonl").read_text()
+    assert '"photo": "7.png"' in after or '"photo":"7.png"' in after
+
+
+def test_questions_that_are_alike_by_nature_are_said_to_be(cli: Cli) -> None:
+    cli.toy.write_cases(leaking("near", 2, 7, ["dev"] * 6 + ["train"] * 3))
+    assert "`near` in task.toml is the share" in cli("ladder", "toy", "--dry-run").err
+    settings = cli.toy.task / "task.toml"
+    settings.write_text("near = 1.0\n" + settings.read_text())
+    assert cli("ladder", "toy", "--dry-run").code == 0
+    assert cli("data", "lint", "toy", "--only", "near-leak").code == 0
+    settings.write_text(settings.read_text().replace("near = 1.0", "near = 0"))
+    assert "near" in cli("ladder", "toy", "--dry-run").err
+
+
+# ---------------------------------------------------------------- what is remembered
+
+
+def test_cases_without_a_leak_are_searched_once_and_again_where_one_changed(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searched = []
+    plain = leaks.find_leaks
+    monkeypatch.setattr(
+        leaks, "find_leaks", lambda *a, **k: (searched.append(a[1]), plain(*a, **k))[1]
+    )
+    rows = toy_rows(*["dev"] * 6, *["train"] * 3)
+    cli.toy.write_cases(rows)
+    for _ in range(3):
+        leaks._CLEAN.clear()  # as another process would begin
+        assert cli("ladder", "toy", "--dry-run").code == 0
+    assert searched == ["dev"]
+    assert len((cli.toy.root / ".harness" / MEMORY).read_text().splitlines()) == 1
+    for change in ({"reference": "9"}, {"inputs": {"a": 99, "b": 1}}, {"cluster": "k2"}):
+        rows[7] |= change
+        cli.toy.write_cases(rows)
+        leaks._CLEAN.clear()
+        assert cli("ladder", "toy", "--dry-run").code == (2 if "cluster" in change else 0)
+    assert searched == ["dev"] * 3, "a reference tells of no leak; an input and a source may"
+    rows[7]["cluster"] = "k7"
+    cli.toy.write_cases(rows)
+    assert cli("ladder", "toy", "--dry-run").code == 0
+    assert searched == ["dev"] * 3
+
+
+def test_only_looking_at_what_there_is_writes_nothing(cli: Cli, tmp_path: Path) -> None:
+    cli.toy.write_cases(toy_rows(*["dev"] * 6, *["train"] * 3))
+    leaks._CLEAN.clear()
+    assert cli.toy.pytest("evals/toy", "--collect-only", "-q").returncode == 0
+    assert not (cli.toy.root / ".harness" / MEMORY).exists()
+    assert cli.toy.pytest("evals/toy", "-q").returncode == 0
+    assert (cli.toy.root / ".harness" / MEMORY).exists()
+
+
+def test_a_long_search_is_told(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leaks, "LONG", 5)
+    cli.toy.write_cases(toy_rows(*["dev"] * 6, *["train"] * 3))
+    leaks._CLEAN.clear()
+    said = cli("ladder", "toy", "--dry-run")
+    assert "looking for leaks between the splits of 9 cases, once" in said.err
+    leaks._CLEAN.clear()
+    assert "looking for leaks" not in cli("ladder", "toy", "--dry-run").err
+    (cli.toy.root / ".harness" / MEMORY).unlink()
+    leaks._CLEAN.clear()
+    assert "looking for leaks" in cli("eval", "toy", "--candidate", "reference").out

@@ -8,7 +8,18 @@ import sqlite3
 import time
 from typing import Any
 
-from harness.records import Artifact, LedgerEntry, from_plain
+import pytest
+
+from harness.records import (
+    Artifact,
+    Candidate,
+    Fault,
+    LedgerEntry,
+    Run,
+    Score,
+    Trial,
+    from_plain,
+)
 from harness.store.store import Store
 from tests.surface.inprocess import Cli
 from tests.surface.toy import Toy
@@ -112,6 +123,50 @@ def test_gc_asks_first_and_a_training_that_runs_is_left(cli: Cli) -> None:
         assert "tuning/job1" not in said.out
         assert (home / "artifacts" / orphan[:16]).is_dir()
     assert cli("model", "gc", "--days", "0", "--json").code == 2
+
+
+def test_gc_tells_no_folder_as_removed_that_is_still_there(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (cli.toy.root / ".harness").mkdir()
+    store_of(cli.toy).close()
+    orphan = pretend(cli.toy, "")[:16]
+
+    def full(**_: object) -> str:
+        raise OSError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tempfile.mkdtemp", full)
+        said = cli("model", "gc", "--days", "0", "--yes", "--json")
+    assert said.json == {"removed": [], "bytes": 0}
+    assert "could not be removed: the disk is full" in said.err
+    assert cli("model", "gc", "--days", "0", "--yes", "--json").json["removed"] == [
+        f"artifacts/{orphan}"
+    ]
+
+
+def test_a_run_that_lacks_replies_is_shown_with_a_number(cli: Cli) -> None:
+    (cli.toy.root / ".harness").mkdir()
+    made = pretend(cli.toy, "tuned")
+    lost = Fault(origin="backend", message="gone", is_missing=True)
+    with store_of(cli.toy) as store:
+        store.add_run(
+            Run(
+                task="toy",
+                split="dev",
+                candidate=Candidate(name="tuned", backend="adder:small", artifact=made),
+                inputs_digest="i",
+                labels_digest="l",
+                evals_digest="e",
+                is_complete=False,
+                trials=(
+                    Trial(case_id="a", scores=(Score(name="right", value=1.0),)),
+                    Trial(case_id="b", fault=lost),
+                ),
+            ),
+            at="2026-01-01T00:00:00+00:00",
+        )
+    assert "2 cases, partial: 50.0 %" in cli("model", "show", "tuned").out
 
 
 def test_a_name_in_two_tasks_asks_for_the_task(cli: Cli) -> None:

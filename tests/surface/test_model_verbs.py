@@ -363,7 +363,7 @@ def test_rows_that_hold_a_case_of_dev_refuse_the_adoption_and_leave_nothing(
     leaked = cli(*command)
     assert leaked.code == 2
     assert re.search(
-        r"rows\.jsonl:2: the inputs of .* stand in train and at .*:4 \(dev\)", leaked.err
+        r"rows\.jsonl:2: the inputs of .* \(train\) stand in dev too, at .*:4; 1 such", leaked.err
     )
     assert "It was trained on them" in leaked.err
     assert shelf(cli.toy) == []

@@ -61,6 +61,17 @@ def test_a_sample_asks_for_its_cases_alone_and_is_the_same_for_every_candidate(c
     assert is_complete(everything) == [True]
 
 
+def test_an_aggregate_alone_is_recorded_and_its_floor_holds(cli: Cli) -> None:
+    said = evaluate(cli, "--floor", "mean_length=0.999", "--", "-k", "mean_length")
+    run = said.json["runs"][0]["run"]
+    assert [a["name"] for a in run["aggregates"]] == ["mean_length"]
+    assert len(run["trials"]) == 12
+    assert not any(t.get("scores") for t in run["trials"])
+    assert run["is_complete"] is False
+    assert said.code == 1  # 0.999 is more than it is
+    assert "no eval ran" not in said.err
+
+
 def test_what_a_sample_leaves_out_is_deselected_and_other_selections_still_hold(cli: Cli) -> None:
     whole = cli(
         "eval", "toy", "--candidate", "plain", "--sample", "4", "--", "-k", "right", **QUICK
@@ -90,6 +101,23 @@ def test_only_missed_runs_the_cases_that_were_missed_when_last_recorded(cli: Cli
     done = evaluate(cli, "--only", "missed")  # the prompt repaired the rest too
     assert (done.code, done.json["runs"]) == (0, [])
     assert "0 of 12 cases missed" in done.json["notes"][0]
+
+
+def test_what_a_part_of_the_evals_passed_is_missed_all_the_same(cli: Cli) -> None:
+    """A run under `-k` measured nothing else: neither what was missed nor the ladder forgets."""
+    whole = cli("eval", "toy", "--candidate", "plain", "--candidate", "shots", "--json").json
+    assert len(whole["runs"]) == 2
+    cli("eval", "toy", "--candidate", "plain", "--", "-k", "close")
+    said = cli("eval", "toy", "--candidate", "plain", "--only", "missed", "--json").json
+    assert "plain: 4 of 12 cases missed" in said["notes"][0]
+    toy = load_task(cli.toy.task)
+    (toy.folder / "prompts/other.md").write_text((toy.folder / "prompts/plain.md").read_text())
+    with (toy.folder / "prompts/other.md").open("a") as file:
+        file.write("Now.\n")
+    cli("eval", "toy", "--candidate", "other", "--", "-k", "close and (c1 or c2)")
+    tries = {t["candidate"]: t for t in cli("ladder", "toy", "--show", "--json").json["tries"]}
+    assert tries["shots"]["estimate"]["n"] == 12
+    assert (tries["other"]["is_counted"], tries["other"]["note"]) == (False, "partial run")
 
 
 def test_only_faults_runs_what_ended_in_a_fault_and_no_miss(cli: Cli) -> None:

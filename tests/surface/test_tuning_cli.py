@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -12,9 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from harness.engine.tasks import load_task
 from harness.engine.tune_preview import Preview
 from harness.ports.tuners import TrainProgress, TuneEstimate
 from harness.surface.cli.tune_show import preview_lines, step_line
+from harness.surface.cli.tune_verb import passing_rows
 from tests.surface.inprocess import Cli
 
 TUNER = '''
@@ -250,3 +253,20 @@ def test_what_cannot_be_is_told_before_anything_starts(
     said = toy("tune", "toy", *more, *extra)
     assert (said.code, says in said.err) == (code, True), said.err
     assert kept(toy) == []
+
+
+def test_a_reference_fails_no_eval_that_finds_nothing_to_measure_in_it(cli: Cli) -> None:
+    """A reference took no time and cost nothing; one that is wrong is left out all the same."""
+    task = cli.toy.task
+    (task / "eval_toy.py").write_text(
+        "from harness import checks\n\n"
+        "def test_fast(case, reply):\n    checks.latency(reply, at_most_s=2)\n\n"
+        "def test_right(case, reply):\n    assert int(reply.text) == 3 * case.inputs['a']\n"
+    )
+    rows = [json.loads(line) for line in (task / "cases.jsonl").read_text().splitlines()]
+    rows[-7] |= {"reference": "1"}
+    assert rows[-7]["split"] == "train"
+    cli.toy.write_cases(rows)
+    loaded = load_task(task)
+    good = passing_rows(loaded, cli.toy.root / ".harness/harness.db")(loaded.split("train"))
+    assert good == {c.id for c in loaded.split("train")} - {rows[-7]["id"]}

@@ -142,7 +142,9 @@ class ChatLint(Lint):
         for number, message in enumerate(example.messages):
             if message.role == "assistant" and not message.content and number not in called:
                 self._hits["missing_content"].add(row, f"messages[{number}] says nothing")
-        wrong = order_problem(example.messages, is_answered=row.answer is not None, called=called)
+        # inputs beside an answered dialogue are its next turn, as in Alpaca's `history`
+        is_answered = row.answer is not None and not example.inputs
+        wrong = order_problem(example.messages, is_answered=is_answered, called=called)
         if wrong:
             self._hits["role-order"].add(row, wrong)
 

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from harness.core.lints.base import Finding, Lint, Place, Row, Rule
 from harness.core.near import normalised
+from harness.core.words import count
 from harness.records import Json
 
 MOST = 2000
@@ -110,7 +111,7 @@ class ClassLint(Lint):
             if unseen:
                 yield self.found(
                     "unseen-class",
-                    f"{name}: {len(unseen)} of {len(total)} labels never stand in train",
+                    f"{name}: {len(unseen)} of {count(len(total), 'label')} never in train",
                     count=len(unseen),
                     rows=[first[label].told(label) for label in unseen],
                 )
@@ -120,12 +121,12 @@ class ClassLint(Lint):
         several = [sorted(found) for found in spellings.values() if len(found) > 1]
         if several:
             groups = [
-                [first[label].told(f"{label!r}, {total[label]} rows") for label in one]
+                [first[label].told(f"{label!r}, {count(total[label], 'row')}") for label in one]
                 for one in several
             ]
             yield self.found(
                 "class-spelling",
-                f"{name}: {len(several)} labels are written in more than one way",
+                f"{name}: {count(len(several), 'label')} written in more than one way",
                 rows=[p for g in groups for p in g],
                 groups=groups,
             )
@@ -140,7 +141,7 @@ class ClassLint(Lint):
         if rare:
             yield self.found(
                 "rare-class",
-                f"{name}: {len(rare)} of {len(total)} labels have fewer than {RARE} rows",
+                f"{name}: {len(rare)} of {count(len(total), 'label')} with fewer than {RARE} rows",
                 count=len(rare),
                 rows=[first[x].told(f"{x}: {total[x]}") for x in rare],
             )

@@ -9,6 +9,7 @@ from typing import ClassVar
 from harness.core.lints.base import KEPT, Finding, Hits, Lint, Place, Row, Rule
 from harness.core.near import normalised
 from harness.core.wording import rejected_text
+from harness.core.words import count
 
 _TURN = re.compile(
     r"(?m:^)[ \t>*_#]*(?:user|human|customer)[*_ \t]*:|(?m:^)#+[ \t]*instruction[ \t]*:"
@@ -96,15 +97,15 @@ class PreferenceLint(Lint):
 
     def findings(self) -> Iterable[Finding]:
         """Return what was found."""
-        for name, hits, text in (
-            ("same-pair", self._same, "{} pairs are twice the same answer"),
-            ("prompt-in-answer", self._prompt, "{} pairs repeat the prompt in both answers"),
-            ("user-in-rejected", self._user, "{} worse answers hold a turn of the user"),
+        for name, hits, noun, text in (
+            ("same-pair", self._same, "pair", "{} of twice the same answer"),
+            ("prompt-in-answer", self._prompt, "pair", "{} with the prompt in both answers"),
+            ("user-in-rejected", self._user, "worse answer", "{} with a turn of the user"),
         ):
             if hits.count:
                 yield self.found(
                     name,
-                    text.format(hits.count),
+                    text.format(count(hits.count, noun)),
                     count=hits.count,
                     rows=hits.rows,
                     severity="warn" if hits is self._user and not self._has_role else None,

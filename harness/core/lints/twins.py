@@ -203,15 +203,13 @@ class TwinLint(Lint):
         )
 
     def _near_leaks(self) -> Iterable[Finding]:
-        train = self._splits.get("train")
-        rows, pairs, with_train = Marks(len(self._split)), 0, False
+        rows, pairs = Marks(len(self._split)), 0
         first: list[list[Place]] = []
         for pair in self._twins.found():
             splits = (self._split[pair.one], self._split[pair.other])
             if splits[0] == splits[1]:
                 continue
             pairs += 1
-            with_train |= train in splits
             rows.mask[[pair.one, pair.other]] = True
             if len(first) < KEPT:
                 first.append(self._pair(pair))
@@ -224,7 +222,6 @@ class TwinLint(Lint):
             count=len(rows),
             rows=[p for g in first for p in g],
             groups=first,
-            severity="error" if with_train or train is None else "warn",
         )
 
     def _near_duplicates(self) -> Iterable[Finding]:

@@ -126,7 +126,7 @@ class VocabularyLint(Lint):
                 + ": "
                 + ", ".join(w for w, _ in words[:SHOWN]),
                 count=uses,
-                rows=[self._place(w).told(f"{w}: {n} rows") for w, n in words[:KEPT]],
+                rows=[self._place(w).told(f"{w}: {count(n, 'row')}") for w, n in words[:KEPT]],
             )
 
     def _place(self, word: str) -> Place:

@@ -6,8 +6,7 @@ is a leak, and is refused.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,7 +14,9 @@ from harness.core.answers import answer_of, reference_reply
 from harness.core.examples import Example
 from harness.engine.candidates import REFERENCE
 from harness.engine.data.forms import cases as case_form
+from harness.engine.data.offered import DIALOGUE, dialogue_text, said_turns
 from harness.engine.tasks import Task
+from harness.engine.text_files import strict_json
 from harness.errors import UsageError
 from harness.records import Candidate, Case, Json, Message, Reply, Run, Split, digest
 from harness.store.store import Store
@@ -145,16 +146,31 @@ def task_rows(task: Task, recorded: Recorded | None) -> Iterator[Asked]:
         yield Asked(case=case, answers=answers, why_not=why_not)
 
 
-def file_rows(examples: Iterable[Example]) -> Iterator[Asked]:
-    """Yield the rows of a file; those of dev or test may not be used."""
+def file_rows(examples: Iterable[Example], *, inputs: Collection[str] = ()) -> Iterator[Asked]:
+    """Yield the rows of a file; those of dev or test may not be used. `inputs` are those of the
+    task: where it has one text, a row's turns are that.
+    """
     seen: set[str] = set()
     for number, example in enumerate(examples, start=1):
-        case = case_of(example, number=number)
+        case = case_of(_fitted(example, inputs), number=number)
         why_not = "" if case.split == TRAIN else f"a row of {case.split}: only train rows are used"
         if case.id in seen:
             why_not = "a second row with its id"
         seen.add(case.id)
         yield Asked(case=case, answers=reference_of(case), why_not=why_not)
+
+
+def _fitted(example: Example, inputs: Collection[str]) -> Example:
+    """Return a row that asks by messages as the task made of such rows asks: so its prompt fits,
+    and a row that stands in another split is seen.
+    """
+    turns = said_turns(example.messages)
+    if not turns or example.inputs or example.images or len(inputs) != 1 or "messages" in inputs:
+        return example
+    [name] = inputs
+    is_one = len(turns) == 1 and name != DIALOGUE
+    text = turns[0][1] if is_one else dialogue_text(turns)
+    return replace(example, inputs={name: text}, messages=())
 
 
 def case_of(example: Example, *, number: int) -> Case:
@@ -189,7 +205,7 @@ def as_reference(reply: Reply, *, like: Json) -> Json:
     if like is None or isinstance(like, str):
         return reply.text
     try:
-        return json.loads(reply.text)
+        return strict_json(reply.text)
     except ValueError:
         return reply.text
 

@@ -22,7 +22,7 @@ BATCH = 1000
 
 
 def parquet_rows(container: Container) -> Iterator[Row]:
-    """Yield the rows of a Parquet file, a batch at a time; what is null is left out."""
+    """Yield the rows of a Parquet file, a batch at a time; nulls are left out, but `reference`."""
     yield from _parquet_files(container, [(container.path, "")])
 
 
@@ -52,7 +52,8 @@ def _parquet_files(container: Container, files: Sequence[tuple[Path, str]]) -> I
 
 def _arrow_row(row: Mapping[str, Any], split: str) -> Json | Refusal:
     try:
-        plain = {k: plain_value(v) for k, v in row.items() if v is not None}
+        # a column `reference` says that the names are ours: it stays where no row has an answer
+        plain = {k: plain_value(v) for k, v in row.items() if v is not None or k == "reference"}
     except ValueError as exc:
         return Refusal(str(exc))
     return plain if not split or "split" in plain else plain | {"split": split}

@@ -18,13 +18,16 @@ from harness.core.answer_kinds import plain_answers
 from harness.core.examples import Example
 from harness.core.wording import says_something
 from harness.engine.data.first_splits import first_splits
+from harness.engine.data.forms import cases
 from harness.engine.data.forms.turns import EXTRAS
 from harness.engine.data.offered import (
+    DIALOGUE,
+    dialogue_text,
     name_of,
     plain_call,
     reference_of,
+    said_turns,
     shared_tools,
-    text_of_turn,
 )
 from harness.engine.data.row_checks import is_preference, with_answer_check, with_several
 from harness.errors import TaskError
@@ -95,7 +98,7 @@ def bring(
     """
     dropped: Counter[str] = Counter()
     notes: list[str] = []
-    every = [_without(e, ignored) for e in examples]
+    every = [_with_own_checks(_without(e, ignored), dropped) for e in examples]
     tools = shared_tools(every)
     if tools:
         offered = ", ".join(f"`{name_of(tool)}`" for tool in tools)
@@ -152,6 +155,19 @@ def _without(example: Example, ignored: Sequence[str]) -> Example:
     return replace(example, inputs={k: v for k, v in example.inputs.items() if k not in ignored})
 
 
+def _with_own_checks(example: Example, dropped: Counter[str]) -> Example:
+    """Return a row without what is called as our checks and answers are, and is none."""
+    strange = [
+        name
+        for name, is_one in cases.BESIDE.items()
+        if name in example.other and not is_one(example.other[name])
+    ]
+    if not strange:
+        return example
+    dropped.update(f"rows' `{name}`" for name in strange)
+    return replace(example, other={k: v for k, v in example.other.items() if k not in strange})
+
+
 def _asks(example: Example, dropped: Counter[str]) -> bool:
     """Whether anything is asked."""
     if any(says_something(value) for value in example.inputs.values()):
@@ -182,19 +198,18 @@ def _turned(
     prompt will offer the tools, else JSON.
     """
     found = []
-    has_dialogue = any(len(_turns(e)) > 1 for e in every)
+    has_dialogue = any(len(said_turns(e.messages)) > 1 for e in every)
     # where some rows ask by a text and others by a message, both are the same input
     plain = {name for e in every if not e.messages for name in e.inputs}
     is_mixed = plain == {"input"} and all(not e.inputs for e in every if e.messages)
-    single = "dialogue" if has_dialogue else "input" if is_mixed else "message"
+    single = DIALOGUE if has_dialogue else "input" if is_mixed else "message"
     if has_dialogue:
         notes.append("the turns of a dialogue became one text, the input `dialogue`")
     for example in every:
         inputs = dict(example.inputs)
-        turns = _turns(example)
+        turns = said_turns(example.messages)
         if turns:
-            said = "\n".join(f"{role}: {text}" for role, text in turns)
-            inputs[single] = said if has_dialogue else turns[0][1]
+            inputs[single] = dialogue_text(turns) if has_dialogue else turns[0][1]
         elif is_mixed and has_dialogue and inputs:
             inputs = {single: f"user: {inputs['input']}"}
         reference = example.reference
@@ -208,10 +223,6 @@ def _turned(
             dropped["rows' images that are no files"] += 1
         found.append(replace(example, inputs=inputs, reference=reference, calls=()))
     return found
-
-
-def _turns(example: Example) -> list[tuple[str, str]]:
-    return [(m.role, text_of_turn(m)) for m in example.messages if m.role != "system"]
 
 
 def _filling(given: Sequence[Example], dropped: Counter[str]) -> list[Example]:
@@ -231,7 +242,8 @@ def _joined(given: Sequence[Example]) -> tuple[list[Example], int]:
     seen: set[str] = set()
     found = []
     for example in given:
-        key = canonical_json([dict(example.inputs), example.reference, example.rejected])
+        own = [example.other.get(name) for name in _KEPT]
+        key = canonical_json([dict(example.inputs), example.reference, example.rejected, *own])
         if key not in seen:
             seen.add(key)
             found.append(example)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.engine.data import arrow, lines, tables, yaml_files
+from harness.engine.data import arrow, headless, lines, tables, wrapped, yaml_files
 from harness.engine.data.lines import Row
 from harness.engine.data.opening import UTF8_BOM, Opened, checked, opened, shown
 from harness.errors import TaskError
@@ -76,17 +76,18 @@ def file_and_sheet(path: Path) -> tuple[Path, str]:
 def container_of(path: Path) -> Container:
     """Return what the file is. Raises TaskError."""
     path, sheet = file_and_sheet(path)
-    found = _container_of(path)
+    found = _container_of(path, key=sheet)
     if sheet:
-        if found.kind != "xlsx":
+        if found.kind not in {"xlsx", "wrapped"}:
             raise TaskError(
-                f"{found.shown}#{sheet}: a sheet stands behind #, and this is no spreadsheet"
+                f"{found.shown}#{sheet}: a sheet, or a list of one JSON object, stands behind #, "
+                "and this is no spreadsheet and no such object"
             )
         found.sheet = sheet
     return found
 
 
-def _container_of(path: Path) -> Container:
+def _container_of(path: Path, *, key: str = "") -> Container:
     if path.is_dir():
         return arrow.folder(path, make=_make) or _text_folder(path)
     total = checked(path)
@@ -112,6 +113,8 @@ def _container_of(path: Path) -> Container:
     if start == b"[" and suffix not in {".csv", ".tsv"}:
         return _make(path, "json", _opened_rows(lines.json_array), total, notes)
     if start == b"{" and suffix not in {".csv", ".tsv"}:
+        if suffix not in {".jsonl", ".ndjson"} and (inner := _wrapped(path, total, notes, key)):
+            return inner
         if suffix == ".jsonl" or _begins_with_a_row(text):
             return _make(path, "jsonl", _opened_rows(lines.json_lines), total, notes)
         return _make(path, "object", _opened_rows(_one_object), total, notes)
@@ -119,6 +122,8 @@ def _container_of(path: Path) -> Container:
         return _make(path, "jsonl", _opened_rows(lines.json_lines), total, notes)
     if suffix == ".json":
         return _make(path, "object", _opened_rows(_one_object), total, notes)
+    if suffix == ".txt" and headless.is_lines(text, tables.DELIMITERS):
+        return _make(path, "text", headless.text_rows, total, notes)
     return _make(path, "csv", tables.csv_rows, total, notes)
 
 
@@ -149,6 +154,8 @@ def _text_folder(path: Path) -> Container:
             container.shown = one.shown
             container.done = lambda one=one, before=before: before + one.bytes_read
             for number, row in one.rows():
+                for note in one.notes:
+                    tables.tell(container, note)
                 if split and isinstance(row, Mapping) and "split" not in row:
                     yield number, {**row, "split": split}
                 else:
@@ -184,10 +191,20 @@ def _opened_rows(read: Callable[[Opened], Iterator[Row]]) -> Callable[[Container
     return rows
 
 
+def _wrapped(path: Path, total: int, notes: tuple[str, ...], key: str) -> Container | None:
+    """Return a file whose one object holds its rows in lists, as one set of rows."""
+    found = wrapped.wrapped_in(path, name=shown(path), key=key)
+    if found is None:
+        return None
+    inner = _opened_rows(lambda source: wrapped.wrapped_rows(source, found))
+    made = _make(path, "wrapped", inner, total, (*notes, found.note))
+    for name in found.rest:
+        made.leave(f"the key {name!r} beside the rows")
+    return made
+
+
 def _one_object(source: Opened) -> Iterator[Row]:
-    """Yield the rows of a file that is one JSON object: the longest list of objects in it, where
-    nothing else says what they are.
-    """
+    """Yield what a file of one JSON object holds: a row, or rows that a form takes apart."""
     yield 1, lines.json_object(source)
 
 

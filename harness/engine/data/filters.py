@@ -57,14 +57,17 @@ class Filters(Closing):
         progress: Progress,
         spending: Spending | None,
         artifact_digest: ArtifactFinder,
+        base_url: str | None = None,
     ) -> None:
-        """Raises UsageError where there is no filter, or a judge is not the task's."""
+        """`base_url` is where candidates are asked, a judge's other side too. Raises UsageError
+        where there is no filter, or a judge is not the task's.
+        """
         self._task, self._least = task, least
         self._evals = PlainEvals(task) if with_evals else None
         self._judges = tuple(dict.fromkeys(judges))
         self._pool, self._store = pool, store
         self._progress, self._spending = progress, spending
-        self._artifact_digest = artifact_digest
+        self._artifact_digest, self._base_url = artifact_digest, base_url
         if not self._judges and (self._evals is None or not self._evals.scored):
             left = self._evals.left_out if self._evals else {}
             told = "".join(f"; {name}: {why}" for name, why in left.items())
@@ -161,7 +164,12 @@ class Filters(Closing):
             for case, answer in pairs:
                 trial = TrialId(candidate=candidate.name, case_id=case.id)
                 evaluation.outcomes[trial] = Outcome(key="", reply=answer.reply, is_cached=True)
-        return Judging(evaluation, pool=self._pool, artifact_digest=self._artifact_digest)
+        return Judging(
+            evaluation,
+            pool=self._pool,
+            artifact_digest=self._artifact_digest,
+            base_url=self._base_url,
+        )
 
     def _said(self, judging: Judging, wanted: tuple[str, TrialId]) -> Verdict:
         judged = judging.judged[wanted]

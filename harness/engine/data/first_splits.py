@@ -6,7 +6,7 @@ A source's place is that of `harness data split`, so that dealing anew there mov
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 
 from harness.core.examples import Example
@@ -21,7 +21,6 @@ from harness.records import SPLITS
 
 ALL_DEV = 20
 """Rows below which all are dev: a share of so few would be no evidence at all."""
-
 
 FEW = 100
 """Rows below which the shares are dealt out exactly: by chance alone, dev could be a handful."""
@@ -39,10 +38,9 @@ def shares(rows: int) -> tuple[float, float]:
 
 
 def first_splits(given: Sequence[Example], *, seed: int, notes: list[str]) -> list[str]:
-    """Return the split of each row: its own where the file tells, else by its source's hash.
-
-    Of few rows, the first by their hash are test and the next dev, up to their shares; of more, a
-    source's hash alone decides, so that it stays where it is when rows are added.
+    """Return the split of each row: its own where the file tells, else as `harness data split`
+    deals, by its source's hash alone: it stays where it is when rows are added. A few rows are
+    dealt as rows of one tag are, in exact shares.
     """
     own = [NEAREST.get(e.split.strip().lower(), e.split.strip().lower()) for e in given]
     strange = next((e for e, s in zip(given, own, strict=True) if s not in {*SPLITS, ""}), None)
@@ -67,19 +65,11 @@ def first_splits(given: Sequence[Example], *, seed: int, notes: list[str]) -> li
         )
         return ["dev"] * len(given)
     dev, test = shares(len(given))
-    if len(given) < FEW:
-        rows = Counter(groups)
-        known = list(rows)
-        dealt = deal(
-            [Group(key=key, rows=rows[key]) for key in known], {"dev": dev, "test": test}, seed=seed
-        )
-        by_key = dict(zip(known, dealt, strict=True))
-        return [by_key[key] or "train" for key in groups]
-    return [_split_of(share_of(group, seed=seed), dev=dev, test=test) for group in groups]
-
-
-def _split_of(draw: float, *, dev: float, test: float) -> str:
-    return "test" if draw < test else "dev" if draw < test + dev else "train"
+    rows, kind = Counter(groups), "all" if len(given) < FEW else ""
+    known = [Group(key=key, rows=rows[key], stratum=kind) for key in rows]
+    dealt = deal(known, {"dev": dev, "test": test}, seed=seed)
+    by_key = dict(zip(rows, dealt, strict=True))
+    return [by_key[key] or "train" for key in groups]
 
 
 def _groups(given: Sequence[Example]) -> list[str]:
@@ -95,14 +85,8 @@ def _groups(given: Sequence[Example]) -> list[str]:
             groups.join(keys.setdefault(key, number), number)
     for pair in _near(given):
         groups.join(pair.one, pair.other)
-    members: dict[int, list[int]] = defaultdict(list)
-    for number in range(len(given)):
-        members[groups.root(number)].append(number)
-    found = {
-        root: key_of([asked[n] for n in rows], [c for n in rows if (c := given[n].cluster)])
-        for root, rows in members.items()
-    }
-    return [found[groups.root(number)] for number in range(len(given))]
+    first = [groups.root(number) for number in range(len(given))]
+    return [key_of(asked[n], given[n].cluster) for n in first]
 
 
 def _near(given: Sequence[Example]) -> list[Pair]:

@@ -88,24 +88,11 @@ def json_array(source: Opened) -> Iterator[Row]:
 
     What follows an element that is no JSON cannot be told: reading ends there, with a TaskError.
     """
-    text = _Window(source)
+    text = Window(source)
     if text.next() != "[":
         raise TaskError(f"{source.shown}:{text.line}: no JSON array: it must begin with [")
-    text.skip(1)
-    while (mark := text.next()) != "]":
-        if not mark:
-            raise TaskError(
-                f"{source.shown}:{text.line}: the JSON array ends too early: was it cut off?"
-            )
-        line = text.line
-        yield line, value_of(text.element())
-        if text.next() == ",":
-            text.skip(1)
-            if text.next() == "]":
-                raise TaskError(f"{source.shown}:{text.line}: not JSON: a comma before ]")
-        elif text.next() not in {"]", ""}:
-            raise TaskError(f"{source.shown}:{text.line}: not JSON: a comma or ] is missing")
-    text.skip(1)
+    for line, element in text.array():
+        yield line, value_of(element)
     if text.next():
         raise TaskError(f"{source.shown}:{text.line}: not JSON: text after the array's end")
 
@@ -132,6 +119,13 @@ def json_object(source: Opened) -> Json:
         from harness.engine.data.faults import line_of, log_of
 
         cause, reason = exc.__cause__, str(exc)
+        if not text.strip():
+            raise TaskError(f"{source.shown}:1: the file is empty but for white space") from None
+        if isinstance(cause, json.JSONDecodeError) and cause.msg == "Extra data":
+            raise TaskError(
+                f"{source.shown}:{cause.lineno}: not JSON: a second value begins here. Write one "
+                "row a line (jq -c . FILE), or all in one array"
+            ) from None
         if isinstance(cause, json.JSONDecodeError):
             raise TaskError(f"{source.shown}:{cause.lineno}: {reason}") from None
         line = line_of(reason, text)
@@ -147,7 +141,7 @@ def json_object(source: Opened) -> Json:
 _SPACE = " \t\r\n"
 
 
-class _Window:
+class Window:
     """The part of a text that is being read: it grows where an element needs more of it."""
 
     def __init__(self, source: Opened) -> None:
@@ -171,6 +165,27 @@ class _Window:
         """Go past marks that are no line ends."""
         self._at += count
 
+    def array(self) -> Iterator[tuple[int, str | Refusal]]:
+        """Yield the line and the text of each element of the array that begins here; then stand
+        behind it. Raises TaskError.
+        """
+        shown = self._source.shown
+        self.skip(1)
+        while (mark := self.next()) != "]":
+            if not mark:
+                raise TaskError(
+                    f"{shown}:{self.line}: the JSON array ends too early: was it cut off?"
+                )
+            line = self.line
+            yield line, self.element()
+            if self.next() == ",":
+                self.skip(1)
+                if self.next() == "]":
+                    raise TaskError(f"{shown}:{self.line}: not JSON: a comma before ]")
+            elif self.next() not in {"]", ""}:
+                raise TaskError(f"{shown}:{self.line}: not JSON: a comma or ] is missing")
+        self.skip(1)
+
     def element(self) -> str | Refusal:
         """Return the text of the JSON value that begins here, and go past it."""
         scan = json.JSONDecoder(parse_constant=str, parse_int=str, parse_float=str).raw_decode
@@ -191,7 +206,7 @@ class _Window:
                 if error is not None:
                     raise TaskError(
                         f"{self._source.shown}:{self.line + self._lines_to(error.pos)}: not JSON: "
-                        f"{error.msg}" + (" (was the file cut off?)" if self._is_end else "")
+                        f"{error.msg}{self._hint(error)}"
                     )
                 element = self._text[self._at : end]
                 self._pass(end)
@@ -207,6 +222,14 @@ class _Window:
                     "not closed?)"
                 )
             self._grow()
+
+    def _hint(self, error: json.JSONDecodeError) -> str:
+        """Return what is likely wrong with a text that is no JSON, read to where it ends."""
+        is_open = error.msg.startswith("Unterminated string")
+        if self._is_end and (is_open or not self._text[error.pos :].strip()):
+            return " (was the file cut off?)"
+        is_python = self._text[error.pos : error.pos + 1] == "'"
+        return " (texts stand in \", and not in ': Python's repr is no JSON)" if is_python else ""
 
     def _lines_to(self, end: int) -> int:
         return self._text.count("\n", self._at, end)

@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from harness.core.first_checks import FirstCheck, file_of
+from harness.core.first_evals import FirstCheck, file_of
 from harness.core.first_prompts import TOOLS
 from harness.core.prompts import render
 from harness.engine.data.bringing import Brought

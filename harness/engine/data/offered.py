@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 
 from harness.core.examples import Example
+from harness.engine.text_files import strict_json
 from harness.records import Json, Message, canonical_json
 
 UNNAMED = ""
@@ -39,8 +40,8 @@ def plain_call(call: Json) -> Json:
         return call
     arguments = inner.get("arguments", {})
     if isinstance(arguments, str):
-        with contextlib.suppress(ValueError, RecursionError):
-            arguments = json.loads(arguments)
+        with contextlib.suppress(ValueError):
+            arguments = strict_json(arguments)
     return {"name": inner.get("name"), "arguments": arguments}
 
 
@@ -51,7 +52,21 @@ def reference_of(example: Example) -> Json:
     return {**said, "tool_calls": calls}
 
 
+DIALOGUE = "dialogue"
+"""The input of a new task that holds the turns of a dialogue."""
+
+
 def text_of_turn(message: Message) -> str:
     """Return what a turn says as one text: its content, and its calls as JSON."""
     calls = [json.dumps(plain_call(c), ensure_ascii=False) for c in message.tool_calls]
     return "\n".join(one for one in (message.content, *calls) if one)
+
+
+def said_turns(messages: Sequence[Message]) -> list[tuple[str, str]]:
+    """Return who says what, but for the system."""
+    return [(m.role, text_of_turn(m)) for m in messages if m.role != "system"]
+
+
+def dialogue_text(turns: Sequence[tuple[str, str]]) -> str:
+    """Return the turns of a dialogue as one text, as the input `dialogue` of a new task has it."""
+    return "\n".join(f"{role}: {text}" for role, text in turns)

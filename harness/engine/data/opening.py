@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import io
 import stat
+import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -111,6 +112,9 @@ def opened(path: Path) -> Iterator[Opened]:
         source.close()
 
 
+BROKEN_ZIP = (zipfile.BadZipFile, NotImplementedError)  # the latter: a packing that nobody knows
+
+
 @contextmanager
 def broken_files(source: Opened | str) -> Iterator[None]:
     """Turn what a damaged archive raises into a TaskError that says where and what to do."""
@@ -125,7 +129,7 @@ def broken_files(source: Opened | str) -> Iterator[None]:
         raise TaskError(
             f"{place()}: the gzip file ends too early: it was cut off; copy it again"
         ) from None
-    except (gzip.BadGzipFile, zlib.error, zstandard.ZstdError) as exc:
+    except (gzip.BadGzipFile, zlib.error, zstandard.ZstdError, *BROKEN_ZIP) as exc:
         raise TaskError(f"{place()}: the packed file is damaged ({exc}): copy it again") from None
     except OSError as exc:
         raise TaskError(f"{place()}: cannot be read ({exc.strerror or exc})") from None

@@ -183,4 +183,4 @@ def open_examples(
 
 def task_examples(task: Task) -> Iterator[Example]:
     """Yield the cases of a task: their ids, clusters, splits and tags are kept."""
-    return map(of_case, task.cases)
+    return (of_case(case, pictured=task.settings.images) for case in task.cases)

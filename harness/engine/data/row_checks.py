@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 
-from harness.core.answer_kinds import are_labels, are_short, number_in
+from harness.core.answer_kinds import are_labels, are_short, number_in, references_in
 from harness.core.examples import Example
+from harness.engine.text_files import strict_json
 from harness.records import Json
 
 
@@ -52,8 +52,8 @@ def with_answer_check(example: Example) -> Example:
     if answer is None or is_preference(example):
         return example
     if isinstance(answer, str) and answer.strip()[:1] in {"{", "["}:
-        with contextlib.suppress(ValueError, RecursionError):
-            answer = json.loads(answer)
+        with contextlib.suppress(ValueError):
+            answer = strict_json(answer)
     if isinstance(answer, str):
         normalise = ["case", "space", "punctuation"]
         check: Json = {"name": "equals", "arguments": {"expected": answer, "normalise": normalise}}
@@ -66,8 +66,7 @@ def with_answer_check(example: Example) -> Example:
 
 def _texts(answer: Json, *, any_would_do: bool) -> list[str] | None:
     """Return the texts that would do as an answer; None where it is none."""
-    if isinstance(answer, dict) and set(answer) == {"references"}:
-        answer = answer["references"]
+    answer = references_in(answer) or answer
     if isinstance(answer, str):
         answer = [answer]
     if not isinstance(answer, list) or not answer or not all(isinstance(t, str) for t in answer):

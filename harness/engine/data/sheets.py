@@ -14,9 +14,14 @@ from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
+from harness.engine.data.headless import (
+    names_without_header,
+    note_of_header,
+    note_of_no_header,
+)
 from harness.engine.data.lines import MEGABYTE, Row
 from harness.engine.data.opening import broken_files
-from harness.engine.data.tables import checked_header, tell_nameless
+from harness.engine.data.tables import checked_header, tell, tell_nameless
 from harness.errors import MissingExtra, TaskError
 from harness.records import Json
 
@@ -43,7 +48,8 @@ def sheet_rows(container: Container) -> Iterator[Row]:
     except ImportError as exc:
         raise MissingExtra("reading XLSX", extra="xlsx") from exc
     try:
-        book = load_workbook(container.path, read_only=True, data_only=True)
+        with broken_files(container.shown):
+            book = load_workbook(container.path, read_only=True, data_only=True)
     except (InvalidFileException, zipfile.BadZipFile, KeyError, ValueError, SyntaxError) as exc:
         raise TaskError(f"{container.shown}: not a spreadsheet that can be read ({exc})") from None
     try:
@@ -132,10 +138,16 @@ def _table(container: Container, sheet: Any) -> Iterator[Row]:
     if start:
         above = "the line" if start == 1 else f"the {start} lines"
         container.leave(f"{above} above the header, which is row {head[start][0]}")
-    number, values = head[start]
-    while values and values[-1] == "":
-        values.pop()
-    names = checked_header([str(v).strip() for v in values], f"{container.shown}:{number}")
+    names = _without_header(head) if start == 0 else None
+    if names is not None:
+        tell(container, note_of_no_header(names))
+        start = -1
+    else:
+        number, values = head[start]
+        while values and values[-1] == "":
+            values.pop()
+        names = checked_header([str(v).strip() for v in values], f"{container.shown}:{number}")
+        tell(container, note_of_header(names))
     nameless = [n for n, name in enumerate(names) if not name]
     _tell_formulas(container, sheet, names, head[start + 1 :])
     for number, cells in chain(head[start + 1 :], rows):
@@ -149,6 +161,13 @@ def _table(container: Container, sheet: Any) -> Iterator[Row]:
             row.pop("", None)
             tell_nameless(container, [n for n in nameless if padded[n] != ""])
         yield number, row
+
+
+def _without_header(head: Sequence[Numbered]) -> list[str] | None:
+    """Return names for the columns of a sheet whose first row is none of names; else None."""
+    width = max((n for _, values in head for n, v in enumerate(values, 1) if v != ""), default=0)
+    rows = [[str(v) for v in values[:width]] for _, values in head]
+    return names_without_header([row + [""] * (width - len(row)) for row in rows])
 
 
 def _header_at(head: Sequence[Numbered], merged: Merged) -> int:

@@ -10,11 +10,12 @@ import csv
 import gzip
 import io
 import os
+import re
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
@@ -53,6 +54,11 @@ def kind_of(path: Path, *, form: str, asked: str) -> str:
     kind = wanted or kind or ("yaml" if form == "promptfoo" else "jsonl")
     if kind == "yaml" and form != "promptfoo":
         raise UsageError(f"{shown(path)}: {form} is not written as YAML. Write .jsonl or .json")
+    if form == "cases" and kind in TABLES:
+        raise UsageError(
+            f"{shown(path)}: inputs of cases are objects, which no table holds: write .jsonl, or "
+            "--to columns"
+        )
     if kind in {"xlsx", "parquet", "dataset"} and path.suffix.lower() in PACKED:
         raise UsageError(f"{shown(path)}: {kind} is packed in itself: leave {path.suffix} out")
     if form == "promptfoo" and kind not in {"yaml", "csv", "json", "jsonl"}:
@@ -114,11 +120,11 @@ def through(kind: str, *, is_filled: bool) -> Callable[[Mapping[str, Json]], Map
     an empty cell is read as empty text.
     """
     if kind in {"csv", "tsv", "xlsx"} and not is_filled:
-        return lambda row: {k: _cell(v) for k, v in row.items() if v not in (None, "")}
+        return lambda row: {k: _cell(v) for k, v in _held(row, kind) if v not in (None, "")}
     if kind in {"csv", "tsv"}:
-        return lambda row: {k: _cell(v) for k, v in row.items()}
+        return lambda row: {k: _cell(v) for k, v in _held(row, kind)}
     if kind == "xlsx":
-        return lambda row: {k: "" if v is None else _typed(v) for k, v in row.items()}
+        return lambda row: {k: "" if v is None else _typed(v) for k, v in _held(row, kind)}
     if kind == "dataset":
         return dataset_folders.read_back
     if kind == "parquet":
@@ -130,6 +136,33 @@ def _cell(value: Json) -> str:
     if isinstance(value, str):
         return _whole(value)
     return "" if value is None else _whole(text_of(value))
+
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
+"""What XML cannot hold, and with it no spreadsheet."""
+
+
+def _held(row: Mapping[str, Json], kind: str) -> Iterable[tuple[str, Json]]:
+    """Return a row's columns and values. Raises ValueError where a table of `kind` cannot hold one
+    of them; JSON that stands in a cell has such characters escaped.
+    """
+    for name, value in row.items():
+        for text in (name, value):
+            if not isinstance(text, str):
+                continue
+            if kind != "xlsx" and "\x00" in text:
+                raise ValueError("it holds a zero byte, which a table of text cannot")
+            if kind == "xlsx" and _CONTROL.search(text):
+                raise ValueError(
+                    f"{name!r:.80} has control characters, which XLSX cannot hold: write .csv or "
+                    ".parquet"
+                )
+        if kind == "xlsx" and (length := len(_cell(value))) > LONGEST_CELL:
+            raise ValueError(
+                f"{name!r:.80} has {length} characters, and a cell of XLSX holds {LONGEST_CELL}: "
+                "write .csv or .parquet"
+            )
+    return row.items()
 
 
 def _typed(value: Json) -> Json:
@@ -175,14 +208,26 @@ def _array(file: BinaryIO, rows: Iterable[Mapping[str, Json]]) -> None:
     file.write(b"[]\n" if before == b"[\n" else b"\n]\n")
 
 
+_LINE_ENDS = re.compile("[\x85\u2028\u2029]")
+
+
 def _yaml(file: BinaryIO, rows: Iterable[Mapping[str, Json]]) -> None:
     try:
         import yaml
     except ImportError as exc:
         raise MissingExtra("writing YAML", extra="yaml") from exc
+
+    class Dumper(yaml.SafeDumper):
+        """Escapes the line ends of Unicode, which come back as blanks where they stand bare."""
+
+    def shown_text(dumper: Any, text: str) -> Any:
+        style = '"' if _LINE_ENDS.search(text) else None
+        return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+    Dumper.add_representer(str, shown_text)
     before = "tests:\n"
     for row in rows:
-        text = yaml.safe_dump([row], allow_unicode=True, sort_keys=False, width=100)
+        text = yaml.dump([row], Dumper=Dumper, allow_unicode=True, sort_keys=False, width=100)
         file.write((before + text).encode())
         before = ""
     if before:
@@ -203,11 +248,12 @@ def _csv(
     with waiting(rows, part.with_name(f"{part.name}.rows"), lost) as (names, again):
         text = io.TextIOWrapper(cast(IO[bytes], file), encoding="utf-8", newline="")
         table = csv.writer(text, delimiter=delimiter, lineterminator="\n")
-        table.writerow(names)
-        for row in again():
+        # Python quotes a carriage return from 3.13 on; unquoted, no reader takes it
+        quoted = csv.writer(text, delimiter=delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL)
+        for row in chain([dict(zip(names, names, strict=True))], again()):
             cells = [_cell(row.get(name)) for name in names]
             # a row of one empty cell would be a blank line, which readers skip
-            table.writerow(cells)
+            (quoted if any("\r" in cell for cell in cells) else table).writerow(cells)
         text.flush()
         text.detach()
 
@@ -216,35 +262,27 @@ def _xlsx(part: Path, rows: Iterator[dict[str, Json]], lost: Counter[str]) -> No
     try:
         from openpyxl import Workbook
         from openpyxl.cell import WriteOnlyCell
-        from openpyxl.utils.exceptions import IllegalCharacterError
     except ImportError as exc:
         raise MissingExtra("writing XLSX", extra="xlsx") from exc
-    with waiting(rows, part.with_name(f"{part.name}.rows"), lost) as (names, again):
+    with (
+        waiting(rows, part.with_name(f"{part.name}.rows"), lost) as (names, again),
+        ExitStack() as stack,
+    ):
         book = Workbook(write_only=True)
         sheet = book.create_sheet("rows")
-        sheet.append(names)
-        for number, row in enumerate(again(), start=2):
+        stack.callback(sheet.close)  # else openpyxl tells of a half-written sheet when it goes
+        for number, row in enumerate(chain([dict(zip(names, names, strict=True))], again()), 1):
             if number > ROWS_OF_A_SHEET:
                 raise UsageError(f"a sheet holds {ROWS_OF_A_SHEET} rows: write .csv or .parquet")
             cells = []
             for name in names:
                 value = _typed(row.get(name))
-                if isinstance(value, str) and len(value) > LONGEST_CELL:
-                    raise UsageError(
-                        f"row {number - 1}: {name!r} has {len(value)} characters, and a cell holds "
-                        f"{LONGEST_CELL}: write .csv or .parquet"
-                    )
-                try:
-                    cell = WriteOnlyCell(sheet, value)
-                except IllegalCharacterError:
-                    raise UsageError(
-                        f"row {number - 1}: {name!r} has control characters, which XLSX cannot "
-                        "hold: write .csv or .parquet"
-                    ) from None
+                cell = WriteOnlyCell(sheet, value)
                 if isinstance(value, str):
                     cell.data_type = "s"  # a text that begins with = is no formula
                 cells.append(cell)
             sheet.append(cells)
+        stack.pop_all()
         book.save(part)
 
 

@@ -25,6 +25,7 @@ from harness.core.splits import NUMBERS, Bytes, Numbers, deal_many, key_of, orde
 from harness.core.spool import Codes, Column
 from harness.core.twins import NEAR, Twins, asked_code, code
 from harness.core.wording import FIRST, Wording, answer_text, wording_of
+from harness.engine.data.forms.cases import NEAREST
 from harness.engine.data.linting import Rows
 from harness.engine.data.spooling import FileSpool
 from harness.errors import UsageError
@@ -128,7 +129,7 @@ def split_rows(
         kept = np.zeros_like(had)
     else:
         had = kept
-    groups = _groups(sources, seen)
+    groups = _groups(seen)
     names, stratum = seen.strata()
     bits = np.zeros(groups.total, dtype=np.uint8)
     is_kept = kept > 0
@@ -139,6 +140,7 @@ def split_rows(
         stratum=_most(groups, stratum, names=len(names)),
         kept=bits,
         shares={"dev": dev, "test": test},
+        drawn=names.index("") if "" in names else None,
     )
     found = np.where(is_kept, kept, dealt[groups.of]).astype(np.uint8)
     is_old = np.ones(groups.total, dtype=np.bool_)
@@ -181,7 +183,7 @@ class _Seen:
             wording = wording or wording_of(islice(_examples(sources), FIRST))
             row = row_of(number, example, wording)
             self.twins.add(example, content=row.content, context=row.context)
-            self.own.append(NUMBERS.get(example.split, STRANGE))
+            self.own.append(NUMBERS.get(NEAREST.get(example.split, example.split), STRANGE))
             self.clusters.append(self._of_cluster(example.cluster))
             if self.names is not None:
                 text = _stratum(example, self._by)
@@ -197,7 +199,7 @@ class _Seen:
 
     def _of_cluster(self, cluster: str) -> int:
         """Return where a source's group stands in the deal: that tells sources apart, too."""
-        return order_of(key_of((), [cluster]), seed=self.seed) or 1 if cluster else 0
+        return order_of(key_of(0, cluster), seed=self.seed) or 1 if cluster else 0
 
     def strata(self) -> tuple[list[str], Numbers]:
         """Return the names of the strata, in order, and which one each row is of."""
@@ -223,7 +225,7 @@ class _Groups:
         return len(self.order)
 
 
-def _groups(sources: Sequence[Rows], seen: _Seen) -> _Groups:
+def _groups(seen: _Seen) -> _Groups:
     asked, clusters = seen.twins.asked, seen.clusters.all()
     near = seen.twins.links()
     links = [links_of(clusters), links_of(asked), near]
@@ -234,36 +236,12 @@ def _groups(sources: Sequence[Rows], seen: _Seen) -> _Groups:
     is_root = roots == np.arange(len(roots), dtype=np.uint32)
     of = (np.cumsum(is_root, dtype=np.uint32) - np.uint32(1))[roots]
     del roots
-    total = int(np.count_nonzero(is_root))
-    # the key of a group is its first source, else the lowest code of what is asked
-    low = np.full(total, np.iinfo(np.uint64).max, dtype=np.uint64)
-    high = np.zeros(total, dtype=np.uint64)
-    has = clusters > 0
-    np.minimum.at(low, of[has], clusters[has])
-    np.maximum.at(high, of[has], clusters[has])
-    least = np.full(total, np.iinfo(np.uint64).max, dtype=np.uint64)
-    np.minimum.at(least, of, asked)
-    order = low
-    for group in np.flatnonzero(high == 0).tolist():
-        order[group] = order_of(key_of([int(least[group])], ()), seed=seen.seed)
-    several = (high > 0) & (low != high)
-    for group, cluster in _first_sources(sources, clusters, of=of, several=several).items():
-        order[group] = order_of(key_of((), [cluster]), seed=seen.seed)
+    # a group stands where its first row does: whatever joins it later, it stays there
+    first = np.flatnonzero(is_root)
+    order = clusters[first]
+    for group in np.flatnonzero(order == 0).tolist():
+        order[group] = order_of(key_of(int(asked[first[group]]), ""), seed=seen.seed)
     return _Groups(of=of, order=order, near=len(near[0]))
-
-
-def _first_sources(
-    sources: Sequence[Rows], clusters: Codes, *, of: Indices, several: npt.NDArray[np.bool_]
-) -> dict[int, str]:
-    """Return the first source of each group with several, in the order of their names."""
-    rows = np.flatnonzero((clusters > 0) & several[of])
-    mask = np.zeros(len(of), dtype=np.bool_)
-    mask[rows[np.unique(clusters[rows], return_index=True)[1]]] = True
-    found: dict[int, str] = {}
-    for number, example in _marked(sources, mask):
-        group = int(of[number])
-        found[group] = min(found.get(group, example.cluster), example.cluster)
-    return found
 
 
 def _most(groups: _Groups, stratum: Numbers, *, names: int) -> Numbers:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import codecs
 import csv
+import re
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.core.words import count
+from harness.engine.data.headless import names_without_header, note_of_header, note_of_no_header
 from harness.engine.data.lines import MEGABYTE, Refusal, Row, decoded, text_only
-from harness.engine.data.opening import Opened, broken_files, opened, shown
+from harness.engine.data.opening import BROKEN_ZIP, Opened, broken_files, opened, shown
 from harness.engine.text_files import LONGEST_ROW
 from harness.errors import TaskError
 
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
 
 Make = Callable[..., "Container"]
 DELIMITERS = ",;\t|"
+_SEPARATOR = re.compile(rb"(?:\xef\xbb\xbf)?sep=([,;\t|])\r?\n", re.IGNORECASE)
+"""A first line that tells Excel the separator, and is no header."""
 LARGEST_SHEET = 512 * MEGABYTE
 """Bytes that a spreadsheet may have when it is unpacked."""
 
@@ -41,7 +46,14 @@ def csv_rows(container: Container) -> Iterator[Row]:
         wrong: list[str] = []
         reader = csv.reader(_text_lines(source, wrong), delimiter=delimiter, strict=True)
         csv.field_size_limit(LONGEST_ROW)
-        names = _header(container, reader)
+        if _SEPARATOR.match(head):
+            next(reader)  # and its line counts
+        names = _without_header(container, head, delimiter)
+        if names is None:
+            names = _header(container, reader)
+            if wrong:
+                raise TaskError(f"{container.shown}:1: {wrong[0]}. Save it as UTF-8")
+            tell(container, note_of_header(names))
         nameless = [at for at, name in enumerate(names) if not name]
         while True:
             try:
@@ -60,7 +72,10 @@ def csv_rows(container: Container) -> Iterator[Row]:
             elif len(cells) != len(names):
                 yield (
                     reader.line_num,
-                    Refusal(f"{len(cells)} cells, and the header has {len(names)} columns"),
+                    Refusal(
+                        f"{count(len(cells), 'cell')}, and the header has "
+                        f"{count(len(names), 'column')}"
+                    ),
                 )
             else:
                 row = dict(zip(names, cells, strict=True))
@@ -73,6 +88,8 @@ def csv_rows(container: Container) -> Iterator[Row]:
 def _plainer(text: str) -> str:
     if "unexpected end of data" in text:
         return "a quoted cell is not closed (was the file cut off?)"
+    if "new-line character" in text:
+        return "a line ends with CR alone, as on old Macs: save it with other line ends"
     if "field larger" in text:
         return f"a cell of more than {LONGEST_ROW // MEGABYTE} MB (is a quote not closed?)"
     return text
@@ -101,21 +118,45 @@ def _text_lines(source: Opened, wrong: list[str]) -> Iterator[str]:
 
 def _delimiter(head: bytes, *, is_tab: bool) -> str:
     """Return the separator: what splits the first lines into the most columns, all alike."""
+    if told := _SEPARATOR.match(head):
+        return told[1].decode()
     if is_tab:
         return "\t"
-    text = head.removeprefix(codecs.BOM_UTF8).decode("utf-8", "replace")
     best, most = ",", 1
     for mark in DELIMITERS:
         try:
-            rows = [r for r in csv.reader(text.splitlines(keepends=True)[:50], delimiter=mark) if r]
+            rows = _first_rows(head, mark)
         except csv.Error:
             continue
-        if len(rows) > 2 and len(head) == 1 << 16:
-            rows.pop()  # cut off
         widths = [len(row) for row in rows]
         if widths and widths[0] > most and widths.count(widths[0]) >= 0.8 * len(widths):
             best, most = mark, widths[0]
     return best
+
+
+def _without_header(container: Container, head: bytes, delimiter: str) -> list[str] | None:
+    """Return names for the columns of a table that has no header, and say so; None where it has."""
+    try:
+        found = names_without_header(_first_rows(head, delimiter))
+    except csv.Error:  # the reader says what is wrong
+        return None
+    if found is not None:
+        tell(container, note_of_no_header(found))
+    return found
+
+
+def tell(container: Container, note: str) -> None:
+    """Say something of the file, once; "" is nothing."""
+    if note:
+        container.notes = tuple(dict.fromkeys((*container.notes, note)))
+
+
+def _first_rows(head: bytes, delimiter: str) -> list[list[str]]:
+    """Return the first rows of a table, without one that is cut off. Raises csv.Error."""
+    start = told.end() if (told := _SEPARATOR.match(head)) else 0
+    text = head[start:].removeprefix(codecs.BOM_UTF8).decode("utf-8", "replace")
+    rows = [r for r in csv.reader(text.splitlines(keepends=True)[:50], delimiter=delimiter) if r]
+    return rows[:-1] if len(rows) > 2 and len(head) == 1 << 16 else rows
 
 
 def _header(container: Container, reader: Any) -> list[str]:
@@ -155,8 +196,11 @@ def zipped(path: Path, *, make: Make) -> Container:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = {e.filename: e.file_size for e in archive.infolist()}
-    except zipfile.BadZipFile:
+            is_locked = any(e.flag_bits & 1 for e in archive.infolist())
+    except BROKEN_ZIP:
         raise TaskError(f"{name}: the zip file is damaged or was cut off: copy it again") from None
+    if is_locked:
+        raise TaskError(f"{name}: the zip file is locked with a password: unpack it first")
     if "header.json" in entries or "_journal/start.json" in entries:
         return make(path, "inspect", _inspect_rows, total)
     if "xl/workbook.xml" not in entries:
@@ -185,9 +229,12 @@ def _inspect_rows(container: Container) -> Iterator[Row]:
 
 def xlsx_rows(container: Container) -> Iterator[Row]:
     """Yield the rows of the first sheet that holds a table; empty ones are left out."""
+    from harness.engine.data.huge_cells import refuse_huge_cells
     from harness.engine.data.sheets import sheet_rows
 
     _no_entities(container)
+    with broken_files(container.shown), zipfile.ZipFile(container.path) as archive:
+        refuse_huge_cells(archive, name=container.shown.removesuffix(f"#{container.sheet}"))
     return sheet_rows(container)
 
 

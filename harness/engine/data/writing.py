@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.examples import Example
+from harness.core.words import count
 from harness.engine.data import sinks
 from harness.engine.data.forms import cases, columns, registry
 from harness.engine.data.forms.base import Form, Parse, text_of
@@ -63,7 +64,7 @@ def write_examples(
     if chosen.write is None:
         names = ", ".join(f.name for f in registry.FORMS if f.write)
         raise UsageError(
-            f"{chosen.name} is only read, not written. Forms that are written: {names}"
+            f"{chosen.name} is only read, not written. Name with --to what is written: {names}"
         )
     kind = sinks.kind_of(path, form=chosen.name, asked=form)
     free(path, overwrite=overwrite)
@@ -77,7 +78,7 @@ def write_examples(
             first = state.refused[0]
             raise UsageError(
                 f"{first.place}: {chosen.name} cannot hold the row: {first.reason} "
-                f"({state.refused_count} such rows; nothing was written). "
+                f"({count(state.refused_count, 'such row')}; nothing was written). "
                 "Leave them out with --skip-bad, or choose another form"
             )
     return Written(

@@ -62,7 +62,7 @@ def _archive(source: Source) -> Iterator[tuple[BinaryIO, zipfile.ZipFile]]:
     with opened(source.path) as file:
         try:
             archive = zipfile.ZipFile(file)
-        except zipfile.BadZipFile:
+        except (zipfile.BadZipFile, NotImplementedError):
             raise UsageError(
                 f"{source.shown}: the zip file is damaged or was cut off: copy it again"
             ) from None
@@ -198,7 +198,8 @@ def _content(archive: zipfile.ZipFile, file: BinaryIO, name: str, source: Source
         )
     try:
         return _bytes(archive, file, entry)
-    except (zipfile.BadZipFile, zlib.error, EOFError, struct.error) as exc:
+    except (zipfile.BadZipFile, zlib.error, EOFError, struct.error, OSError, RuntimeError) as exc:
+        # RuntimeError: locked with a password, or packed in a way that zipfile does not know
         raise UsageError(f"{place}: damaged ({exc}): copy the log again") from None
 
 

@@ -21,7 +21,7 @@ from harness.engine.project import Project, artifact_folder, find_project, find_
 from harness.engine.tasks import Task, load_task
 from harness.errors import HarnessError
 from harness.ports.manager import Plugins
-from harness.records import Candidate, to_plain
+from harness.records import Candidate, Split, to_plain
 from harness.store.store import Store
 from harness.surface.cli import ANSWERED
 from harness.surface.words import clean, from_here
@@ -73,6 +73,19 @@ class App:
     def task(self, name: str) -> Task:
         """Return a task by name or path. Raises UsageError or TaskError."""
         return load_task(find_task_folder(self.project, name, cwd=Path.cwd()))
+
+    def refuse_leaks(self, task: Task, *splits: Split, is_anew: bool = False) -> None:
+        """Raise TaskError where cases of `splits` leak: no number of the task stands. `is_anew`
+        looks at them again, whatever an earlier command has found.
+        """
+        from harness.engine.leaks import MEMORY, refuse_leaks
+
+        refuse_leaks(
+            task,
+            *splits,
+            memory=None if is_anew else self.project.home / MEMORY,
+            told=lambda line: click.echo(line, err=True),
+        )
 
     def candidate(self, task: Task, text: str, *, base_url: str | None = None) -> Candidate:
         """Return the candidate that `text` names in `task`. Raises UsageError."""

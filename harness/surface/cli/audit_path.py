@@ -31,6 +31,7 @@ def audit_labels(
     from harness.surface.audit_sheet import read_sheet, write_sheet
 
     task = app.task(name)
+    app.refuse_leaks(task, "dev")
     cases = {c.id: c for c in auditable(task)}
     if not cases:
         raise NotEnoughEvidence(f"task {name!r} has no dev case with a reference to be read")

@@ -82,12 +82,11 @@ def command(
     from harness.core.synth_origin import made_note
     from harness.engine.certificates import ADVICE, advised_scores
     from harness.engine.ladder import read_ladder
-    from harness.engine.leaks import refuse_leaks
     from harness.engine.release import arms_of, best_prompt
 
     with App(store, as_json=as_json) as app:
         loaded = app.task(task)
-        refuse_leaks(loaded, "dev")
+        app.refuse_leaks(loaded, "dev")
         if bless is not None or (baseline or "").endswith(".json"):
             from harness.surface.cli.blessed_path import bless_run, compare_blessed
 
@@ -154,6 +153,7 @@ def _two_by_two(
 
     with App(store, as_json=as_json) as app:
         loaded = app.task(task)
+        app.refuse_leaks(loaded, "dev")
         candidates = [app.candidate(loaded, name, base_url=base_url) for name in names]
         found = two_by_two(loaded, read_ladder(loaded, app.store), candidates)
         app.answer(

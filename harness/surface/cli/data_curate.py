@@ -112,6 +112,7 @@ def curate_command(
                 task, with_evals=evals, judges=judges, least=least, pool=app.pool,
                 store=app.store, progress=progress, spending=spending,
                 artifact_digest=lambda name: app.store.artifact(name, task=task.name),
+                base_url=base_url,
             )
         )  # fmt: skip
         recorded = recorded_answers(task, replies, store=app.store) if replies else None
@@ -130,7 +131,9 @@ def curate_command(
             refuse_forbidden(table, model)
             curator.state.notes.append(outputs_words(table, model))
         curator.state.notes += filters.notes()
-        rows = curator.rows(task_rows(task, recorded) if reading is None else file_rows(reading))
+        inputs = {name for case in task.cases for name in case.inputs}
+        asked = file_rows(reading, inputs=inputs) if reading is not None else None
+        rows = curator.rows(asked or task_rows(task, recorded))
         with Timed(None if reading is None else Path(source)) as timed:
             first = next(rows, None)
             if out is not None and first is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.core.words import count
+from harness.engine.data.bad_rows import BadRows
+from harness.errors import UsageError
 from harness.surface.cli.app import App, options
 from harness.surface.cli.data_source import columns_of, is_file, skip_bad_option
 from harness.surface.progress import QUIET_S, TextProgress
 
 if TYPE_CHECKING:
     from harness.core.lints import Measure
-    from harness.engine.data.linting import Report
+    from harness.engine.data.linting import Report, Rows
     from harness.engine.data.reading import Reading
     from harness.engine.tasks import Task
 
@@ -35,9 +37,8 @@ if TYPE_CHECKING:
 @click.option(
     "--near",
     type=click.FloatRange(0.5, 1.0),
-    default=0.8,
-    show_default=True,
-    help="Share of word sequences from which two rows are nearly the same.",
+    help="Share of word sequences from which two rows are nearly the same (default: .8, or the "
+    "task's own `near`).",
 )
 @click.option(
     "--threshold",
@@ -77,7 +78,7 @@ def lint_command(
     strict: bool,
     only: tuple[str, ...],
     skip: tuple[str, ...],
-    near: float,
+    near: float | None,
     thresholds: tuple[float, ...],
     words: Path | None,
     candidate: str | None,
@@ -94,47 +95,22 @@ def lint_command(
     either); 1: findings; 2: a file or a row that cannot be read; what can be is linted.
     """
     from harness.core.lints.chat import UNREADABLE
-    from harness.engine.data.bad_rows import BadRows
-    from harness.engine.data.linting import (
-        ALL_RULES,
-        Rows,
-        Settings,
-        file_rows,
-        lint,
-        split_of,
-        task_rows,
-    )
-    from harness.engine.data.sinks import replacing
-    from harness.errors import UsageError
+    from harness.engine.data.linting import Settings, lint
     from harness.surface.lint_lines import report_lines
     from harness.surface.pace import Timed
-    from harness.surface.sarif import sarif
 
     columns = columns_of(mapping)
-    task: Task | None = None
-    read: list[Rows] = []
     with App(store, as_json=as_json) as app:
-        for source in sources:
-            if is_file(app, source):
-                path = Path(source)
-                split = split_of(path) if len(sources) > 1 else ""
-                read.append(file_rows(path, form=form, columns=columns, split=split))
-            elif len(sources) > 1:
-                raise UsageError(f"{source} is a task: it is linted alone")
-            else:
-                task = app.task(source)
-                read.append(task_rows(task))
+        task, read = _sources(app, sources, form=form, columns=columns)
         if task is None and candidate:
             raise UsageError("--candidate counts the tokens of a task's cases: name a task")
-        if task is not None and (form or columns):
-            raise UsageError("--from and --map are for files: a task's rows are cases")
         measure, pieces = _measures(app, task, candidate)
         timed = Timed(None if task is not None else Path(sources[0]))
         with TextProgress(label="KB") as shown, timed, Bar(shown, files=len(read)) as bar:
             report = lint(
                 read,
                 settings=Settings(
-                    near=near,
+                    near=_near(near, task),
                     thresholds=thresholds,
                     words=frozenset(_words(words)),
                     only=only,
@@ -153,9 +129,7 @@ def lint_command(
                 report.unreadable[:1], total=report.unreadable_count, so="not all was linted"
             )
         if sarif_file is not None:
-            log = sarif(report.findings, rules=ALL_RULES)
-            with replacing(sarif_file, kind="json", overwrite=True) as part:
-                part.write_text(json.dumps(log, indent=1) + "\n", encoding="utf-8")
+            _write_sarif(sarif_file, report)
         app.answer(
             {
                 "name": report.name,
@@ -173,6 +147,39 @@ def lint_command(
         if error is not None:
             return app.fail(error)
     return int(bool(report.count("error") or (strict and report.count("warn"))))
+
+
+def _sources(
+    app: App, sources: tuple[str, ...], *, form: str | None, columns: Mapping[str, str]
+) -> tuple[Task | None, list[Rows]]:
+    """Return the task that is linted, if it is one, and the sets of rows. Raises UsageError."""
+    from harness.engine.data.linting import file_rows, split_of, task_rows
+
+    task: Task | None = None
+    read: list[Rows] = []
+    for source in sources:
+        if is_file(app, source):
+            path = Path(source)
+            split = split_of(path) if len(sources) > 1 else ""
+            read.append(file_rows(path, form=form, columns=columns, split=split))
+        elif len(sources) > 1:
+            raise UsageError(f"{source} is a task: it is linted alone")
+        else:
+            task = app.task(source)
+            read.append(task_rows(task))
+    if task is not None and (form or columns):
+        raise UsageError("--from and --map are for files: a task's rows are cases")
+    return task, read
+
+
+def _write_sarif(path: Path, report: Report) -> None:
+    from harness.engine.data.linting import ALL_RULES
+    from harness.engine.data.sinks import replacing
+    from harness.surface.sarif import sarif
+
+    log = sarif(report.findings, rules=ALL_RULES)
+    with replacing(path, kind="json", overwrite=True) as part:
+        part.write_text(json.dumps(log, indent=1) + "\n", encoding="utf-8")
 
 
 def _left_out(report: Report) -> str:
@@ -247,6 +254,14 @@ def _measures(
 
     chosen = app.candidate(task, candidate)
     return task_measure(task, chosen, pool=app.pool), pieces_of(app.pool.get(chosen))
+
+
+def _near(wish: float | None, task: Task | None) -> float:
+    """Return the share that makes a near copy: as wished, else the task's own, else the usual."""
+    from harness.core.twins import NEAR
+
+    usual = NEAR if task is None else task.settings.near
+    return usual if wish is None else wish
 
 
 def _words(path: Path | None) -> list[str]:

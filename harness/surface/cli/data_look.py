@@ -11,9 +11,10 @@ from typing import Any
 import click
 
 from harness.core.examples import Example
+from harness.core.words import count
 from harness.engine.data.bad_rows import BadRows
 from harness.engine.data.reading import Reading
-from harness.engine.tasks import Task, repeated_inputs
+from harness.engine.tasks import Task
 from harness.errors import UsageError
 from harness.records import SPLITS, Case, to_plain
 from harness.surface.cli.app import App, options
@@ -129,7 +130,9 @@ def look_command(
             app.say(*prompt_lines(prompt))
         app.say(*_file_lines(opened), *part_lines(seen.parts, is_task=opened.task is not None))
         if seen.sealed:
-            app.say(f"{seen.sealed:,} rows of the test split stay sealed (--split test shows them)")
+            were = "stays" if seen.sealed == 1 else "stay"
+            many = f"{seen.sealed:,} row{'s' * (seen.sealed != 1)} of the test split"
+            app.say(f"{many} {were} sealed (--split test shows them)")
         app.say(*tag_lines(seen, plain=plain), *field_lines(seen, plain=plain))
         app.say(*_leak_lines(opened.task), *_flag_lines(counts))
         if html is not None:
@@ -203,10 +206,11 @@ def _file_lines(opened: Source) -> list[str]:
 
 
 def _leak_lines(task: Task | None) -> list[str]:
-    leaks = repeated_inputs(task) if task is not None else []
-    if not leaks:
-        return []
-    return [f"LEAK: {len(leaks)} inputs stand in two splits: {clean(', '.join(leaks[:5]))}"]
+    from harness.engine.leaks import every_leak
+
+    leaks = every_leak(task) if task is not None else []
+    more = [f"  and {count(len(leaks) - 5, 'case')} more"] if len(leaks) > 5 else []
+    return [f"LEAK: {clean(leak.text)}" for leak in leaks[:5]] + more
 
 
 def _flag_lines(counts: dict[str, int]) -> list[str]:

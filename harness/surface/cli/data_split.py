@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
+from harness.core.words import count as many
 from harness.records import SPLITS
 from harness.surface.cli.app import App, options
 from harness.surface.cli.data_source import (
@@ -43,14 +44,14 @@ EACH = 256
     type=click.Choice(["tag", "answer", "none"]),
     default="tag",
     show_default=True,
-    help="What should have its share in every split: tags, or answers (labels).",
+    help="What should have its exact share in every split: tags, or answers (labels). Rows without "
+    "one are dealt each by its own draw.",
 )
 @click.option(
     "--near",
     type=click.FloatRange(0.5, 1.0),
-    default=0.8,
-    show_default=True,
-    help="Share of word sequences from which two rows stay together.",
+    help="Share of word sequences from which two rows stay together (default: .8, or the task's "
+    "own `near`).",
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Write all rows to this file.")
 @click.option("--to", "to", metavar="FORM", help="The form of --out (default: that of FILE).")
@@ -70,7 +71,7 @@ def split_command(
     seed: int,
     anew: bool,
     by: str,
-    near: float,
+    near: float | None,
     out: Path | None,
     to: str | None,
     force: bool,
@@ -81,12 +82,15 @@ def split_command(
 ) -> int:
     """Deal rows into train, dev and test; rows of one source, or nearly the same, stay together.
 
-    Rows that have a split keep it, so that a growing set never moves a row; new rows follow the
-    group that they belong to. So do rows of a file that is replaced (--out FILE --force): a longer
-    export is dealt as the shorter one was. Without --out nothing is written, and the counts are
-    shown. Exit code 1: rows that have a split already leak into another one (--all deals anew);
-    2: rows that cannot be read.
+    Where nothing was dealt before, a hash of each group decides alone, so that rows which are added
+    move no other; shares come out as chance lets them. With tags each kind has its exact share.
+    Rows that have a split keep it, as do rows of a file that is replaced (--out FILE --force): a
+    longer export is dealt as the shorter one was. New rows follow the group that they belong to.
+
+    Without --out nothing is written, and the counts are shown. Exit code 1: rows that have a split
+    already leak into another one (--all deals anew); 2: rows that cannot be read.
     """
+    from harness.core.twins import NEAR
     from harness.engine.data.bad_rows import refuse_bad
     from harness.engine.data.linting import Rows, task_rows
     from harness.engine.data.reading import open_examples
@@ -115,7 +119,9 @@ def split_command(
             rows = [Rows(name=path.name, open=opened)]
             own_form = again().form
         else:
-            rows, own_form = [task_rows(app.task(source))], "cases"
+            task = app.task(source)
+            rows, own_form = [task_rows(task)], "cases"
+            near = task.settings.near if near is None else near
         if out is not None:
             free(out, overwrite=force)
             _keep_other_sheets(path, out)
@@ -130,7 +136,7 @@ def split_command(
                 seed=seed,
                 anew=anew,
                 by=cast("By", by),
-                near=near,
+                near=NEAR if near is None else near,
                 earlier=earlier,
             )
         worst = max(readings, key=lambda one: (one.bad_count, one.read), default=None)
@@ -151,9 +157,9 @@ def split_command(
                 out, with_splits(rows, found), form=to or own_form, overwrite=force,
                 allow_refused=skip_bad,
             )  # fmt: skip
-            app.say(f"wrote {written.rows} rows to {out}", *refused_lines(written))
+            app.say(f"wrote {many(written.rows, 'row')} to {out}", *refused_lines(written))
             told["refused"] = written.refused_count
-            lost = ", ".join(f"{what} ({n} rows)" for what, n in written.lost.items())
+            lost = ", ".join(f"{what} ({many(n, 'row')})" for what, n in written.lost.items())
             if lost:
                 app.say(f"the form {written.form} has no place for: {clean(lost)}")
         app.answer(told)
@@ -211,8 +217,9 @@ def _lines(found: Splits) -> Iterator[str]:
         f"{split} {found.rows[split]} ({percent(found.rows[split] / max(total, 1))})"
         for split in SPLITS
     )
-    yield f"{said}; {found.groups} groups, {found.near} near pairs kept together"
-    yield f"{found.new} rows had no split; {found.moved} rows moved"
+    near = f"{many(found.near, 'near pair')} kept together"
+    yield f"{said}; {many(found.groups, 'group')}, {near}"
+    yield f"{many(found.new, 'row')} had no split; {many(found.moved, 'row')} moved"
     if found.too_many:
         from harness.engine.data.splitting import MOST_STRATA
 

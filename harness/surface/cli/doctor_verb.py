@@ -12,10 +12,12 @@ from importlib.util import find_spec
 
 import click
 
+from harness.core.words import count
 from harness.engine.candidates import candidate_names
+from harness.engine.leaks import every_leak
 from harness.engine.project import task_names
 from harness.engine.requests import Requests
-from harness.engine.tasks import Task, repeated_inputs
+from harness.engine.tasks import Task
 from harness.errors import HarnessError
 from harness.ports.manager import PluginWarning
 from harness.surface.cli.app import App, options
@@ -104,9 +106,8 @@ def _of_task(app: App, name: str) -> Iterator[Finding]:
     counts = ", ".join(f"{s} {len(task.split(s))}" for s in ("train", "dev", "test"))
     text = f"{len(task.eval_names)} evals, {len(candidate_names(task))} candidates, {counts}"
     yield Finding(what=what, holds=True, text=text)
-    leaks = repeated_inputs(task)
-    if leaks:
-        text = f"{len(leaks)} inputs stand in two splits: {', '.join(leaks[:3])}"
+    if leaks := every_leak(task):
+        text = f"{count(len(leaks), 'case')} in two splits. The first: {leaks[0].text}"
         yield Finding(what=what, holds=False, text=text)
 
 

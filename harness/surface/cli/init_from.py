@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.core.first_checks import FirstCheck, first_check
+from harness.core.first_checks import first_check
+from harness.core.first_evals import FirstCheck
 from harness.core.first_prompts import bare_prompt, task_prompt, with_tools
+from harness.core.words import count
 from harness.engine.candidates import CONSTANT, REFERENCE, REPLAY
 from harness.engine.data.bad_rows import refuse_bad
 from harness.engine.data.bringing import Brought, bring
@@ -79,73 +81,92 @@ def init_from(app: App, wish: Wish) -> int:
         ignored=ignored,
         any_would_do=reading.form in SEVERAL,
     )
+    made = _written(folder, wish, brought, text=text)
+    told_of = " ".join(brought.dropped)
+    lost = [
+        f"the column {c!r} (--map {c}=NAME carries it)" for c in left if f"`{c}`" not in told_of
+    ]
+    if text is not None and brought.system.strip() not in made.prompt:
+        lost.append("the system message that every row has: the prompt of --prompt stands instead")
+    lost += _lost(reading, brought)
+    told: dict[str, Any] = {
+        "folder": str(folder),
+        "files": sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()),
+        "cases": brought.counts,
+        "joined": brought.joined,
+        "check": {"kind": made.check.kind, "why": made.check.why, "primary": made.check.primary},
+        "not_carried_over": lost,
+        "columns": columns,
+        "notes": [*brought.notes, *made.notes],
+        **bad_json(reading),
+    }
+    app.say(
+        *_made_lines(folder, reading, brought, made.check, columns=columns),
+        *_bullets("notes", told["notes"]),
+    )
+    app.say(*_bullets("not carried over", lost), "")
+    return _first_run(app, wish, made, brought, told=told)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Made:
+    """The task as it was written. `candidate` is measured first, `name` is that of its prompt."""
+
+    task: Task
+    check: FirstCheck
+    name: str
+    prompt: str
+    candidate: str
+    notes: Sequence[str]
+
+
+def _written(folder: Path, wish: Wish, brought: Brought, *, text: str | None) -> _Made:
+    """Write the task: its cases, a prompt, a first check."""
     check = first_check(
         brought.answers,
         has_case_checks=brought.has_case_checks,
         has_several=brought.has_several,
         has_further=brought.has_further,
     )
-    prompt, prompt_notes = _prompt(wish.prompt, text, brought)
+    prompt, notes = _prompt(wish.prompt, text, brought)
     prompt = with_tools(prompt) if brought.tools else prompt
     name = prompt_name(wish.prompt)
     is_own = (wish.candidate or "").startswith((CONSTANT, REPLAY)) or wish.candidate == REFERENCE
     candidate = wish.candidate if is_own and wish.candidate else name
+    origin = _safe(wish.file.name)
     settings = task_toml(
         brought,
         check,
-        origin=_safe(wish.file.name),
+        origin=origin,
         model=wish.model,
         candidate=candidate,
         target=TARGET if wish.target is None else wish.target,
         is_own_target=wish.target is not None,
     )
     task = write_task(
-        folder,
-        brought,
-        check,
-        settings=settings,
-        prompts={name: prompt},
-        origin=_safe(wish.file.name),
+        folder, brought, check, settings=settings, prompts={name: prompt}, origin=origin
     )
-    files = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
-    told_of = " ".join(brought.dropped)
-    lost = [
-        f"the column {c!r} (--map {c}=NAME carries it)" for c in left if f"`{c}`" not in told_of
-    ]
-    if text is not None and brought.system.strip() not in prompt:
-        lost.append("the system message that every row has: the prompt of --prompt stands instead")
-    lost += _lost(reading, brought)
-    told: dict[str, Any] = {
-        "folder": str(folder),
-        "files": files,
-        "cases": brought.counts,
-        "joined": brought.joined,
-        "check": {"kind": check.kind, "why": check.why, "primary": check.primary},
-        "not_carried_over": lost,
-        "columns": columns,
-        "notes": [*brought.notes, *prompt_notes],
-        **bad_json(reading),
-    }
-    app.say(
-        *_made_lines(folder, reading, brought, check, columns=columns),
-        *_bullets("notes", told["notes"]),
-    )
-    app.say(*_bullets("not carried over", lost), "")
+    return _Made(task=task, check=check, name=name, prompt=prompt, candidate=candidate, notes=notes)
+
+
+def _first_run(app: App, wish: Wish, made: _Made, brought: Brought, *, told: dict[str, Any]) -> int:
+    """Run ten cases, and say what comes next."""
     try:
-        told["number"] = _first_number(app, task, candidate, base_url=wish.base_url)
+        told["number"] = _first_number(app, made.task, made.candidate, base_url=wish.base_url)
     except HarnessError as exc:
         told |= {"number": None, "error": from_here(str(exc)), "exit_code": exc.exit_code}
         app.answer(told)
         app.say(f"The task is made; its first run did not go through: {clean(told['error'])}", "")
         app.say("When that is mended:", f"  harness eval {wish.name} --sample {SAMPLE}")
-        if candidate == name:
+        if made.candidate == made.name:
             app.say(
                 f"Or with a model that {'sees images' if brought.images else 'answers'}:",
-                f"  harness eval {wish.name} --candidate '{name}@SCHEME:MODEL' --sample {SAMPLE}",
+                f"  harness eval {wish.name} --candidate '{made.name}@SCHEME:MODEL' "
+                f"--sample {SAMPLE}",
             )
         return exc.exit_code
     app.answer(told)
-    again = "" if candidate == name else f" --candidate {name}"
+    again = "" if made.candidate == made.name else f" --candidate {made.candidate}"
     dev = brought.counts["dev"]
     app.say(
         "",
@@ -205,16 +226,17 @@ def _made_lines(
 ) -> list[str]:
     counts = ", ".join(f"{split} {n}" for split, n in brought.counts.items())
     sure = "" if reading.confidence >= 0.9 else f", {100 * reading.confidence:.0f} % sure"
-    many = f"{len(brought.rows)} cases of {clean(reading.path.name)}"
+    many = f"{count(len(brought.rows), 'case')} of {clean(reading.path.name)}"
     lines = [
         f"{from_here(str(folder))}: {many} ({counts})",
         f"  read as      {reading.form}{sure}",
+        *[f"  file         {clean(note)}" for note in reading.container.notes],
         *(
             [f"  columns      {clean(', '.join(columns))} (--map says otherwise)"]
             if columns
             else []
         ),
-        *([] if columns else [f"  columns      {clean(note)}" for note in reading.notes]),
+        *([] if columns else [f"  columns      {clean(note)}" for note in reading.plan.notes]),
         f"  asked        {', '.join(clean(name) for name in brought.inputs)}",
         f"  answered     {check.why}",
         f"  first check  {check.kind}: eval_{folder.name}.py, `test_{check.primary}`"
@@ -224,7 +246,7 @@ def _made_lines(
     if check.caution:
         lines.append(f"               {check.caution}")
     if brought.joined:
-        many = "1 row that repeats" if brought.joined == 1 else f"{brought.joined} rows that repeat"
+        many = f"{count(brought.joined, 'row')} that repeat{'s' * (brought.joined == 1)}"
         lines.append(f"  joined       {many} another, question and answer")
     answers = Counter(str(row["inputs"]) for row in brought.rows)
     several = sum(n for n in answers.values() if n > 1)
@@ -273,7 +295,7 @@ def _first_number(app: App, task: Task, candidate: str, *, base_url: str | None)
         raise TaskError(f"{task.folder}: no case was scored by `{primary}`")
     asked = len({trial.case_id for trial in run.trials})
     app.say(
-        f"{clean(candidate)}{_backend(run)} on {asked} dev cases: "
+        f"{clean(candidate)}{_backend(run)} on {count(asked, 'dev case')}: "
         f"{primary} {interval(estimate)}, each bound 95 % sure"
     )
     app.say(*_miss_lines(run, primary))

@@ -54,7 +54,6 @@ def command(
     """
     from harness.core.tries import build_tries
     from harness.engine.ladder import read_ladder, scored_cases, try_scores
-    from harness.engine.leaks import refuse_leaks
     from harness.engine.model_ladder import models_named
     from harness.surface.cli.other_models import climb_models
     from harness.surface.forecasts import opening_lines
@@ -64,11 +63,11 @@ def command(
 
     with App(store, as_json=as_json) as app:
         loaded = app.task(task)
+        app.refuse_leaks(loaded, "dev")
         if anatomy is not None:
             return show_anatomy(app, loaded, anatomy, base_url=base_url, max_cost_usd=max_cost)
         if models is not None:
             models_named(models, loaded)  # what is wrong is told before anything is asked
-        refuse_leaks(loaded, "dev")
         app.say(*opening_lines(loaded), "")
         if climb.dry_run:
             app.answer(dry_run(app, loaded, candidate, wish=climb, base_url=base_url))

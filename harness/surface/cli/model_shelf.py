@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -200,7 +201,8 @@ def _value(value: Json) -> str:
 def _score(store: Store, run_id: str) -> str:
     """The mean of `all` scores: the task that would name a primary may be gone."""
     values = [v for v in case_values(store.run(run_id), "all").values() if v is not None]
-    return percent(sum(values) / len(values), digits=1) if values else "unscored"
+    known = [0.0 if math.isnan(v) else v for v in values]  # as in every table: no answer, no hit
+    return percent(sum(known) / len(known), digits=1) if known else "unscored"
 
 
 # ---------------------------------------------------------------- diff, verify
@@ -350,7 +352,8 @@ def gc_command(store: str | None, days: float, dry_run: bool, yes: bool, as_json
                 raise UsageError("--json asks nothing: add --yes or --dry-run")
             is_wanted = click.confirm("Remove them?", default=False)
         freed = remove(found, note=lambda text: click.echo(text, err=True)) if is_wanted else 0
-        names = [str(one.folder.relative_to(app.project.home)) for one in found]
+        gone = [one for one in found if not (is_wanted and one.folder.exists())]
+        names = [str(one.folder.relative_to(app.project.home)) for one in gone]
         bytes_ = freed if is_wanted else total
         app.answer({"removed" if is_wanted else "would_go": names, "bytes": bytes_})
         if is_wanted:

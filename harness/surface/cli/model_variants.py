@@ -70,6 +70,7 @@ def variants_command(
     with App(store, as_json=as_json) as app:
         source = found_artifact(app, app.store, artifact, task=task)
         loaded = app.task(source.task)
+        app.refuse_leaks(loaded, "dev")
         baseline = _baseline(loaded, source)
         known = app.plugins.table("harness_variants")
         forms = forms_of(only, known)

@@ -70,6 +70,7 @@ def slim_command(
 
     with App(store, as_json=as_json) as app:
         loaded = app.task(task)
+        app.refuse_leaks(loaded, "dev")
         with variants_of(
             app, loaded, candidate, what="slim", base_url=base_url, max_cost_usd=max_cost
         ) as variants:

@@ -25,6 +25,7 @@ def command(store: str | None, task: str, out: Path | None, as_json: bool) -> in
 
     with App(store, as_json=as_json) as app:
         loaded = app.task(task)
+        app.refuse_leaks(loaded, "dev", "test")
         path = (out or app.project.home / "reports" / f"{loaded.name}.html").absolute()
         path.parent.mkdir(parents=True, exist_ok=True)
         write_report(gather(loaded, app.store, project=app.project, at=now()), path)

@@ -144,6 +144,7 @@ def command(
             return audit_labels(app, task, sheet_out=audit_csv, sheet_in=audit_import, asks=audit)
     with App(store, as_json=as_json) as app:
         loaded = app.task(task)
+        app.refuse_leaks(loaded, "dev")
         verdict = judge(app, loaded, rescored(app, loaded), is_confirming=confirm)
         show(app, verdict)
     return CODES[verdict.answer]
@@ -190,7 +191,10 @@ def judge(app: App, task: Task, ladder: Ladder, *, is_confirming: bool) -> WallV
     if is_confirming and evidence.judges is not None and evidence.judges.holds is not True:
         app.say(f"no look at the sealed cases is spent: {evidence.judges.text}")
     elif is_confirming:
-        evidence = replace(evidence, confirmation=confirmation(app, task, nominee(evidence)))
+        # an earlier text of a prompt cannot be asked again under its name
+        names = {r.candidate.name for r in ladder.runs}
+        askable = replace(evidence, tries=[t for t in evidence.tries if t.name in names])
+        evidence = replace(evidence, confirmation=confirmation(app, task, nominee(askable)))
     evidence = replace(evidence, notes=[*evidence.notes, *look_notes(app, task)])
     verdict = judge_wall(evidence)
     without = judge_wall(replace(evidence, refused=(CONSTRAINED,)))
@@ -232,6 +236,7 @@ def show_plan(app: App, name: str, *, gap: float | None) -> int:
     from harness.surface.forecasts import plan_lines, plan_of
 
     task = app.task(name)
+    app.refuse_leaks(task, "dev")
     plan = plan_of(task, gap=EXPECTED_GAP if gap is None else gap)
     app.answer(plan)
     app.say(*([] if app.as_json else plan_lines(task, plan)))
@@ -283,6 +288,7 @@ def confirmation(app: App, task: Task, name: str | None) -> Confirmation | None:
     if name is None:
         app.say("no prompt is likely enough to pass: no look at the sealed cases is spent")
         return None
+    app.refuse_leaks(task, "test", is_anew=True)
     candidate = app.candidate(task, name)
     key = pair_key(None, candidate)
     entries = app.store.ledger(task=task.name, kind="look")

@@ -22,7 +22,7 @@ from harness.engine.data.curate import Curator, Cure
 from harness.engine.data.filters import Filters
 from harness.engine.fetch import Silence
 from harness.errors import UsageError
-from harness.records import Case, LedgerEntry, Request
+from harness.records import Case, LedgerEntry, Message, Request
 from tests.engine.small import (
     Plugin,
     Row,
@@ -47,6 +47,25 @@ def doubled(request: Request) -> str:
     n = int("".join(ch for m in request.messages[:1] for ch in m.content if ch.isdigit()))
     is_again = len(request.messages) > 1
     return str(2 * n) if n % 2 == 0 or (is_again and n <= 12) else "many"
+
+
+def test_turns_of_a_file_are_the_one_text_that_the_task_asks_by() -> None:
+    said = [Message(role="system", content="Be brief."), Message(role="user", content="a")]
+    one = Example(place="x:1", messages=tuple(said), reference="b")
+    two = replace(
+        one, messages=(*said, *(Message(role=r, content=r) for r in ("assistant", "user")))
+    )
+    plain, text = ("message", {"message": "a"}), "user: a\nassistant: assistant\nuser: user"
+    for example, name, inputs in (
+        (one, *plain),
+        (one, "dialogue", {"dialogue": "user: a"}),
+        (two, "dialogue", {"dialogue": text}),
+        (two, "message", {"message": text}),
+    ):
+        [asked] = file_rows([example], inputs={name})
+        assert asked.case.inputs == inputs
+    [asked] = file_rows([one], inputs={"messages"})
+    assert asked.case.inputs.keys() == {"messages"}
 
 
 @pytest.fixture

@@ -38,7 +38,18 @@ ROWS: dict[str, dict[str, Any]] = {
     "trl-prompt-completion": {"prompt": [USER], "completion": [REPLY]},
     "trl-preference": {"prompt": "Is it open?", "chosen": "Yes.", "rejected": "No."},
     "trl-kto": {"prompt": "Is it open?", "completion": "Yes.", "label": True},
+    "hh-rlhf": {
+        "chosen": "\n\nHuman: Is it open?\n\nAssistant: Yes.",
+        "rejected": "\n\nHuman: Is it open?\n\nAssistant: No.",
+    },
     "openai-evals": {"input": [USER], "ideal": "Yes."},
+    "squad": {
+        "id": "q1",
+        "title": "Shop",
+        "context": "Yes. From nine to five.",
+        "question": "Is it open?",
+        "answers": {"text": ["Yes.", "From nine to five", "Yes."], "answer_start": [0, 5, 0]},
+    },
     "promptfoo": {"vars": {"q": "Is it open?"}, "assert": [{"type": "equals", "value": "Yes."}]},
     "inspect": {
         "id": 1,
@@ -224,7 +235,7 @@ def test_promptfoo_csv_has_its_assertions_in_expected_columns() -> None:
 
 def test_the_checks_of_promptfoo_are_checks_that_exist() -> None:
     from harness.checks.registry import binding
-    from harness.engine.data.forms.promptfoo import LISTS, SIMPLE
+    from harness.engine.data.forms.promptfoo_asserts import LISTS, SIMPLE
 
     for kind, (name, argument, more) in SIMPLE.items():
         binding(name, {argument: ["a"] if kind in LISTS else "a", **more})

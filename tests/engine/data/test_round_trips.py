@@ -268,9 +268,10 @@ def test_what_a_form_that_is_only_read_asks_and_answers_survives_in_each_that_is
     (tmp_path / "one.jsonl").write_text(f"{json.dumps(ROWS.get(one, TRACE))}\n", encoding="utf-8")
     first = next(iter(open_examples(tmp_path / "one.jsonl", form=one)))
     written = write_examples(tmp_path / "other.jsonl", [first], form=other)
-    if other in NEEDS:
+    if other in NEEDS and (first.rejected is None or other == "trl-kto"):
         assert NEEDS[other] in written.refused[0].reason
         return
+    assert not written.refused
     [found] = list(open_examples(tmp_path / "other.jsonl", form=other))
     assert asked(found)[-1].content == asked(first)[-1].content
     assert found.reference == first.reference

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import tracemalloc
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -159,3 +161,55 @@ def test_promptfoo_names_a_sheet_of_tests_the_same_way() -> None:
     assert [(e.inputs["question"], e.reference) for e in open_examples(Path("c.yaml"))] == [
         ("a", "x")
     ]
+
+
+def one_long(name: str, *, is_shared: bool, length: int) -> Path:
+    """A workbook whose cell A3 has so many characters, as the XML of one sheet or of all texts."""
+    space = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+    rows = [HEAD[:2], ["a", "x"], ["LONG", "y"], ["b", "z"]]
+    plain = book(("Q & A", rows))
+    with zipfile.ZipFile(plain) as old, zipfile.ZipFile(name, "w", zipfile.ZIP_DEFLATED) as new:
+        for entry in old.infolist():
+            text = old.read(entry).decode()
+            if entry.filename.endswith("sheet1.xml"):
+                places = ["A1", "B1", "A2", "B2", "A3", "B3", "A4", "B4"]
+                said = [value for row in rows for value in row]
+                cells = {
+                    place: f'<c r="{place}" t="s"><v>{n}</v></c>'
+                    if is_shared
+                    else f'<c r="{place}" t="inlineStr"><is><t>{said[n]}</t></is></c>'
+                    for n, place in enumerate(places)
+                }
+                body = "".join(
+                    f'<row r="{n}">{cells[f"A{n}"]}{cells[f"B{n}"]}</row>' for n in range(1, 5)
+                )
+                text = f'<worksheet xmlns="{space}"><sheetData>{body}</sheetData></worksheet>'
+                text = text.replace("LONG", "a" * length)
+            if is_shared and entry.filename == "[Content_Types].xml":
+                kind = "application/vnd.openxmlformats-officedocument.spreadsheetml"
+                part = f'<Override PartName="/xl/sharedStrings.xml" ContentType="{kind}'
+                text = text.replace("</Types>", f'{part}.sharedStrings+xml"/></Types>')
+            if entry.filename != "xl/sharedStrings.xml":
+                new.writestr(entry.filename, text)
+        if is_shared:
+            texts = "".join(f"<si><t>{v}</t></si>" for row in rows for v in row)
+            new.writestr(
+                "xl/sharedStrings.xml",
+                f'<sst xmlns="{space}">{texts}</sst>'.replace("LONG", "a" * length),
+            )
+    return Path(name)
+
+
+@pytest.mark.parametrize("is_shared", [True, False])
+def test_a_cell_that_no_program_writes_is_refused_by_sheet_and_row_before_it_is_read(
+    is_shared: bool,
+) -> None:
+    fits = one_long("fits.xlsx", is_shared=is_shared, length=32_767)
+    assert [len(str(e.inputs["question"])) for e in open_examples(fits)] == [1, 32_767, 1]
+    path = one_long("long.xlsx", is_shared=is_shared, length=60 << 20)
+    tracemalloc.start()
+    with pytest.raises(TaskError, match=r"long.xlsx#Q & A:3: the cell A3 .* more than 512 KB"):
+        open_examples(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 8 << 20

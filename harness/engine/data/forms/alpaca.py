@@ -42,6 +42,8 @@ def parse(row: Object, place: str) -> Example:
     history = row.get("history")
     if isinstance(history, str) and history.startswith("["):  # a cell of a table
         history = strict_json(history)
+    if not isinstance(history or [], list | tuple):
+        raise ValueError(f"`history` must be a list, not {kind_of(history)}")
     for pair in history or ():
         if not (is_texts(pair) and len(pair) == 2):
             raise ValueError("`history` must hold pairs of question and answer")

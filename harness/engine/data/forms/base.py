@@ -93,6 +93,11 @@ def is_texts(value: Json) -> bool:
     return isinstance(value, list | tuple) and all(isinstance(v, str) for v in value)
 
 
+def is_objects(value: Json) -> bool:
+    """Whether a value is a list of objects."""
+    return isinstance(value, list | tuple) and all(isinstance(one, Mapping) for one in value)
+
+
 def text_of(value: Json) -> str:
     """Return a value as a reply would say it: text as it is, anything else as compact JSON."""
     if isinstance(value, str):

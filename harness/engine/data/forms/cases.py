@@ -6,11 +6,11 @@ reference `{"tool_calls": [...]}`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from harness.core.examples import Example
-from harness.engine.data.forms.base import Form, Object, is_texts, kind_of, text_of
+from harness.engine.data.forms.base import Form, Object, is_objects, is_texts, kind_of, text_of
 from harness.engine.data.forms.turns import plain_turns, turns
 from harness.records import SPLITS, Case, Json, to_plain
 
@@ -29,8 +29,22 @@ KEYS = frozenset(
         "also_right",
     }
 )
-BESIDE = ("checks", "documents", "also_right")
-"""What an Example keeps of a case in `other`."""
+
+
+def is_checks(value: Json) -> bool:
+    """Whether a value has the shape of a case's checks; a stranger's key of that name may not."""
+    return is_objects(value) and all(
+        isinstance(one.get("name"), str)
+        and isinstance(one.get("arguments", {}), Mapping)
+        and one.keys() <= {"name", "arguments"}
+        for one in value
+    )
+
+
+BESIDE: Mapping[str, Callable[[Json], bool]] = {
+    "checks": is_checks, "documents": is_texts, "also_right": is_texts,
+}  # fmt: skip
+"""What an Example keeps of a case in `other`, and what tells it from another's key."""
 NEAREST = {
     "validation": "dev",
     "valid": "dev",
@@ -49,7 +63,7 @@ def parse(row: Object, place: str) -> Example:
     if not isinstance(inputs, Mapping):
         raise ValueError(f"`inputs` must be an object, not {kind_of(inputs)}")
     split, tags = row.get("split", ""), row.get("tags", ())
-    if split not in {*SPLITS, ""}:
+    if split not in (*SPLITS, ""):
         raise ValueError(f"`split` must be train, dev or test, not {split!r}")
     if not is_texts(tags):
         raise ValueError("`tags` must be a list of texts")
@@ -59,8 +73,10 @@ def parse(row: Object, place: str) -> Example:
     cluster, made = row.get("cluster"), row.get("provenance") or {}
     if not isinstance(made, Mapping):
         raise ValueError(f"`provenance` must be an object, not {kind_of(made)}")
-    if not is_texts(row.get("also_right", ())):
-        raise ValueError("`also_right` must be a list of texts")
+    for key, is_one in BESIDE.items():
+        if not is_one(row.get(key) or []):
+            what = "objects with a `name` and `arguments`" if is_one is is_checks else "texts"
+            raise ValueError(f"`{key}` must be a list of {what}")
     other = {k: row[k] for k in BESIDE if row.get(k)}
     return Example(
         place=place,
@@ -75,8 +91,10 @@ def parse(row: Object, place: str) -> Example:
     )
 
 
-def of_case(case: Case) -> Example:
-    """Return a case of a task as an example: its inputs, ids, cluster, split and tags are kept."""
+def of_case(case: Case, *, pictured: tuple[str, ...] = ()) -> Example:
+    """Return a case of a task as an example: its inputs, ids, cluster, split and tags are kept.
+    `pictured` are the inputs that name its images.
+    """
     other: dict[str, Json] = {}
     if case.checks:
         other["checks"] = [to_plain(c) for c in case.checks]
@@ -93,6 +111,7 @@ def of_case(case: Case) -> Example:
         rejected=case.rejected,
         provenance=case.provenance,
         images=case.images,
+        pictured=pictured,
         other=other,
         **lifted(case.inputs, case.reference),
     )
@@ -147,7 +166,8 @@ def write(example: Example) -> dict[str, Json]:
         row["tags"] = list(example.tags)
     if example.provenance:
         row["provenance"] = dict(example.provenance)
-    return row | {k: example.other[k] for k in BESIDE if k in example.other}
+    beside = {k: v for k, v in example.other.items() if k in BESIDE and BESIDE[k](v)}
+    return row | beside
 
 
 def _is_pair(better: Json, worse: Json) -> bool:

@@ -27,11 +27,13 @@ IGNORE = "ignore"
 """What `--map` may say beside a field or the name of an input."""
 
 GUESSES: dict[str, tuple[str, ...]] = {
-    "id": ("_id", "uid", "uuid", "case_id", "example_id", "row_id", "key"),
+    "id": ("_id", "uid", "uuid", "case_id", "example_id", "row_id", "key", "qid",
+        "question_id", "task_id"),
     "reference": (
         "expected", "expected_output", "expected_answer", "gold", "gold_answer", "ground_truth",
         "target", "ideal", "answer", "label", "output", "completion", "response", "category",
-        "intent", "summary",
+        "intent", "summary", "gold_label", "correct_answer", "best_answer", "reference_answer",
+        "reference_output", "canonical_solution", "highlights",
     ),
     "rejected": ("rejected_response", "rejected_output"),
     "split": ("subset", "partition"),
@@ -247,7 +249,7 @@ def _is_pair(value: Json) -> bool:
 def _take_pair(pair: Mapping[str, Json], given: dict[str, Any], other: dict[str, Json]) -> None:
     """Take two answers of which one was preferred; a tie prefers none, and is kept as it stands."""
     better = pair["preferred"]
-    if better not in {"a", "b"}:
+    if better not in ("a", "b"):
         other["pair"] = dict(pair)
         return
     given["reference"], given["rejected"] = pair[better], pair["b" if better == "a" else "a"]

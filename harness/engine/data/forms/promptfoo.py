@@ -20,9 +20,17 @@ from harness.engine.data.forms.base import (
     Form,
     Object,
     asked_text,
+    is_objects,
     is_texts,
     kind_of,
     text_of,
+)
+from harness.engine.data.forms.promptfoo_asserts import (
+    BESIDE as BESIDE_ONE,
+    LISTS,
+    assert_of,
+    check_of,
+    several_of,
 )
 from harness.engine.data.forms.templates import (
     UNKNOWN,
@@ -37,18 +45,6 @@ from harness.engine.text_files import strict_json
 from harness.records import Json
 
 TEST = frozenset({"vars", "assert", "metadata", "description"})
-SIMPLE: dict[str, tuple[str, str, dict[str, Json]]] = {
-    "contains": ("contains", "text", {}),
-    "icontains": ("contains", "text", {"normalise": ["case"]}),
-    "starts-with": ("starts_with", "text", {}),
-    "regex": ("regex", "pattern", {}),
-    "contains-any": ("contains_any", "texts", {}),
-    "contains-all": ("contains_all", "texts", {}),
-    "icontains-any": ("contains_any", "texts", {"normalise": ["case"]}),
-    "icontains-all": ("contains_all", "texts", {"normalise": ["case"]}),
-}
-"""An assert's type, and the check, its argument and further arguments that mean the same."""
-LISTS = {"contains-any", "contains-all", "icontains-any", "icontains-all"}
 MOST = 10_000
 """Tests that the lists in one test's vars may stand for."""
 
@@ -56,7 +52,7 @@ MOST = 10_000
 def expand(config: Object) -> Iterator[tuple[str, Object]]:
     """Yield the tests of a configuration with its defaults, lists in vars taken apart."""
     tests = config.get("tests")
-    if tests is None and any(key.startswith("__") for key in config):  # a row of a table
+    if tests is None and _is_of_table(config):
         yield "", config
         return
     if tests is None and "vars" in config:
@@ -70,6 +66,11 @@ def expand(config: Object) -> Iterator[tuple[str, Object]]:
     default = config.get("defaultTest") or {}
     if not isinstance(default, Mapping):
         raise ValueError("its `defaultTest` is in another file: write it into this one")
+    usual = default.get("vars") or {}
+    if not isinstance(usual, Mapping):
+        raise ValueError(
+            f"the `vars` of `defaultTest` are in another file, {usual}: write them here"
+        )
     for number, test in enumerate(tests):
         name = f"#{number + 1}" if len(tests) > 1 else ""
         if not isinstance(test, Mapping):
@@ -77,7 +78,7 @@ def expand(config: Object) -> Iterator[tuple[str, Object]]:
         given = test.get("vars") or {}
         if not isinstance(given, Mapping):
             raise ValueError(f"the `vars` of a test are in another file, {given}: write them here")
-        merged = {**(default.get("vars") or {}), **given}
+        merged = {**usual, **given}
         row = {**default, **test, "assert": [*_list(default), *_list(test)]}
         lists = {k: v for k, v in merged.items() if isinstance(v, list)}
         combined = 1
@@ -87,6 +88,14 @@ def expand(config: Object) -> Iterator[tuple[str, Object]]:
             raise ValueError(f"the lists in its vars stand for {combined} tests")
         for chosen in itertools.product(*lists.values()):
             yield name, row | {"vars": merged | dict(zip(lists, chosen, strict=True))}
+
+
+def _is_of_table(row: Object) -> bool:
+    """Whether an object is a row of CSV: a table of `vars` alone has no column of promptfoo's."""
+    if any(key.startswith("__") for key in row):
+        return True
+    is_text = bool(row) and all(isinstance(value, str) for value in row.values())
+    return is_text and not row.keys() & {"vars", "prompts", "providers", "scenarios", "defaultTest"}
 
 
 def _list(test: Object) -> list[Json]:
@@ -122,20 +131,31 @@ def parse(row: Object, place: str) -> Example:
         other["description"] = row["description"]
     checks, left = [], []
     answered_by = ""
-    for one in _list(row):
+    whole = _whole(row, inputs)
+    if whole is not None:
+        checks.append(whole)
+        other.pop("threshold", None)
+    for one in () if whole is not None else _list(row):
         if not isinstance(one, Mapping) or not isinstance(one.get("type"), str):
             raise ValueError("an assert must be an object with a `type`")
         told = filled(one.get("value"), inputs)
-        is_plain = one.keys() <= {"type", "value"} and told is not UNKNOWN
+        is_plain = one.keys() <= {"type", "value", *BESIDE_ONE} and told is not UNKNOWN
         if one["type"] == "equals" and is_plain and "reference" not in given:
             given["reference"] = told
             answered_by = named(one.get("value"))
             continue
-        check = _check({**one, "value": told}) if is_plain else None
-        if check is None:
+        if one["type"] == "assert-set":
+            found = _set(one, inputs)
+        else:
+            check = _known(one, inputs)
+            found = None if check is None else [check]
+        if found is None:
             left.append(dict(one))
         else:
-            checks.append(check)
+            checks += found
+    metrics = [one["metric"] for one in _list(row) if one not in left and one.get("metric")]
+    if metrics:
+        other["metric"] = metrics  # a case's checks are one score
     if checks:
         other["checks"] = checks
     if left:
@@ -144,41 +164,36 @@ def parse(row: Object, place: str) -> Example:
     return Example(place=place, inputs=shown or dict(inputs), other=other, **given)
 
 
-def _check(one: Mapping[str, Json]) -> Json | None:
-    """Return the check that means the same as an assert; None where there is none."""
-    kind, value = one["type"], one.get("value")
-    negated = "no." if kind.startswith("not-") else ""
-    kind = kind.removeprefix("not-")
-    if kind == "is-json" and value is None:
-        return {"name": f"{negated}json", "arguments": {}}
-    if kind == "is-json" and isinstance(value, Mapping):
-        return {"name": f"{negated}json_schema", "arguments": {"schema": value}}
-    if kind == "contains-json" and value is None:
-        return {"name": f"{negated}contains_json", "arguments": {}}
-    if kind not in SIMPLE or (is_texts(value) if kind not in LISTS else not is_texts(value)):
+def _known(one: Json, inputs: Object) -> Json | None:
+    """Return the check that an assert is, its value filled in; None where there is none."""
+    if not isinstance(one, Mapping) or not isinstance(one.get("type"), str):
         return None
-    if kind not in LISTS and not isinstance(value, str):
-        return None
-    name, argument, more = SIMPLE[kind]
-    return {"name": f"{negated}{name}", "arguments": {argument: value, **more}}
+    told = filled(one.get("value"), inputs)
+    return None if told is UNKNOWN else check_of({**one, "value": told})
 
 
-def _assert(check: Json) -> Json | None:
-    """Return the assert that means the same as a check; None where there is none."""
-    name, arguments = str(check["name"]), dict(check.get("arguments") or {})
-    before = "not-" if name.startswith("no.") else ""
-    name = name.removeprefix("no.")
-    if name == "json" and not arguments:
-        return {"type": f"{before}is-json"}
-    if name == "contains_json" and not arguments:
-        return {"type": f"{before}contains-json"}
-    if name == "json_schema" and arguments.keys() == {"schema"}:
-        return {"type": f"{before}is-json", "value": arguments["schema"]}
-    for kind, (ours, argument, more) in SIMPLE.items():
-        is_same = name == ours and arguments.keys() == {argument, *more}
-        if is_same and all(arguments[k] == v for k, v in more.items()):
-            return {"type": before + kind, "value": arguments[argument]}
-    return None
+def _whole(row: Object, inputs: Object) -> Json | None:
+    """Return all asserts of a test as one check, where its `threshold` decides."""
+    asserts = _list(row)
+    if row.get("threshold") is None or row.get("assertScoringFunction") or not asserts:
+        return None
+    if not all(isinstance(one, Mapping) and isinstance(one.get("type"), str) for one in asserts):
+        return None  # told below
+    return several_of(asserts, row["threshold"], known=lambda one: _known(one, inputs))
+
+
+def _set(one: Mapping[str, Json], inputs: Object) -> list[Json] | None:
+    """Return the checks that an `assert-set` is; None where one of its asserts is none of ours."""
+    rows = one.get("assert")
+    if not isinstance(rows, list) or one.keys() - {"type", "assert", "threshold", *BESIDE_ONE}:
+        return None
+    found = [_known(row, inputs) for row in rows]
+    if any(check is None for check in found):
+        return None
+    if one.get("threshold") is None:
+        return found
+    check = several_of(rows, one["threshold"], known=lambda row: _known(row, inputs))
+    return None if check is None else [check]
 
 
 # ---------------------------------------------------------------- CSV
@@ -254,12 +269,13 @@ def write(example: Example) -> dict[str, Json]:
     if example.reference is not None:
         asserts.append({"type": "equals", "value": kept(example.reference)})
     checks = example.other.get("checks") or ()
-    told = [a for a in map(_assert, checks) if a is not None]
+    told = [a for c in checks if (a := assert_of(c)) is not None] if is_objects(checks) else []
     asserts += [{**a, "value": kept(a["value"])} if "value" in a else a for a in told]
     asserts += example.other.get("assert") or []
     if asserts:
         row["assert"] = asserts
-    metadata = dict(example.other.get("metadata") or {})
+    beside = example.other.get("metadata")
+    metadata = dict(beside) if isinstance(beside, Mapping) else {}
     for name in ("id", "split", "cluster", "provenance"):
         if getattr(example, name):
             metadata[name] = getattr(example, name)

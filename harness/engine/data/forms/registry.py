@@ -11,12 +11,14 @@ from harness.engine.data.forms import (
     cases,
     chat,
     columns,
+    hh,
     inspect_logs,
     langfuse,
     openai_evals,
     phoenix,
     promptfoo,
     sharegpt,
+    squad,
     traces,
     trl,
 )
@@ -33,7 +35,9 @@ FORMS: tuple[Form, ...] = (
     trl.PROMPT_COMPLETION,
     trl.PREFERENCE,
     trl.KTO,
+    hh.FORM,
     openai_evals.FORM,
+    squad.FORM,
     promptfoo.FORM,
     inspect_logs.FORM,
     traces.FORM,
@@ -61,6 +65,11 @@ def expander_of(row: Object) -> Callable[[Object], Iterator[tuple[str, Object]]]
         if form.expand is not None and not _ROWLIKE & row.keys() and form.marks(row) > 0.5:
             return form.expand
     return None
+
+
+def is_known(row: Object) -> bool:
+    """Whether an object is a row, or a file of rows, that some form other than columns knows."""
+    return bool(_ROWLIKE & row.keys()) or any(form.marks(row) > 0.5 for form in FORMS)
 
 
 def plan_of(

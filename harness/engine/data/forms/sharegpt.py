@@ -47,7 +47,7 @@ def parse(row: Object, place: str) -> Example:
     messages: list[Message] = []
     if row.get("system"):
         messages.append(Message(role="system", content=str(row["system"])))
-    if all(isinstance(turn, Mapping) and turn.get("role") in OPENAIS for turn in said):
+    if all(isinstance(turn, Mapping) and turn.get("role") in tuple(OPENAIS) for turn in said):
         found, more = turns(said, key="conversations")
     else:
         found = tuple(_turn(turn, f"conversations[{n}]") for n, turn in enumerate(said))
@@ -56,8 +56,12 @@ def parse(row: Object, place: str) -> Example:
     messages += found
     rejected, calls = None, {}
     if row.get("chosen") is not None:
-        messages.append(_turn(row["chosen"], "chosen"))
+        messages.append(better := _turn(row["chosen"], "chosen"))
         worse = _turn(row.get("rejected"), "rejected")
+        if worse.role == "user":
+            raise ValueError("user-in-rejected: `rejected` is a turn of the user")
+        if not better.role == worse.role == "assistant":
+            raise ValueError("`chosen` and `rejected` must be turns of the assistant")
         rejected = worse.content
         calls = worse_of(worse)["other"]
     meta: dict[str, Any] = meta_of(row, KEYS)
@@ -82,7 +86,7 @@ def _turn(turn: Json, place: str) -> Message:
         raise ValueError(f"the `value` of {place} must be text, not {kind_of(value)}")
     if who == "function_call":
         return Message(role="assistant", content="", tool_calls=_calls(value, place))
-    if who not in ROLES:
+    if not isinstance(who, str) or who not in ROLES:
         raise ValueError(f"{place} is from {who!r}; known are {', '.join(ROLES)} and function_call")
     return Message(role=cast(Role, ROLES[who]), content=value)
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 
 from harness.core.examples import Example
 from harness.engine.data.forms import ai_sdk
-from harness.engine.data.forms.base import Form, Object
+from harness.engine.data.forms.base import Form, Object, kind_of
 from harness.engine.data.forms.spans import (
     example_of,
     json_of,
@@ -92,11 +92,19 @@ def _value(value: Json) -> Json:
     """Return an OTLP AnyValue as JSON."""
     if not isinstance(value, Mapping):
         return value
-    if "arrayValue" in value:
-        return [_value(v) for v in value["arrayValue"].get("values") or ()]
-    if "kvlistValue" in value:
-        return {v["key"]: _value(v.get("value")) for v in value["kvlistValue"].get("values") or ()}
-    if "intValue" in value:
+    for kind in ("arrayValue", "kvlistValue"):
+        inner = value.get(kind)
+        if kind not in value:
+            continue
+        if not isinstance(inner, Mapping):
+            raise ValueError(f"`{kind}` must be an object, not {kind_of(inner)}")
+        if kind == "kvlistValue":
+            return {str(v.get("key")): _value(v.get("value")) for v in _objects(inner, "values")}
+        values = inner.get("values") or []
+        if not isinstance(values, list):
+            raise ValueError(f"`values` must be a list, not {kind_of(values)}")
+        return [_value(v) for v in values]
+    if isinstance(value.get("intValue"), str | int):
         return int(value["intValue"])  # a text: 64 bits do not fit into JSON's numbers
     return next(iter(value.values()), None)
 
@@ -104,6 +112,8 @@ def _value(value: Json) -> Json:
 def parse_otlp(span: Object, place: str) -> Example | None:
     """Return a span that asked a model; None for any other. Raises ValueError."""
     attributes = span.get("attributes") or {}
+    if not isinstance(attributes, Mapping):
+        raise ValueError(f"`attributes` must be an object, not {kind_of(attributes)}")
     if ai_sdk.is_beside(attributes):
         return None
     said, reply = ai_sdk.ai_sdk_messages(attributes)

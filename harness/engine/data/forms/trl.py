@@ -232,6 +232,13 @@ def write_kto(example: Example) -> dict[str, Json]:
     return _finished(row | {"label": example.is_good}, example)
 
 
+def _marks_of_a_pair(row: Object) -> float:
+    """Tell how sure a row makes us: two texts without a prompt are no row of TRL's that we read."""
+    if not {"chosen", "rejected"} <= row.keys() or {"instruction", "conversations"} & row.keys():
+        return 0.0
+    return 0.97 if "prompt" in row or _is_chat(row["chosen"]) else 0.5
+
+
 CARRIES = (
     "one input or messages, images, tools, reference, calls, id, split, cluster, tags, "
     "provenance, further keys"
@@ -254,12 +261,7 @@ PREFERENCE = Form(
     about="`prompt`, `chosen`, `rejected`, text or messages, for TRL's DPOTrainer",
     carries=f"{CARRIES}, rejected",
     parse=parse_preference,
-    marks=lambda row: (
-        0.97
-        if {"chosen", "rejected"} <= row.keys()
-        and not {"instruction", "conversations"} & row.keys()
-        else 0.0
-    ),
+    marks=_marks_of_a_pair,
     why="rows have `chosen` and `rejected`",
     write=write_preference,
     aliases=("dpo", "preference"),

@@ -79,7 +79,7 @@ def _message(plain: Json, number: int, key: str, extras: dict[str, Json]) -> Mes
     calls = plain.get("tool_calls")
     more: dict[str, Json] = {}
     if not isinstance(role, str) or role not in ROLES:
-        if role not in OLDER:
+        if not isinstance(role, str) or role not in OLDER:
             raise ValueError(
                 f"unrecognized_role: {place} has the role {role!r}; known are "
                 "system, developer, user, assistant, tool and function"
@@ -116,7 +116,7 @@ def _parts(content: list[Json], place: str) -> tuple[str, tuple[str, ...]]:
     texts, images = [], []
     for part in content:
         kind = part.get("type") if isinstance(part, Mapping) else None
-        if kind in {"text", "input_text", "output_text"} and isinstance(part.get("text"), str):
+        if kind in ("text", "input_text", "output_text") and isinstance(part.get("text"), str):
             texts.append(part["text"])
         elif kind == "image_url":
             url = part.get("image_url")
@@ -178,10 +178,15 @@ def worse_turn(example: Example) -> dict[str, Json]:
 
 
 def asked(example: Example) -> tuple[Message, ...]:
-    """Return what is asked as messages: a user turn where there are inputs alone."""
+    """Return what is asked as messages: a user turn where there are inputs alone. Beside turns
+    that wait for an answer, inputs come first; behind a dialogue that was answered, they are the
+    next turn.
+    """
     if example.messages and not example.inputs:
         return example.messages
-    if len(example.inputs) == 1 and not example.messages:
+    turns_before = [m for m in example.messages if m.role != "system"]
+    is_next = bool(turns_before) and turns_before[-1].role == "assistant"
+    if len(example.inputs) == 1 and (is_next or not turns_before):
         text = text_of(next(iter(example.inputs.values())))
     else:
         text = "\n".join(f"{name}: {text_of(value)}" for name, value in example.inputs.items())
@@ -189,7 +194,9 @@ def asked(example: Example) -> tuple[Message, ...]:
         return example.messages
     first = Message(role="user", content=text, images=example.images)
     system = tuple(m for m in example.messages if m.role == "system")
-    return (*system, first, *(m for m in example.messages if m.role != "system"))
+    if is_next:
+        return (*system, *turns_before, first)
+    return (*system, first, *turns_before)
 
 
 def answer(example: Example) -> tuple[Message, ...]:

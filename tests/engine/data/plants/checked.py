@@ -90,6 +90,12 @@ NO_PII: dict[str, Text] = {
     "an order": lambda rng: (
         f"order {rng.randrange(10**6, 10**7)} of 2024-05-{rng.randrange(1, 29):02}"
     ),
+    "an order in groups": lambda rng: (
+        f"order #{rng.randrange(100, 999)}-{rng.randrange(100, 999)}-{rng.randrange(1000, 9999)}"
+    ),
+    "an order by its number": lambda rng: (
+        f"order number 789-{rng.randrange(100, 999)}-{rng.randrange(1000, 9999)}"
+    ),
     "a version": lambda rng: (
         f"version {rng.randrange(9)}.{rng.randrange(99)}.{rng.randrange(9999)}"
     ),

@@ -12,7 +12,16 @@ from typing import Any
 from harness.core.examples import Example
 from harness.records import Message
 from tests.core.lints.planted import clean_rows, sentence
-from tests.engine.data.plants.base import Change, Plant, Sown, of_whole, one_by_one, whole
+from tests.engine.data.plants.base import (
+    Change,
+    Kinds,
+    Plant,
+    Sown,
+    line_by_line,
+    of_whole,
+    one_by_one,
+    whole,
+)
 
 
 @cache
@@ -115,6 +124,74 @@ NO_TURNS = {
     "a time": turn("\nHuman resources: 17:00"),
 }
 
+ASKED, SAID, AND_NOW = (
+    {"role": "user", "content": "Is it late?"},
+    {"role": "assistant", "content": "It is late."},
+    {"role": "user", "content": "And now?"},
+)
+ENDS: dict[str, list[Any]] = {
+    "the user's turn last": [SAID, AND_NOW],
+    "and answered": [SAID, AND_NOW, SAID],
+    "the user's turn alone": [AND_NOW],
+}
+NO_ENDS: dict[str, list[Any]] = {
+    "the assistant's turn": [SAID],
+    "User as a word": [{"role": "assistant", "content": "Ask the user: is it late?"}],
+    "refused for another reason": [{"role": "system", "content": "User: and now?"}],
+    "refused for two turns": [SAID, SAID],
+}
+
+
+def _apart(end: list[Any], at: int) -> Any:
+    """A pair whose prompt stands apart, asked by messages."""
+    better = {"role": "assistant", "content": f"Yes, {at}."}
+    return {"prompt": [ASKED], "chosen": [better], "rejected": end}
+
+
+def _within(end: list[Any], at: int) -> Any:
+    """A pair whose prompt stands in both dialogues."""
+    better = {"role": "assistant", "content": f"Yes, {at}."}
+    return {"chosen": [ASKED, better], "rejected": [ASKED, *end]}
+
+
+def _of_openai(end: list[Any], at: int) -> Any:
+    better = {"role": "assistant", "content": f"Yes, {at}."}
+    return {
+        "input": {"messages": [ASKED]}, "preferred_output": [better], "non_preferred_output": end
+    }  # fmt: skip
+
+
+def _as_text(end: list[Any], at: int) -> Any:
+    """A pair of dialogues as HH-RLHF writes them."""
+    names = {"user": "Human", "assistant": "Assistant", "system": "System"}
+    said = "".join(f"\n\n{names[turn['role']]}: {turn['content']}" for turn in end)
+    asked = "\n\nHuman: Is it late?"
+    return {"chosen": f"{asked}\n\nAssistant: Yes, {at}.", "rejected": f"{asked}{said}"}
+
+
+def refused(make: Callable[[list[Any], int], Any]) -> Callable[[Path], list[Sown]]:
+    """Pairs in a file, whose reader refuses a user's turn in the worse answer."""
+
+    def changes(ends: dict[str, list[Any]]) -> Kinds:
+        return {
+            kind: lambda at, rng, end=end: make(end, at) for kind, end in ends.items()
+        }  # fmt: skip
+
+    return line_by_line(
+        changes({k: v for k, v in ENDS.items() if make is not _as_text or len(v) > 1}),
+        changes(NO_ENDS),
+        make=lambda at, rng: at,
+        plain=0,
+    )
+
+
+def with_refused(folder: Path) -> Iterable[Sown]:
+    """User's turns that a rule sees, and those that no reader lets through to it."""
+    yield from one_by_one(TURNS, NO_TURNS, make=pairs)(folder)
+    for make in (_apart, _within, _of_openai, _as_text):
+        yield from refused(make)(folder)
+
+
 PLANTS = (
     Plant(
         rule="same-pair",
@@ -157,5 +234,5 @@ PLANTS = (
             make=pairs,
         ),
     ),
-    Plant(rule="user-in-rejected", sow=one_by_one(TURNS, NO_TURNS, make=pairs)),
+    Plant(rule="user-in-rejected", sow=with_refused),
 )

@@ -1,0 +1,184 @@
+"""What hangs costs its own case, whatever it swallows and in whichever phase it runs."""
+
+from __future__ import annotations
+
+import re
+import signal
+import sys
+from typing import Any
+
+import pytest
+
+from tests.surface.inprocess import Cli
+from tests.surface.test_bad_evals import LIMIT, QUICK, faults, run_of, values, write_evals
+
+LIMITED = "did not end within 0.3 s (`eval_timeout_s` in task.toml)"
+RIGHT = "    assert reply.text == case.reference\n"
+
+
+def write(cli: Cli, evals: str, *, conftest: str = "") -> None:
+    write_evals(cli, evals, settings=LIMIT)
+    (cli.toy.task / "conftest.py").write_text(conftest)
+
+
+def only_c5_is_a_fault(run: dict[str, Any], said: str) -> None:
+    assert list(faults(run)) == ["c5"]
+    assert said in faults(run)["c5"]["message"]
+    assert [v for c, v in values(run).items() if c != "c5"] == [1.0] * 11
+    assert run["is_complete"] is True
+
+
+# ---------------------------------------------------------------- fixtures
+
+
+@pytest.mark.parametrize("place", ["eval_toy.py", "conftest.py"])
+def test_a_fixture_that_hangs_before_the_eval_is_a_fault_of_its_case(cli: Cli, place: str) -> None:
+    fixture = (
+        "import pytest, time\n"
+        "@pytest.fixture\ndef slow(case):\n"
+        "    time.sleep(30 if case.id == 'c5' else 0)\n"
+    )
+    evals = f"def test_right(case, reply, slow):\n{RIGHT}"
+    is_beside = place == "conftest.py"
+    write(cli, evals if is_beside else fixture + evals, conftest=fixture if is_beside else "")
+    only_c5_is_a_fault(run_of(cli), f"right: c5: a fixture before the eval {LIMITED}")
+
+
+def test_a_fixture_that_hangs_after_the_eval_fails_the_run_and_takes_no_score(cli: Cli) -> None:
+    write(
+        cli,
+        "import pytest, time\n"
+        "@pytest.fixture\ndef slow(case):\n"
+        "    yield\n"
+        "    time.sleep(30 if case.id == 'c5' else 0)\n"
+        f"def test_right(case, reply, slow):\n{RIGHT}",
+    )
+    said = cli("eval", "toy", "--candidate", "shots", **QUICK)
+    assert said.code == 1
+    assert re.search(
+        r"ERROR .*test_right\[shots-c5\] - .*c5: a fixture after it did not end", said.out
+    )
+    assert values(run_of(cli)) == {f"c{i}": 1.0 for i in range(12)}  # it was measured before
+
+
+def test_a_fixture_of_the_whole_run_may_take_its_time_to_come_and_to_go(cli: Cli) -> None:
+    """As one that loads a model; the limit holds for what each case does with it."""
+    write(
+        cli,
+        "import time\n"
+        "def test_right(case, reply, model, request):\n"
+        "    request.getfixturevalue('late')\n"
+        "    time.sleep(30 if case.id == 'c5' else 0)\n"
+        f"{RIGHT}",
+        conftest="import pathlib, pytest, time\n"
+        "@pytest.fixture(scope='session')\ndef model():\n"
+        "    time.sleep(0.5)\n"
+        "    yield\n"
+        "    time.sleep(0.5)\n"
+        "    pathlib.Path('gone').touch()\n"
+        "@pytest.fixture(scope='module')\ndef late():\n"
+        "    time.sleep(0.5)\n",
+    )
+    only_c5_is_a_fault(run_of(cli), f"right: c5: the eval {LIMITED}")
+    assert (cli.toy.root / "gone").exists()
+
+
+# ---------------------------------------------------------------- what swallows everything
+
+SWALLOWING = {
+    "loop": "while True:\n        try: time.sleep(1)\n        except BaseException: pass",
+    "nested": "while True:\n        try: once()\n        except BaseException: pass",
+    "suppress": "while True:\n        with suppress(BaseException): time.sleep(1)",
+    "finally": "while True:\n        try: time.sleep(1)\n        finally: continue",
+    "pure": "while True:\n        try:\n            while True: pass\n"
+    "        except BaseException: pass",
+    "once": "try: time.sleep(30)\n    except BaseException: pass",
+    "async": "while True:\n        try: await asyncio.sleep(1)\n        except BaseException: pass",
+    "shown": "assert Shown() == 1",
+}
+HELPERS = """
+import asyncio, time
+from contextlib import suppress
+def once():
+    while True:
+        try: time.sleep(1)
+        except BaseException: pass
+class Shown:
+    def __repr__(self): once()
+"""
+
+
+@pytest.mark.parametrize("kind", SWALLOWING)
+def test_an_eval_that_swallows_even_its_end_is_ended(
+    cli: Cli, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_async = "async " if kind == "async" else ""
+    write(
+        cli,
+        f"{HELPERS}\n{is_async}def hang():\n    {SWALLOWING[kind]}\n"
+        f"{is_async}def test_right(case, reply):\n"
+        f"    if case.id == 'c5':\n        {'await ' if is_async else ''}hang()\n{RIGHT}",
+    )
+    monkeypatch.setattr("harness.surface.eval_calls.AGAIN_S", 0.1)
+    before = (sys.gettrace(), sys.getprofile(), signal.getitimer(signal.ITIMER_REAL))
+    run = run_of(cli)
+    only_c5_is_a_fault(run, f"right: c5: the eval {LIMITED}")
+    assert (sys.gettrace(), sys.getprofile(), signal.getitimer(signal.ITIMER_REAL)) == before
+
+
+def test_code_that_never_comes_back_to_python_costs_a_worker_and_its_own_case(cli: Cli) -> None:
+    """No handler of a signal comes to run in it: where there are workers, one can be ended."""
+    write(
+        cli,
+        "import itertools\n"
+        "def test_right(case, reply):\n"
+        "    if case.id == 'c5':\n        sum(itertools.repeat(0))\n" + RIGHT,
+        conftest="import harness.surface.alarm\nharness.surface.alarm.HOLD_S = 0\n",
+    )
+    done = cli.toy.pytest("evals/toy", "--candidate", "shots", "-n", "1", "-q")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "c5: the process that ran it ended" in done.stdout
+    assert "test_right" in done.stderr + done.stdout
+    assert "1 failed, 11 passed" in done.stdout
+    recorded = cli("runs", "--json").json
+    run = cli("runs", recorded[0]["id"], "--json").json["run"]
+    assert values(run) == {f"c{i}": 1.0 for i in range(12) if i != 5}
+    assert run["is_complete"] is False  # no verdict rests on it
+    assert len(cli.toy.sent) == 12
+
+
+# ---------------------------------------------------------------- recursion
+
+
+@pytest.mark.parametrize("place", ["check", "fixture", "repr", "plugin"])
+def test_recursion_without_end_is_a_fault_of_its_case(cli: Cli, place: str) -> None:
+    uses = {
+        "check": ("", "deep() if case.id == 'c5' else 0"),
+        "fixture": (", deeper", "deeper"),
+        "repr": ("", "assert case.id != 'c5' or Deep() == 1"),
+        "plugin": ("", "checks.negate(deep_check)(reply) if case.id == 'c5' else 0"),
+    }
+    fixture, use = uses[place]
+    write(
+        cli,
+        "import pytest\nfrom harness import checks\n"
+        "def deep(): return deep()\n"
+        "def deep_check(reply): return deep()\n"
+        "class Deep:\n"
+        "    def __repr__(self): return repr(self)\n"
+        "    def __eq__(self, other): return self == other\n"
+        "@pytest.fixture\ndef deeper(case):\n    return deep() if case.id == 'c5' else 0\n"
+        f"def test_right(case, reply{fixture}):\n    {use}\n{RIGHT}",
+    )
+    only_c5_is_a_fault(run_of(cli), "right: RecursionError")
+
+
+def test_what_cannot_be_shown_still_is_the_miss_that_it_is(cli: Cli) -> None:
+    write(
+        cli,
+        "class Deep:\n    def __repr__(self): return repr(self)\n"
+        "def test_right(case, reply):\n    assert case.id != 'c5' or Deep() == 1\n",
+    )
+    run = run_of(cli)
+    assert faults(run) == {}
+    assert values(run) == {f"c{i}": float(i != 5) for i in range(12)}
