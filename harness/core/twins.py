@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,11 +85,18 @@ def _whole(value: Json) -> Json:
 
 class Twins:
     """Finds equal and near rows among those that were added. `spools` lend room for what is kept
-    of each row; without them it is kept in memory.
+    of each row; without them it is kept in memory. `also` are pairs of rows, by number, to be
+    compared whatever the sketches say.
     """
 
-    def __init__(self, *, near: float | None = NEAR, spools: Spools = Held) -> None:
-        self._near = near
+    def __init__(
+        self,
+        *,
+        near: float | None = NEAR,
+        spools: Spools = Held,
+        also: Iterable[tuple[int, int]] = (),
+    ) -> None:
+        self._near, self._also = near, tuple(also)
         self._asked, self._context = Column(spools()), Column(spools())
         self._texts: list[str] | None = []
         self._sketches = Sketches(spools())
@@ -147,6 +154,8 @@ class Twins:
             return marks
         del first
         self._pairs = self._sketches.candidates(context)
+        if self._also:
+            self._pairs = np.union1d(self._pairs, self._asked_first(context))
         self.uncompared = self._sketches.left_out
         del context
         later = (self._pairs >> _HALF).astype(np.uint32)
@@ -155,6 +164,13 @@ class Twins:
         np.maximum.at(self._last, earlier, later)
         marks.mask[later] = marks.mask[earlier] = True
         return marks
+
+    def _asked_first(self, context: Codes) -> Codes:
+        """Return the pairs of `also`, each row as the first one that asks the same."""
+        _, first, same = np.unique(self.asked, return_index=True, return_inverse=True)
+        pairs: Codes = np.sort(first[same[np.array(self._also)]])
+        pairs = pairs[context[pairs[:, 0]] == context[pairs[:, 1]]].astype(np.uint64)
+        return pairs[:, 1] << _HALF | pairs[:, 0]
 
     def again(self, number: int, content: str) -> bool:
         """Look at the words of a row that was asked for; rows come in order. Return whether it is

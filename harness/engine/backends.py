@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import math
 from collections.abc import Callable, Mapping
@@ -116,6 +115,8 @@ class LiveBackend:
         return replace(state, replies=replies, errors=errors)
 
     async def _call(self, function: Callable[..., Any], argument: Any, *, limit_s: float) -> Any:
+        import asyncio  # a run from the cache needs none
+
         limit = asyncio.timeout(limit_s)
         try:
             async with limit:

@@ -18,10 +18,11 @@ from harness.core.usage import Usage, usage
 from harness.core.wall import WallInput
 from harness.engine.candidates import REFERENCE, resolve_candidate
 from harness.engine.certificates import judges_condition
+from harness.engine.eval_sources import aggregates
 from harness.engine.evaluate import verdict_of
 from harness.engine.leaks import refuse_leaks
 from harness.engine.tasks import Task
-from harness.errors import HarnessError, NotEnoughEvidence
+from harness.errors import HarnessError, NotEnoughEvidence, TaskError
 from harness.records import Case, LedgerEntry, Run, WallVerdict as Verdict, digest, from_plain
 from harness.store.store import RunRow, Store
 
@@ -131,11 +132,23 @@ def scored_cases(task: Task, ladder: Ladder) -> list[Case]:
     return [c for c in task.split("dev") if c.id not in unscored]
 
 
+def refuse_without_scores(task: Task) -> None:
+    """Raise TaskError where no eval scores a case: an `all` of none decides nothing."""
+    if set(task.eval_names) <= set(aggregates(task.folder)):
+        raise TaskError(
+            f"{task.folder}: its evals ({', '.join(task.eval_names)}) give one number for all "
+            "replies together, and a verdict needs one for each case. Write an eval that asks for "
+            "`case` or `reply`."
+        )
+
+
 def try_scores(task: Task, ladder: Ladder) -> list[TryScores]:
     """Return the runs of prompts and tuned models as rungs, aligned on the scored dev cases.
 
-    Raises NotEnoughEvidence where there are runs, and not one case that all of them could score.
+    Raises NotEnoughEvidence where there are runs, and not one case that all of them could score,
+    and TaskError where no eval scores a case.
     """
+    refuse_without_scores(task)
     every = task.split("dev")
     cases = [c.id for c in scored_cases(task, ladder)]
     rungs: list[TryScores] = []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,8 +16,9 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from harness.engine.project import find_project, find_task_folder
 from harness.engine.tasks import Task
-from harness.errors import TaskError
+from harness.errors import HarnessError, TaskError
 from harness.records import Case, Split
 
 if TYPE_CHECKING:
@@ -106,6 +108,16 @@ def every_leak(task: Task) -> list[Leak]:
     return [leak for leak in found if (leak.case.split, leak.other.split) != ("test", "dev")]
 
 
+def near_numbers(task: Task, *, least: float) -> set[tuple[int, int]]:
+    """Return the near cases of two splits by their numbers, the earlier first: for a search by
+    sketches, which misses some of a large task's. One pair at least for each case that has one.
+    """
+    at = {case.id: n for n, case in enumerate(task.cases)}
+    found = [leak for split in HELD_OUT for leak in find_leaks(task, split, near=least)]
+    pairs = [sorted((at[x.case.id], at[x.other.id])) for x in found if x.kind == "near"]
+    return {(one, other) for one, other in pairs}
+
+
 def _near(
     task: Task, held: Sequence[int], others: Sequence[int], *, least: float
 ) -> list[tuple[int, Leak]]:
@@ -183,22 +195,33 @@ def refuse_leaks(
 
 def refused(task: Task, leaks: Sequence[Leak]) -> str:
     """Return why these leaks stop whatever rests on the cases, and the ways out."""
-    place = _place(task)
+    place, name = _place(task), _name(task)
     out = (
         f"{leaks[0].text}; {len(leaks)} such case(s), and no number can rest on them. Deal the "
-        f"splits anew: harness data split {task.name} --all --out {place}"
+        f"splits anew: harness data split {name} --all --out {shlex.quote(str(place))}"
     )
     if place.exists():
         out += " --force"
     else:
         out += f' (and `cases = "{place.name}"` in task.toml)'
-    out += f". Or remove one of each: harness data lint {task.name} lists them."
+    out += f". Or remove one of each: harness data lint {name} lists them."
     if all(leak.kind == "near" for leak in leaks):
         out += (
             " If they are different questions in like words, say so: `near` in task.toml is the "
             f"share from which they are copies (now {task.settings.near:g})."
         )
     return out
+
+
+def _name(task: Task) -> str:
+    """Return what names the task in a command from here: its folder, where it is of another
+    project.
+    """
+    here = Path.cwd()
+    with suppress(HarnessError):
+        if find_task_folder(find_project(here), task.name, cwd=here) == task.folder.resolve():
+            return shlex.quote(task.name)
+    return shlex.quote(str(task.folder))
 
 
 def _place(task: Task) -> Path:

@@ -6,7 +6,6 @@ process does, so that one call that hangs would hold up a time-out or a Ctrl-C f
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -30,6 +29,8 @@ class Threads:
 
         It sees the context variables of who asks, as in `asyncio.to_thread`: tracers live there.
         """
+        import asyncio  # a run from the cache needs none
+
         future: Future[Any] = Future()
         with self._lock:
             needs_one = self._free == 0

@@ -184,7 +184,18 @@ def draft(
         patience=table.patience,
         max_cut=table.max_cut,
         dropped=dropped,
-        leaks=tuple(find_leaks(task, "train", near=task.settings.near)),
+        leaks=_leaks(task),
+    )
+
+
+def _leaks(task: Task) -> tuple[Leak, ...]:
+    """Return the leaks of train, and those of dev into test: a training is watched, and stopped, by
+    its scores on dev.
+    """
+    watched = find_leaks(task, "dev", near=task.settings.near)
+    return (
+        *find_leaks(task, "train", near=task.settings.near),
+        *(leak for leak in watched if leak.other.split == "test"),
     )
 
 

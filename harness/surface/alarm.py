@@ -77,13 +77,14 @@ class Escape:
     def _begin(self, frame: FrameType) -> None:
         each: FrameType | None = frame
         while each is not None and not _is_machinery(each):
-            self.watch(each)
+            if not _is_of_a_loop(each):
+                self.watch(each)
             each = each.f_back
         sys.setprofile(self._left)
         sys.settrace(self._line)
 
     def _line(self, frame: FrameType, event: str, _argument: Any) -> Any:
-        if self._is_over or _is_machinery(frame):
+        if self._is_over or _is_machinery(frame) or _is_of_a_loop(frame):
             return None
         if event == "line":
             raise self._error()
@@ -121,6 +122,13 @@ def _suspended(waiting: object) -> Iterator[FrameType]:
     while isinstance(frame := getattr(waiting, "cr_frame", None), FrameType):
         yield frame
         waiting = getattr(waiting, "cr_await", None)
+
+
+def _is_of_a_loop(frame: FrameType) -> bool:
+    """Whether a frame is asyncio's own: it passes errors on, and its `finally` must run, or no
+    other loop runs in this thread.
+    """
+    return f"{frame.f_globals.get('__name__', '')}.".startswith("asyncio.")
 
 
 def _is_machinery(frame: FrameType) -> bool:

@@ -8,7 +8,6 @@ thread, there is no limit.
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import signal
 import sys
@@ -22,6 +21,7 @@ import pytest
 
 from harness.errors import Miss
 from harness.surface.alarm import WATCH, Escape, go, leave, stop, unlimited
+from harness.surface.eval_fixtures import asks_for_none
 from harness.surface.eval_session import EvalSession
 from harness.surface.eval_trials import eval_trial_of
 
@@ -30,11 +30,43 @@ AGAIN_S = 1.0
 STUBBORN = 3
 """From this ring on, an eval that swallows even `BaseException` is left line by line."""
 WHERE = {"setup": "a fixture before the eval", "call": "the eval", "teardown": "a fixture after it"}
+WIDE = "harness-wide-fixtures"
 DEBUGGERS = ("pdb", "bdb", "pydevd", "_pydevd_bundle", "debugpy")
 
 
 class EvalTimeout(pytest.fail.Exception):  # type: ignore[misc, name-defined]
     """An eval did not end in time: a fault of the eval. No `except Exception` swallows it."""
+
+
+class WideFixtures:
+    """The plugin of a session in which an eval needs a fixture of a wider scope than a function."""
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(
+        self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
+    ) -> Iterator[Any]:
+        """Stop the clock while such a fixture comes, and while it goes."""
+        if fixturedef.scope == "function":
+            return (yield)
+        left: list[tuple[float, float]] = []
+        fixturedef.addfinalizer(lambda: go(left.pop()) if left else None)
+        with unlimited():
+            result = yield
+        fixturedef.addfinalizer(lambda: left.append(stop()))  # the last one comes first
+        return result
+
+
+def may_be_wide(fixtures: Any) -> bool:
+    """Tell whether fixtures of wider scopes may be asked for: by name, or through a
+    stranger's `request`. Its hook takes its time at every fixture of every item.
+    """
+    if fixtures is None or "request" in fixtures.argnames:
+        return True
+    needed = [some[-1] for some in fixtures.name2fixturedefs.values() if some]
+    strange = [f for f in needed if not asks_for_none(f.func)]
+    return any(f.scope != "function" for f in needed) or any(
+        "request" in f.argnames for f in strange
+    )
 
 
 class EvalCalls:
@@ -43,16 +75,23 @@ class EvalCalls:
     def __init__(self, session: EvalSession) -> None:
         self._session = session
         self._limits_s: dict[Path, float] = {}
+        self._fixtures: Any = None
         self._item: pytest.Item | None = None  # while a phase of an eval runs
         self._phase = ""
         self._rings = 0
         self._escape: Escape | None = None
         self._handler = self._ring  # one object, so that it is known again
         self._has_alarm: bool | None = None
+        self._is_ours = False
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Iterator[None]:
         """Ring an alarm where the fixtures of an eval are not there in time."""
+        fixtures = getattr(item, "_fixtureinfo", None)
+        if fixtures is not self._fixtures:  # shared by the items of one function
+            self._fixtures = fixtures
+            if not item.config.pluginmanager.has_plugin(WIDE) and may_be_wide(fixtures):
+                item.config.pluginmanager.register(WideFixtures(), WIDE)
         yield from self._limited(item, "setup")
 
     @pytest.hookimpl(wrapper=True)
@@ -71,22 +110,10 @@ class EvalCalls:
             if nextitem is None or eval_trial_of(nextitem) is None:
                 WATCH.close()
 
-    @pytest.hookimpl(wrapper=True)
-    def pytest_fixture_setup(
-        self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
-    ) -> Iterator[Any]:
-        """Stop the clock while a fixture of a wider scope comes, and while it goes."""
-        if fixturedef.scope == "function":
-            return (yield)
-        left: list[tuple[float, float]] = []
-        fixturedef.addfinalizer(lambda: go(left.pop()) if left else None)
-        with unlimited():
-            result = yield
-        fixturedef.addfinalizer(lambda: left.append(stop()))  # the last one comes first
-        return result
-
     def _limited(self, item: pytest.Item, phase: str) -> Generator[None, None, None]:
-        if eval_trial_of(item) is None or not self._owns_alarm():
+        if phase != "teardown":  # then as it was in the call
+            self._is_ours = eval_trial_of(item) is not None and self._owns_alarm()
+        if not self._is_ours:
             yield
             return
         limit_s = self._limits_s.get(item.path) or self._limit_s(item.path)
@@ -118,6 +145,8 @@ class EvalCalls:
         """Await an async eval that no async plugin took: those come first, or wrap this."""
         if eval_trial_of(pyfuncitem) is None or not inspect.iscoroutinefunction(pyfuncitem.obj):
             return None
+        import asyncio  # few evals are async
+
         names = pyfuncitem._fixtureinfo.argnames
         runner = asyncio.Runner()
         loop = runner.get_loop()

@@ -8,6 +8,7 @@ else in an item whose reply is known.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,7 +21,7 @@ from harness.engine.views import NoReference, TrialView, eval_case
 from harness.records import Candidate, Case, Reply, Request
 from harness.surface.eval_outcomes import GIVEN, TURNS, NoReply
 from harness.surface.eval_session import EvalSession
-from harness.surface.eval_trials import EvalTrial
+from harness.surface.eval_trials import ARGUMENT, EvalTrial, eval_trial_of
 
 if TYPE_CHECKING:
     from harness.core.judge_verdicts import JudgeVerdict
@@ -33,6 +34,31 @@ class EvalFixtures:
 
     def __init__(self, session: EvalSession) -> None:
         self._session = session
+        self._fixtures: Any = None
+        self._at_once: frozenset[str] = frozenset()
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        """Give an eval its case and its reply at once, where it needs no fixture of a stranger:
+        pytest takes longer over each than over the rest of an item. What raises is left to it.
+        """
+        trial = eval_trial_of(item)
+        fixtures: Any = getattr(item, "_fixtureinfo", None)
+        if trial is None or not trial.id.case_id:
+            return
+        if fixtures is not self._fixtures:  # shared by the items of one function
+            self._fixtures = fixtures
+            names = fixtures.names_closure if is_plain(fixtures) else ()
+            self._at_once = frozenset(names) & {ARGUMENT, "case", "reply"}
+        given: dict[str, Any] = getattr(item, "funcargs", {})
+        for name in self._at_once:
+            if name == ARGUMENT:
+                given[name] = trial
+            elif name == "case":
+                given[name] = eval_case(trial.case)
+            else:
+                with suppress(NoReference, NoReply):
+                    given[name] = self._reply(trial)
 
     @pytest.fixture
     def harness_trial(self) -> EvalTrial:
@@ -56,9 +82,7 @@ class EvalFixtures:
     @pytest.fixture
     def reply(self, harness_trial: EvalTrial) -> Reply:
         """The candidate's reply to the case. Where there is none, the item is a fault."""
-        _need_reference(harness_trial)
-        self._need_no_error()
-        return _reply_in(self._session.outcome(harness_trial), harness_trial)
+        return self._reply(harness_trial)
 
     @pytest.fixture
     def ask(self, harness_trial: EvalTrial, request: pytest.FixtureRequest) -> Dialogue:
@@ -130,10 +154,30 @@ class EvalFixtures:
 
         return give
 
+    def _reply(self, trial: EvalTrial) -> Reply:
+        _need_reference(trial)
+        self._need_no_error()
+        return _reply_in(self._session.outcome(trial), trial)
+
     def _need_no_error(self) -> None:
         error = self._session.error
         if error is not None:  # in a worker of xdist, which may not stop by itself
             raise NoReply(str(error), fault=not_asked(error))
+
+
+def is_plain(fixtures: Any) -> bool:
+    """Tell whether an eval needs ours alone, which none else asks for, and no `request`."""
+    if fixtures is None or "request" in fixtures.argnames:
+        return False
+    needed = [some[-1] for some in fixtures.name2fixturedefs.values() if some]
+    return all(f.scope == "function" and asks_for_none(f.func) for f in needed)
+
+
+def asks_for_none(function: object) -> bool:
+    """Tell fixtures that reach for no other by name: ours, and those that pytest makes of
+    parameters and of `setup_function`.
+    """
+    return str(getattr(function, "__module__", "")).startswith(("harness.surface.", "_pytest.py"))
 
 
 def _need_reference(trial: EvalTrial) -> None:

@@ -15,11 +15,10 @@ from typing import Any
 
 import pytest
 
+from harness.surface import eval_properties
 from harness.surface.eval_properties import Packed, packed, unpacked
 from harness.surface.eval_trials import ARGUMENT, EvalTrial
 
-_MANY = 1000
-"""Of fewer items nobody needs to be sparing."""
 _RUNNING = frozenset({"_request", "funcargs", "_instance", "_obj", "location"})
 """What an item has only once it was looked into or ran."""
 
@@ -47,7 +46,7 @@ def share_ids(session: pytest.Session) -> None:
     """
     plugin = session.config.pluginmanager.get_plugin("nfplugin")
     earlier = getattr(plugin, "cached_nodeids", None)
-    if isinstance(earlier, set) and len(earlier) >= _MANY:
+    if isinstance(earlier, set) and len(earlier) >= eval_properties.MANY:
         ids = {getattr(item, "id", None) for item in session.items}
         if None not in ids:
             vars(plugin)["cached_nodeids"] = ids | (earlier - ids)

@@ -13,6 +13,8 @@ Property = tuple[str, object]
 Packed = list[Property] | tuple[Property, ...]
 """Properties as they are, or a tuple that the items of other cases share."""
 
+MANY = 1000
+"""Of fewer items nobody needs to be sparing."""
 CASE = "case"
 ALIKE = frozenset({"task", "eval", "candidate", "repeat", "score"})
 """What many items say in the same words."""

@@ -15,19 +15,23 @@ from typing import Any, Literal, NamedTuple
 
 import pytest
 
+from harness.surface import eval_properties
 from harness.surface.eval_outcomes import PATTERN
 from harness.surface.eval_properties import Property, packed, unpacked
 
 
 def slim(report: pytest.TestReport, config: pytest.Config) -> None:
-    """Let go of what nobody asks a report for, once every plugin saw it.
+    """Let go of what nobody asks a report for, once every plugin saw it and there are many.
 
     The report of a passed setup or teardown leaves the terminal's list: nothing is shown of it at
     the end, unless it holds what was printed or --durations asks how long it took. That of a call
     gives its place there to one that is made whole once somebody looks into it.
     """
     reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
-    if not report.passed or reporter is None or not _is_of_an_eval(report.location[0]):
+    if not report.passed or reporter is None:
+        return
+    is_few = len(reporter.stats.get("passed", ())) <= eval_properties.MANY
+    if is_few or not _is_of_an_eval(report.location[0]):
         return
     if report.when == "call":
         report.keywords = _slimmed(report)

@@ -48,7 +48,8 @@ def eval_trial_of(item: pytest.Item) -> EvalTrial | None:
     if isinstance(trial, EvalTrial):
         return trial
     callspec = getattr(item, "callspec", None)
-    return callspec.params.get(ARGUMENT) if callspec is not None else None
+    found = callspec.params.get(ARGUMENT) if callspec is not None else None
+    return found if isinstance(found, EvalTrial) else None  # pytest's NOTSET, of a task in error
 
 
 def is_dialogue(item: pytest.Item) -> bool:

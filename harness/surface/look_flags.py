@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from harness.core.lints.base import Finding, Place
+from harness.core.twins import NEAR
 from harness.engine.data.linting import ALL_RULES, Rows, Settings, file_rows, lint, task_rows
 from harness.engine.tasks import Task
 from harness.errors import UsageError
@@ -45,7 +46,10 @@ def flags_of(
         if task is not None
         else file_rows(Path(path or ""), form=form, columns=columns)
     )
-    settings = Settings() if order == FLAGGED else Settings(only=(order,))
+    settings = Settings(
+        near=task.settings.near if task is not None else NEAR,
+        only=() if order == FLAGGED else (order,),
+    )
     report = lint([rows], settings=settings, task=task)
     waiting = [iter(_places(f)) for f in report.findings]
     found: dict[str, list[str]] = {}

@@ -18,6 +18,7 @@ import pytest
 from harness.engine.evaluate import TrialId
 from harness.engine.project import task_folder_of
 from harness.errors import HarnessError, UsageError
+from harness.surface import eval_properties
 from harness.surface.builtin_collector import collector_of
 from harness.surface.eval_calls import EvalCalls
 from harness.surface.eval_fixtures import EvalFixtures
@@ -166,9 +167,9 @@ def _set_aside(ours: EvalSession) -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """Let an eval item drop what running it needed, once everybody has its reports."""
+    """Let an eval item drop what running it needed, once everybody has its reports: of many."""
     done = yield
-    if isinstance(item, EvalItem):
+    if isinstance(item, EvalItem) and len(item.session.items) > eval_properties.MANY:
         item.let_go(item.config.stash[DONE])
     return done
 

@@ -25,7 +25,7 @@ from harness.engine.project import Project
 from harness.engine.release import arms_of, best_prompt
 from harness.engine.tasks import Task
 from harness.engine.variants import MeasuredForms
-from harness.errors import HarnessError, NotEnoughEvidence
+from harness.errors import HarnessError, NotEnoughEvidence, TaskError
 from harness.records import Artifact, Comparison, LedgerEntry, ParityCheck, Try, from_plain
 from harness.store.store import Store
 from harness.surface.report.forms import FormTable, form_table, latest
@@ -88,7 +88,7 @@ def gather(task: Task, store: Store, *, project: Project, at: str) -> ReportData
 def _rungs(task: Task, ladder: Ladder) -> tuple[Rung, ...]:
     try:
         scores = try_scores(task, ladder)
-    except NotEnoughEvidence:  # no case was scored: there is no rung to stand on
+    except (NotEnoughEvidence, TaskError):  # no case was scored: there is no rung to stand on
         scores = []
     tries = build_tries(scores, [c.cluster for c in scored_cases(task, ladder)])
     rungs = []

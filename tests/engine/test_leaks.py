@@ -53,6 +53,19 @@ def test_each_kind_of_leak_is_found_named_and_stops_a_tune(
         )
 
 
+def test_a_training_that_dev_would_watch_stops_where_dev_leaks_into_test(make: Make) -> None:
+    some = rows()
+    sealed = next(n for n, row in enumerate(some) if row["split"] == "test")
+    some[sealed] |= {"inputs": some[2]["inputs"]}
+    workshop = make(some=some, tune={"tuner": "by-heart", "prompt": "plain"})
+    with pytest.raises(TaskError, match=r"the inputs of 'c2' \(dev\) stand in test too"):
+        planning.plan(
+            workshop.task,
+            licence=planning.Licence(override="x"),
+            passing=lambda cases: {c.id for c in cases},
+        )
+
+
 def test_one_case_is_told_once_by_its_plainest_leak(make: Make) -> None:
     same = asks(LONG, cluster="acme")
     [leak] = find_leaks(make(some=changed(same, same)).task)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from harness.engine.data.forms.registry import FORMS
+from harness.surface.cli.data_convert import convert
 from tests.surface.inprocess import Said
 
 Harness = Callable[..., Said]
@@ -75,6 +78,13 @@ def test_bad_rows_are_shown_with_their_lines_and_stop_everything(harness: Harnes
     assert left.code == 0
     assert "2 rows could not be read and were left out" in left.out
     assert Path("b.jsonl").read_text().count("\n") == 1
+
+
+def test_the_help_names_every_form_on_the_side_on_which_it_is_read_or_written() -> None:
+    written, _, read = str(convert.callback.__doc__).partition("read only:")
+    for form in FORMS:
+        part = read.partition(".")[0] if form.write is None else written
+        assert re.search(rf"(?<![\w-]){form.name}(?![\w-])", part), form.name
 
 
 def test_map_says_what_a_column_is_and_is_checked(harness: Harness) -> None:

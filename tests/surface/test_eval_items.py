@@ -9,6 +9,8 @@ from typing import Any
 from tests.surface.toy import Toy
 
 PEEP = """
+from harness.surface import eval_properties
+eval_properties.MANY = 0
 import json, os, pytest
 from harness.surface.eval_items import EvalItem
 
@@ -84,8 +86,8 @@ def pytest_sessionfinish(session):
 
 TELL = """
 import json, pickle, pytest
-from harness.surface import eval_items
-eval_items._MANY = 1  # what many items need is done for few, so that few show it
+from harness.surface import eval_properties
+eval_properties.MANY = 0  # so that few items show it
 
 told = {}
 
@@ -248,7 +250,7 @@ def held(tmp_path: Path, *, cases: int) -> int:
 
 def test_an_item_that_ran_holds_less_than_one_of_a_parametrised_test(tmp_path: Path) -> None:
     """A no-op item of pytest holds about 5 kB, and one of ours holds 1.9 kB with its case."""
-    few, many = (held(tmp_path, cases=cases) for cases in (200, 1400))
+    few, many = (held(tmp_path, cases=cases) for cases in (1200, 2400))
     assert (many - few) / 1200 < 2300
 
 
@@ -259,6 +261,7 @@ def test_reports_of_setup_are_forgotten_unless_somebody_will_read_them(tmp_path:
         "def test_right(reply, loud):\n    assert reply\n"
     )
     (toy.root / "conftest.py").write_text(
+        "from harness.surface import eval_properties\neval_properties.MANY = -1\n"
         "def pytest_terminal_summary(terminalreporter):\n"
         "    quiet = terminalreporter.stats.get('', [])\n"
         "    print('kept', [r.when for r in quiet])\n"

@@ -8,9 +8,13 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from harness.core import twins
+from harness.core.sketch import Sketches
 from harness.engine import leaks
+from harness.engine.data import linting, splitting
 from harness.engine.leaks import MEMORY, every_leak
 from harness.engine.tasks import load_task
 from tests.surface.inprocess import Cli
@@ -49,6 +53,8 @@ KINDS = {
 }
 WAYS = [
     ("eval", "toy", "--candidate", "plain"),
+    ("eval", "toy", "--candidate", "plain", "--only", "missed"),
+    ("eval", "toy", "--candidate", "plain", "--sample", "3"),
     ("ladder", "toy"),
     ("ladder", "toy", "--show"),
     ("ladder", "toy", "--dry-run"),
@@ -71,7 +77,7 @@ def test_a_dev_case_that_leaks_is_an_error_at_every_verb_before_anything_is_aske
 ) -> None:
     cli.toy.write_cases(leaking(kind, 2, 7, ["dev"] * 6 + [beside] * 3))
     is_whole = (kind, beside) == ("near", "train")  # one function, so one kind at all of them
-    for words in WAYS if is_whole else WAYS[3:7]:
+    for words in WAYS if is_whole else WAYS[5:9]:
         said = cli(*words)
         assert said.code == 2, words
         assert "cases.jsonl:3: " + KINDS[kind].format(beside) in said.err, words
@@ -122,13 +128,12 @@ def test_plain_pytest_stops_at_a_leak_too(cli: Cli) -> None:
 
 def follow(cli: Cli, said: str) -> str:
     """Do what the message says; return where the cases are now."""
-    found = re.search(r"harness (data split .* --all --out (\S+)(?: --force)?)", said)
+    found = re.search(r"harness (data split .* --all --out ('[^']+'|\S+)(?: --force)?)", said)
     assert found is not None, said
-    words = [word for word in shlex.split(found[1]) if not word.startswith("(")]
-    words[words.index("--out") + 1] = place = found[2].rstrip(".")
+    words = shlex.split(found[1])
     done = cli(*words)
     assert done.code == 0, done.err
-    return place
+    return words[words.index("--out") + 1]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -147,6 +152,53 @@ def test_the_command_that_is_named_deals_every_leak_away(cli: Cli, kind: str) ->
         assert (after[7].pop("cluster"), rows[7].pop("cluster")) == ("k2", "k7")
     bare = [{k: v for k, v in row.items() if k != "split"} for row in after]
     assert bare == [{k: v for k, v in row.items() if k != "split"} for row in rows]
+
+
+def test_a_near_copy_that_the_sketches_of_a_large_task_miss_is_listed_and_dealt_away(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = leaking("near", 2, 7, ["dev"] * 6 + ["train"] * 6 + ["test"] * 6)
+    rows[9]["inputs"] = rows[7]["inputs"] | {"a": LONG.upper() + " please"}  # the same as 7
+    cli.toy.write_cases(rows)
+    for large in (twins, linting, splitting):
+        monkeypatch.setattr(large, "FEW", 5)
+    none = np.zeros(0, dtype=np.uint64)
+    monkeypatch.setattr(Sketches, "candidates", lambda self, context: none)
+    assert "in 1 pair" in cli("data", "lint", "toy", "--only", "near-leak").out
+    file = cli.toy.task / "cases.jsonl"
+    alone = cli("data", "split", str(file), "--all")
+    assert ", 0 near pairs" in alone.out, "so the sketches do miss it here"
+    for seed in range(4):  # the deal of some seed would part them
+        cli("data", "split", "toy", "--all", "--out", str(file), "--force", "--seed", str(seed))
+        assert every_leak(load_task(cli.toy.task)) == []
+    assert cli("ladder", "toy", "--dry-run").code == 0
+
+
+def test_the_command_names_a_task_so_that_the_shell_finds_it_from_anywhere(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cli.toy.write_cases(leaking("same", 2, 7, ["dev"] * 6 + ["train"] * 6))
+    spaced = cli.toy.task.with_name("my task")
+    cli.toy.task.rename(spaced)
+    assert "data split 'my task' --all" in cli("ladder", "my task", "--dry-run").err
+    monkeypatch.chdir(cli.toy.root.parent)
+    said = cli("compare", str(spaced), "--candidate", "plain").err
+    follow(cli, said)
+    assert every_leak(load_task(spaced)) == []
+
+
+def test_a_case_whose_id_another_split_names_as_its_source_is_listed_and_dealt_away(
+    cli: Cli,
+) -> None:
+    rows = toy_rows(*["dev"] * 6, *["train"] * 6, *["test"] * 6)
+    del rows[2]["cluster"]  # so it is its own source
+    rows[7]["cluster"] = "c2"
+    cli.toy.write_cases(rows)
+    said = cli("ladder", "toy", "--dry-run")
+    assert "the source 'c2' of 'c2' (dev) is in train too" in said.err
+    assert "c2" in cli("data", "lint", "toy", "--only", "source-leak").out
+    follow(cli, said.err)
+    assert every_leak(load_task(cli.toy.task)) == []
 
 
 def test_a_task_with_a_file_for_each_split_is_dealt_into_one(cli: Cli) -> None:

@@ -229,3 +229,16 @@ def test_what_the_prompt_does_not_name_may_be_the_answer(cli: Cli) -> None:
     assert [e.reference for e in reading] == ["right", "wrong"]
     assert words == ["input 'Frage'", "answer 'Antwort'"]
     assert left == []
+
+
+def test_only_right_answers_that_were_scored_are_counted(cli: Cli) -> None:
+    tests = [
+        {"vars": {"q": "say one"}, "assert": [{"type": "equals", "value": "one"}]},
+        {"vars": {"q": "say two"}, "assert": [{"type": "contains", "value": "two"}]},
+        {"vars": {"q": "say six"}, "assert": [{"type": "contains", "value": "six"}]},
+    ]
+    (cli.toy.root / "promptfooconfig.json").write_text(json.dumps({"tests": tests}))
+    said = cli("init", "mine", "--from", "promptfooconfig.json", "--candidate", "constant:two")
+    assert said.code == 0, said.err
+    assert "on 3 dev cases" in said.out
+    assert "The right answers themselves pass the check (1 of 3)." in said.out

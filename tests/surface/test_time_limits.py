@@ -94,6 +94,7 @@ SWALLOWING = {
     "        except BaseException: pass",
     "once": "try: time.sleep(30)\n    except BaseException: pass",
     "async": "while True:\n        try: await asyncio.sleep(1)\n        except BaseException: pass",
+    "async blocking": "while True:\n        try: time.sleep(1)\n        except BaseException: pass",
     "shown": "assert Shown() == 1",
 }
 HELPERS = """
@@ -112,7 +113,7 @@ class Shown:
 def test_an_eval_that_swallows_even_its_end_is_ended(
     cli: Cli, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    is_async = "async " if kind == "async" else ""
+    is_async = "async " if kind.startswith("async") else ""
     write(
         cli,
         f"{HELPERS}\n{is_async}def hang():\n    {SWALLOWING[kind]}\n"

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from harness.core.lints.answers import AnswerLint
 from harness.core.lints.base import Finding, Lint, Place, Row, Rule
@@ -34,6 +34,7 @@ KINDS: tuple[type[Lint], ...] = (
 def lints(
     *,
     near: float = NEAR,
+    also: Iterable[tuple[int, int]] = (),
     thresholds: Sequence[float] = (),
     measure: Measure | None = None,
     words: Collection[str] = (),
@@ -41,10 +42,12 @@ def lints(
     needs_answers: bool = True,
     spools: Spools = Held,
 ) -> list[Lint]:
-    """Return one of each rule, ready to see rows. `spools` lend room beside memory."""
+    """Return one of each rule, ready to see rows. `spools` lend room beside memory, `also` are
+    pairs of rows to be compared.
+    """
     return [
         ChatLint(needs_answers=needs_answers),
-        TwinLint(near=near, spools=spools),
+        TwinLint(near=near, spools=spools, also=also),
         AnswerLint(),
         LengthLint(measure=measure),
         ClassLint(),

@@ -28,7 +28,9 @@ Group = npt.NDArray[np.int64]
 
 
 class TwinLint(Lint):
-    """Finds rows that stand twice. `near` is the similarity from which they nearly do."""
+    """Finds rows that stand twice. `near` is the similarity from which they nearly do, `also` are
+    pairs of rows to be compared in any case.
+    """
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
@@ -82,8 +84,10 @@ class TwinLint(Lint):
         ),
     )
 
-    def __init__(self, *, near: float = NEAR, spools: Spools = Held) -> None:
-        self._twins = Twins(near=near, spools=spools)
+    def __init__(
+        self, *, near: float = NEAR, spools: Spools = Held, also: Iterable[tuple[int, int]] = ()
+    ) -> None:
+        self._twins = Twins(near=near, spools=spools, also=also)
         self._splits: dict[str, int] = {"": 0}
         self._split = array("B")
         self._question, self._answer = Column(spools()), Column(spools())

@@ -21,7 +21,7 @@ from harness.core.lints.base import SEVERITIES, Hits, row_of
 from harness.core.lints.chat import UNREADABLE, ChatLint
 from harness.core.lints.preferences import PreferenceLint
 from harness.core.spool import Marks
-from harness.core.twins import NEAR
+from harness.core.twins import FEW, NEAR
 from harness.core.wording import FIRST, Wording, wording_of
 from harness.engine.backends import BackendPool, LiveBackend
 from harness.engine.data.checked_lints import CallLint, LanguageLint, TextLint
@@ -35,6 +35,7 @@ from harness.engine.data.reading import (
     task_examples,
 )
 from harness.engine.data.spooling import FileSpool
+from harness.engine.leaks import near_numbers
 from harness.engine.plain_evals import PlainEvals
 from harness.engine.requests import Requests
 from harness.engine.tasks import Task
@@ -150,8 +151,9 @@ def lint(
 ) -> Report:
     """Return what the rules find in `sources`, taken together.
 
-    `task` adds its own evals. Raises TaskError for a file that cannot be read, UsageError for a
-    rule that does not exist.
+    `task`, whose cases `sources` are then, adds its own evals; of a large one every pair of two
+    splits is compared, as the verbs do. Raises TaskError for a file that cannot be read, UsageError
+    for a rule that does not exist.
     """
     settings = settings or Settings()
     known = {rule.name for rule in ALL_RULES}
@@ -160,9 +162,13 @@ def lint(
         raise UsageError(f"no rule {', '.join(unknown)}. Known: {', '.join(sorted(known))}.")
     language, labels = LanguageLint(), LabelErrorLint()
     tools = [t for p in task.prompts.values() for t in p.tools] if task else []
+    also = set[tuple[int, int]]()
+    if task is not None and len(task.cases) > FEW and settings.wants(_rule("near-leak")):
+        also = near_numbers(task, least=settings.near)
     all_lints: list[Lint] = [
         *lints(
             near=settings.near,
+            also=also,
             thresholds=settings.thresholds,
             words=settings.words,
             measure=measure,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -183,4 +184,9 @@ def open_examples(
 
 def task_examples(task: Task) -> Iterator[Example]:
     """Yield the cases of a task: their ids, clusters, splits and tags are kept."""
-    return (of_case(case, pictured=task.settings.images) for case in task.cases)
+    named = {case.cluster for case in task.cases if case.cluster != case.id}
+    for case in task.cases:
+        example = of_case(case, pictured=task.settings.images)
+        # a case is its own source unless it says so; one that others name as theirs says it here
+        is_named = case.cluster == case.id and case.id in named
+        yield replace(example, cluster=case.id) if is_named else example

@@ -10,7 +10,7 @@ Memory is flat: some bytes of each row are kept, most of them in a spool.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from typing import Literal
@@ -23,11 +23,13 @@ from harness.core.groups import links_of, roots_of
 from harness.core.lints.base import Place, row_of
 from harness.core.splits import NUMBERS, Bytes, Numbers, deal_many, key_of, order_of
 from harness.core.spool import Codes, Column
-from harness.core.twins import NEAR, Twins, asked_code, code
+from harness.core.twins import FEW, NEAR, Twins, asked_code, code
 from harness.core.wording import FIRST, Wording, answer_text, wording_of
 from harness.engine.data.forms.cases import NEAREST
 from harness.engine.data.linting import Rows
 from harness.engine.data.spooling import FileSpool
+from harness.engine.leaks import near_numbers
+from harness.engine.tasks import Task
 from harness.errors import UsageError
 from harness.records import SPLITS, Split
 
@@ -42,6 +44,8 @@ STRANGE = len(SPLITS) + 1
 """The number of a split that is none of ours."""
 
 Indices = npt.NDArray[np.uint32]
+Pairs = set[tuple[int, int]]
+"""Rows by number, the earlier first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,14 +116,55 @@ def split_rows(
     by: By = "tag",
     near: float | None = NEAR,
     earlier: Earlier | None = None,
+    missed: Callable[[Splits], Pairs] | None = None,
 ) -> Splits:
     """Return the split of every row of `sources`. Raises UsageError for shares that do not fit.
 
     `earlier` tells the splits of an earlier deal: rows that have no split of their own keep those.
+    `missed` tells the near rows that a deal parts, for sketches miss some: it is dealt again then.
     """
+    also: Pairs = set()
+    while True:
+        found = _dealt(
+            sources, dev=dev, test=test, seed=seed, anew=anew, by=by, near=near, earlier=earlier,
+            also=also,
+        )  # fmt: skip
+        more = missed(found) - also if missed is not None else set()
+        if not more:
+            return found
+        also |= more
+
+
+def missed_of(task: Task, *, near: float) -> Callable[[Splits], Pairs]:
+    """Return what finds the near cases that a deal of `task` parts, every pair of them compared."""
+
+    def missed(found: Splits) -> Pairs:
+        if len(task.cases) <= FEW:
+            return set()
+        dealt = [(n, split) for n, split in enumerate(found.splits) if split]
+        numbers = [n for n, _ in dealt]
+        cases = tuple(replace(task.cases[n], split=split) for n, split in dealt)
+        pairs = near_numbers(replace(task, cases=cases), least=near)
+        return {(numbers[one], numbers[other]) for one, other in pairs}
+
+    return missed
+
+
+def _dealt(
+    sources: Sequence[Rows],
+    *,
+    dev: float,
+    test: float,
+    seed: int,
+    anew: bool,
+    by: By,
+    near: float | None,
+    earlier: Earlier | None,
+    also: Pairs,
+) -> Splits:
     if dev < 0 or test < 0 or dev + test >= 1:
         raise UsageError(f"--dev {dev:g} and --test {test:g} leave nothing to train on")
-    seen = _Seen(by=by, near=near, seed=seed)
+    seen = _Seen(by=by, near=near, seed=seed, also=also)
     seen.look(sources)
     had = np.frombuffer(seen.own.tobytes(), dtype=np.uint8)
     kept = np.where(had == STRANGE, 0, had).astype(np.uint8)
@@ -167,9 +212,9 @@ def split_rows(
 class _Seen:
     """What is kept of each row."""
 
-    def __init__(self, *, by: By, near: float | None, seed: int) -> None:
+    def __init__(self, *, by: By, near: float | None, seed: int, also: Pairs) -> None:
         self._by, self.seed = by, seed
-        self.twins = Twins(near=near, spools=FileSpool)
+        self.twins = Twins(near=near, spools=FileSpool, also=also)
         self.own = array("B")
         """The number of each row's split."""
         self.clusters, self._strata = Column(FileSpool()), Column(FileSpool())

@@ -65,11 +65,11 @@ def convert(
     """Write the rows of IN to OUT in another form. IN is a file, a folder of them, or a task.
 
     Forms: cases, columns (a table), openai-chat, openai-preference, alpaca, sharegpt,
-    trl-prompt-completion, trl-preference, trl-kto, openai-evals, promptfoo; read only: inspect,
-    otlp, langfuse, phoenix. OUT's suffix says as what file: .jsonl, .json, .csv, .tsv, .xlsx,
-    .parquet, .yaml, or .dataset for a folder as Hugging Face `datasets` saves it; .gz or .zst after
-    it packs it. Every row is read back before it counts, and
-    what OUT cannot carry is listed. OUT appears whole or not at all.
+    trl-prompt-completion, trl-preference, trl-kto, openai-evals, promptfoo; read only: hh-rlhf,
+    squad, inspect, otlp, langfuse, phoenix. OUT's suffix says as what file: .jsonl, .json, .csv,
+    .tsv, .xlsx, .parquet, .yaml, or .dataset for a folder as Hugging Face `datasets` saves it; .gz
+    or .zst after it packs it. Every row is read back before it counts, and what OUT cannot carry is
+    listed. OUT appears whole or not at all.
     """
     from harness.engine.data.converting import convert as run
     from harness.surface.pace import Timed

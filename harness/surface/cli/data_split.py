@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -25,7 +25,7 @@ from harness.surface.words import clean, percent
 if TYPE_CHECKING:
     from harness.core.examples import Example
     from harness.engine.data.reading import Reading
-    from harness.engine.data.splitting import By, Earlier, Splits
+    from harness.engine.data.splitting import By, Earlier, Pairs, Splits
     from harness.surface.cli.data_lint import Bar
 
 STRATA = 12
@@ -94,7 +94,7 @@ def split_command(
     from harness.engine.data.bad_rows import refuse_bad
     from harness.engine.data.linting import Rows, task_rows
     from harness.engine.data.reading import open_examples
-    from harness.engine.data.splitting import split_rows, with_splits
+    from harness.engine.data.splitting import missed_of, split_rows, with_splits
     from harness.engine.data.writing import free, write_examples
     from harness.surface.cli.data_lint import Bar
     from harness.surface.pace import Timed
@@ -105,6 +105,7 @@ def split_command(
         path: Path | None = None
         bar: Bar | None = None
         readings: list[Reading] = []
+        missed: Callable[[Splits], Pairs] | None = None
         if is_file(app, source):
             found_at = path = Path(source)
 
@@ -122,6 +123,7 @@ def split_command(
             task = app.task(source)
             rows, own_form = [task_rows(task)], "cases"
             near = task.settings.near if near is None else near
+            missed = missed_of(task, near=near)
         if out is not None:
             free(out, overwrite=force)
             _keep_other_sheets(path, out)
@@ -138,6 +140,7 @@ def split_command(
                 by=cast("By", by),
                 near=NEAR if near is None else near,
                 earlier=earlier,
+                missed=missed,
             )
         worst = max(readings, key=lambda one: (one.bad_count, one.read), default=None)
         refuse_if_nothing(worst)

@@ -13,6 +13,7 @@ from typing import Any
 from harness.core.first_checks import first_check
 from harness.core.first_evals import FirstCheck
 from harness.core.first_prompts import bare_prompt, task_prompt, with_tools
+from harness.core.scoring import case_values
 from harness.core.words import count
 from harness.engine.candidates import CONSTANT, REFERENCE, REPLAY
 from harness.engine.data.bad_rows import refuse_bad
@@ -301,9 +302,10 @@ def _first_number(app: App, task: Task, candidate: str, *, base_url: str | None)
     app.say(*_miss_lines(run, primary))
     right = runs.get(REFERENCE)
     passed = None if right is None else estimate_of(right, primary, clusters=clusters)
-    if passed is not None and candidate != REFERENCE:
+    if right is not None and passed is not None and candidate != REFERENCE:
         if passed.mean >= 0.9999:
-            app.say(f"The right answers themselves pass the check ({asked} of {asked}).")
+            known = [v for v in case_values(right, primary).values() if v is not None]
+            app.say(f"The right answers themselves pass the check ({len(known)} of {asked}).")
         else:
             app.say(
                 f"The right answers themselves score {100 * passed.mean:.0f} %: mend the check "

@@ -53,7 +53,12 @@ def command(
     your own is a try too. The same command goes on where it was stopped.
     """
     from harness.core.tries import build_tries
-    from harness.engine.ladder import read_ladder, scored_cases, try_scores
+    from harness.engine.ladder import (
+        read_ladder,
+        refuse_without_scores,
+        scored_cases,
+        try_scores,
+    )
     from harness.engine.model_ladder import models_named
     from harness.surface.cli.other_models import climb_models
     from harness.surface.forecasts import opening_lines
@@ -64,6 +69,7 @@ def command(
     with App(store, as_json=as_json) as app:
         loaded = app.task(task)
         app.refuse_leaks(loaded, "dev")
+        refuse_without_scores(loaded)
         if anatomy is not None:
             return show_anatomy(app, loaded, anatomy, base_url=base_url, max_cost_usd=max_cost)
         if models is not None:

@@ -13,7 +13,7 @@ from harness.core.synth_origin import made_note
 from harness.engine.boundary import boundary_condition, crossings
 from harness.engine.certificates import advised_scores, judges_condition
 from harness.engine.gate import candidate_conditions, not_a_pilot
-from harness.engine.ladder import read_ladder
+from harness.engine.ladder import read_ladder, refuse_without_scores
 from harness.engine.off_task import OffTask, off_task, waiver_entry
 from harness.engine.policy import pin_policy, policy_notes
 from harness.engine.release import (
@@ -108,6 +108,7 @@ def bout_of(app: App, task: Task, wish: Wish) -> Bout:
     if not task.split("test"):
         raise UsageError(f"task {task.name!r} has no test split: a release needs sealed cases")
     app.refuse_leaks(task, "test", is_anew=True)
+    refuse_without_scores(task)
     if (origin := made[1][1]) is not None:
         not_a_pilot(old, origin)
     return Bout(

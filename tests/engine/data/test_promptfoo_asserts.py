@@ -53,6 +53,18 @@ def test_with_a_threshold_the_weights_decide() -> None:
     assert of(told)["checks"] == [check]  # written as a set, and read again
 
 
+def test_what_weighs_nothing_cannot_fail_and_is_told_as_not_carried() -> None:
+    idle = {**BYE, "weight": 0}
+    found = of(HELLO, idle)
+    assert [c["name"] for c in found["checks"]] == ["contains"]
+    assert found["assert"] == [idle]
+    assert found.keys() == {"checks", "assert"}
+    only = of({"type": "equals", "value": "x", "weight": 0})
+    assert "checks" not in only
+    [check] = of({"type": "assert-set", "assert": [HELLO, idle]})["checks"]
+    assert check["name"] == "contains"
+
+
 def test_a_threshold_over_an_assert_that_is_no_check_of_ours_is_left_whole() -> None:
     rubric = {"type": "llm-rubric", "value": "is polite"}
     found = of(HELLO, rubric, threshold=0.5)

@@ -30,6 +30,7 @@ from harness.engine.data.forms.promptfoo_asserts import (
     LISTS,
     assert_of,
     check_of,
+    is_only_measured,
     several_of,
 )
 from harness.engine.data.forms.templates import (
@@ -138,6 +139,9 @@ def parse(row: Object, place: str) -> Example:
     for one in () if whole is not None else _list(row):
         if not isinstance(one, Mapping) or not isinstance(one.get("type"), str):
             raise ValueError("an assert must be an object with a `type`")
+        if is_only_measured(one):
+            left.append(dict(one))
+            continue
         told = filled(one.get("value"), inputs)
         is_plain = one.keys() <= {"type", "value", *BESIDE_ONE} and told is not UNKNOWN
         if one["type"] == "equals" and is_plain and "reference" not in given:
@@ -187,7 +191,7 @@ def _set(one: Mapping[str, Json], inputs: Object) -> list[Json] | None:
     rows = one.get("assert")
     if not isinstance(rows, list) or one.keys() - {"type", "assert", "threshold", *BESIDE_ONE}:
         return None
-    found = [_known(row, inputs) for row in rows]
+    found = [_known(row, inputs) for row in rows if not is_only_measured(row)]
     if any(check is None for check in found):
         return None
     if one.get("threshold") is None:

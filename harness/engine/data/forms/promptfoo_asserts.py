@@ -1,9 +1,9 @@
 """promptfoo's asserts as checks of ours, and back, where they mean the same. Knows no rows.
 
 promptfoo's score of a test is the mean of its asserts by `weight`, and it passes where that reaches
-the test's `threshold`; without one every assert must hold, and weights decide nothing. Here it is
-the check `several`, whose mean counts an assert that does not hold as 0, as promptfoo does for each
-of the types below.
+the test's `threshold`; without one every assert must hold, whatever its weight, but for one of
+weight 0: that is measured, and cannot fail. Here it is the check `several`, whose mean counts an
+assert that does not hold as 0, as promptfoo does for each of the types below.
 Source: https://www.promptfoo.dev/docs/configuration/expected-outputs, and promptfoo 0.121's
 `AssertionsResult`.
 """
@@ -39,6 +39,11 @@ NEAR = 5
 """promptfoo's threshold of `levenshtein` where none is given."""
 BESIDE = frozenset({"weight", "metric"})
 """What an assert may carry that does not change whether it holds."""
+
+
+def is_only_measured(one: Mapping[str, Json]) -> bool:
+    """Whether an assert cannot fail: its weight is 0."""
+    return _is_number(one.get("weight")) and one["weight"] == 0
 
 
 def check_of(one: Mapping[str, Json]) -> Json | None:
