@@ -173,8 +173,8 @@ def refuse_leaks(
     told: Callable[[str], None] = lambda _: None,
     is_looking: bool = False,
 ) -> None:
-    """Raise TaskError where a case of `splits` leaks into another split: no number may rest on it,
-    for examples, prompts or a training have seen it.
+    """Raise TaskError where a case leaks into another split: no number of the task may rest on it,
+    for examples, prompts or a training have seen it. Leaks of `splits` are told first.
 
     `memory` is a file that remembers which cases had no leak, by their content, so that the search
     is made once; one that `is_looking` writes nothing there. `told` hears of a search that takes
@@ -182,7 +182,9 @@ def refuse_leaks(
     """
     if len({case.split for case in task.cases}) < 2:
         return
-    for split in splits:
+    for split in dict.fromkeys((*splits, *HELD_OUT)):
+        if not task.split(split):
+            continue
         known = _identity(task, split)
         if known in _CLEAN or _is_remembered(memory, known):
             continue

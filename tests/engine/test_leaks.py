@@ -101,7 +101,8 @@ def test_no_verdict_rests_on_a_case_that_another_split_asks_in_the_same_words(
         refuse_leaks(workshop.task, "dev")
     with pytest.raises(TaskError, match="no number can rest on them"):
         wall_input(workshop.task, read_ladder(workshop.task, workshop.store))
-    refuse_leaks(workshop.task, "test")
+    with pytest.raises(TaskError, match="no number can rest on them"):
+        refuse_leaks(workshop.task, "test")  # nor the number of another split
 
 
 TABLE = "the table of orders has an id, a customer, a date, a sum, a country and a state of sending"
@@ -155,4 +156,3 @@ def test_a_picture_under_another_name_is_the_same_picture(make: Make, tmp_path: 
     assert leaks == [("c7", "c2", "the same input in other letters")]
     with pytest.raises(TaskError, match=r"cases\.jsonl:3: .* stand in train too, at .*jsonl:8"):
         refuse_leaks(task, "dev")
-    refuse_leaks(task, "test")
