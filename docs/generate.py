@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import click
+from msgspec.structs import FieldInfo, fields
 
 from harness.checks.peers import PROMPTFOO
 from harness.checks.registry import FAMILIES, named
 from harness.core.judging import Judge
-from harness.engine import case_rows, taskfile
+from harness.engine import case_rows, tables, taskfile
 from harness.engine.data.linting import ALL_RULES
 from harness.ports import hookspecs
 from harness.records import Case
@@ -63,7 +64,7 @@ def _block(text: str) -> str:
 def task() -> str:
     """Return the page of task.toml."""
     parts = [NOTE, "# task.toml\n", "An unknown key is an error that names the known ones.\n"]
-    tables: list[tuple[str, type[taskfile.Strict]]] = [
+    shown: list[tuple[str, type[tables.Strict]]] = [
         ("", taskfile.TaskFile),
         ("[decoding]", taskfile.DecodingTable),
         ("[candidates.NAME]", taskfile.CandidateTable),
@@ -74,19 +75,18 @@ def task() -> str:
         ("[release]", taskfile.ReleaseTable),
         ("[advise]", taskfile.AdviseTable),
     ]
-    for heading, model in tables:
+    for heading, model in shown:
         parts.append(f"## {heading or 'Top level'}\n\n{inspect.getdoc(model)}\n")
         parts.append("| key | default | meaning |\n| --- | --- | --- |")
         said = _meanings(model)
-        for name, field in model.model_fields.items():
-            parts.append(f"| `{name}` | {_default(field)} | {said[name]} |")
+        parts += [f"| `{f.name}` | {_default(f)} | {said[f.name]} |" for f in _keys(model)]
         parts.append("")
     parts.append("## A row of the case file\n")
     parts.append(
         "JSON Lines, UTF-8; a row is "
         + ", ".join(
-            f"`{name}`{'' if field.is_required() else ' (optional)'}"
-            for name, field in case_rows.CaseRow.model_fields.items()
+            f"`{field.name}`{'' if field.required else ' (optional)'}"
+            for field in _keys(case_rows.CaseRow)
         )
         + "."
     )
@@ -97,8 +97,13 @@ def task() -> str:
     return "\n".join(parts) + "\n"
 
 
+def _keys(model: type[tables.Strict]) -> list[FieldInfo]:
+    known = tables.keys_of(model)
+    return [field for field in fields(model) if field.name in known]
+
+
 def _meanings(model: type) -> dict[str, str]:
-    """Return the text below each key. pydantic could read it too, at every start of a program."""
+    """Return the text below each key."""
     (table,) = ast.parse(inspect.getsource(model)).body
     assert isinstance(table, ast.ClassDef)
     return {
@@ -108,11 +113,11 @@ def _meanings(model: type) -> dict[str, str]:
     }
 
 
-def _default(field: Any) -> str:
-    if field.is_required():
+def _default(field: FieldInfo) -> str:
+    if field.required:
         return "needed"
-    value = field.default
-    if value is None or isinstance(value, taskfile.Strict) or value in ({}, ()):
+    value = tables.default_of(field)
+    if value is None or isinstance(value, tables.Strict) or value in ({}, ()):
         return ""
     return f"`{value if not isinstance(value, tuple) else ', '.join(map(str, value))}`"
 
@@ -222,6 +227,12 @@ def judges() -> str:
     return "\n".join(parts).rstrip() + "\n"
 
 
+OF_PLUGINS = (
+    ("harness_classifiers", "classifier", "local"),
+    ("harness_embeddings", "similar", "embeddings"),
+)
+
+
 def checks() -> str:
     """Return the page of the checks."""
     parts = [
@@ -244,10 +255,11 @@ def checks() -> str:
             cells = (_call(name, function), first, ", ".join(back.get(name, ())))
             parts.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
         parts.append("")
-    similar = importlib.import_module("harness_embeddings").similar
-    told = (inspect.getdoc(similar) or "").replace("\n", " ")
-    parts += [f"## The plugin harness_embeddings\n\n{_call('similar', similar)}: {told}\n"]
-    parts.append("It needs `pip install 'tuning-harness[embeddings]'`.\n")
+    for plugin, name, extra in OF_PLUGINS:
+        check = getattr(importlib.import_module(plugin), name)
+        told = re.sub(r"\s+", " ", inspect.getdoc(check) or "")
+        parts += [f"## The plugin {plugin}\n\n{_call(name, check)}: {told}\n"]
+        parts.append(f"It needs `pip install 'tuning-harness[{extra}]'`.\n")
     parts.append("## Coming from promptfoo\n\n| its assertion | here |\n| --- | --- |")
     parts += [
         f"| `{theirs}` | {ours.replace('|', chr(92) + '|')} |" for theirs, ours in PROMPTFOO.items()

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         RecipeError as RecipeError,
         Refused as Refused,
         UsageError as UsageError,
+        words_of as words_of,
     )
     from harness.ports.artifacts import (
         ServeJob as ServeJob,
@@ -102,6 +103,7 @@ _HOMES = {
     "lint_tests": "harness.surface.lint_tests",
     "module_roots": "harness.engine.imported_files",
     "reward": "harness.engine.reward",
+    "words_of": "harness.errors",
 }
 
 __all__ = [
@@ -146,6 +148,7 @@ __all__ = [
     "lint_tests",
     "module_roots",
     "reward",
+    "words_of",
 ]
 __version__ = "0.1.0"
 

@@ -20,6 +20,14 @@ from collections.abc import Sequence
 from typing import Any
 
 
+def words_of(error: BaseException) -> str:
+    """Return what an error says. A stranger's may raise again when it is asked."""
+    try:
+        return str(error)
+    except Exception as exc:  # noqa: BLE001 - border: a stranger's class says it
+        return f"({type(error).__name__} cannot be put into words: {type(exc).__name__})"
+
+
 class HarnessError(Exception):
     """Base of every error that the harness raises on purpose.
 

@@ -55,10 +55,13 @@ def to_plain(value: object) -> Json:
 
 def canonical_json(value: object) -> str:
     """Return the one JSON text of `value`. Raises ValueError on NaN and infinities."""
-    plain = to_plain(value)
-    return json.dumps(
-        plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    )
+    return _ENCODER.encode(to_plain(value))
+
+
+# made once: `json.dumps` makes one anew for every call that asks for a form of its own
+_ENCODER = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+)
 
 
 _MANY = 1000

@@ -39,6 +39,7 @@ def wrong_in(line: str) -> list[str]:
     """What of a command the program does not know: its verb, or options."""
     typed = re.split(r"\s{2,}|\s#\s|\s\|\s|\s>\s", line)[0]
     words = shlex.split(re.sub(r"[\[\]]", " ", typed))[1:]
+    words = words[: words.index("--")] if "--" in words else words  # the rest is for pytest
     command: click.Command = group
     while isinstance(command, click.Group) and words and not words[0].startswith("-"):
         known = command.get_command(click.Context(command), words[0])
@@ -56,6 +57,7 @@ def test_the_pages_show_many_commands() -> None:
     assert len(found) > 200
     assert wrong_in("harness data curate X --no-such --out F  # a comment") == ["--no-such"]
     assert wrong_in("harness model nothing") == ["nothing"]
+    assert wrong_in("harness eval X --no-such -- --lf") == ["--no-such"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))

@@ -38,7 +38,7 @@ def test_the_spreadsheet_of_the_page_becomes_the_number_that_it_shows(tmp_path: 
     assert shown in made.stdout
     look = harness(commands[1].splitlines()[1], tmp_path)
     assert look.returncode == 0, look.stderr
-    assert "10 rows of the test split stay sealed" in look.stdout
+    assert "9 rows of the test split stay sealed" in look.stdout
 
 
 def test_the_readme_begins_with_the_command_of_the_page() -> None:

@@ -25,7 +25,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "harness.store": ({"records", "errors", "store"}, {"sqlite_utils", "filelock"}),
     "harness.engine": (
         {"records", "errors", "core", "checks", "ports", "store", "engine"},
-        {"pydantic", "numpy", "zstandard", "datasets", "openpyxl", "pyarrow", "yaml"}
+        {"msgspec", "numpy", "zstandard", "datasets", "openpyxl", "pyarrow", "yaml"}
         | {"cleanlab", "sklearn", "threadpoolctl"},
     ),
     "harness.surface": (
@@ -48,6 +48,7 @@ NO_NETWORK = {"harness.checks", "harness.ports", "harness.store"}
 SHARED = {
     "harness_anthropic": {"harness_http"},
     "harness_apps": {"harness_http"},
+    "harness_classifiers": {"harness_transformers"},
     "harness_dspy": {"harness_gepa"},
     "harness_embeddings": {"harness_transformers"},
     "harness_openai": {"harness_http"},

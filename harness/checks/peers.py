@@ -7,7 +7,6 @@ from __future__ import annotations
 
 _JUDGE = "a judge: `[judges.NAME]` in task.toml"
 _CODE = "an eval function is Python already"
-_PLUGIN = "a check of a plugin of yours (hook `harness_checks`, [plugins](plugins.md))"
 _SPANS = "not offered: a reply keeps its calls, no spans of time; "
 
 PROMPTFOO: dict[str, str] = {
@@ -16,7 +15,7 @@ PROMPTFOO: dict[str, str] = {
     "assert-set": "`checks.several` (weights, a threshold); several evals, `primary` names "
     "one or `all`",
     "bleu": "`checks.bleu`",
-    "classifier": _PLUGIN,
+    "classifier": "`checks.classifier` (extra `local`) with a model on this machine",
     "contains": "`checks.contains`",
     "contains-all": "`checks.contains_all`",
     "contains-any": "`checks.contains_any`",
@@ -56,10 +55,11 @@ PROMPTFOO: dict[str, str] = {
     "meteor": "not offered: it needs WordNet, a download; chrF is the nearest",
     "model-graded-closedqa": _JUDGE,
     "model-graded-factuality": _JUDGE,
-    "moderation": _PLUGIN + ", or " + _JUDGE,
+    "moderation": "`checks.no.classifier` (extra `local`) with a moderation model on this machine, "
+    "or " + _JUDGE,
     "perplexity": "`checks.perplexity`",
     "perplexity-score": "`checks.perplexity`",
-    "pi": _PLUGIN,
+    "pi": _JUDGE + ", on a model that you choose; Pi's own scorer is a hosted service",
     "python": _CODE,
     "regex": "`checks.regex`",
     "rouge-n": "`checks.rouge_n`, `checks.rouge_l`",

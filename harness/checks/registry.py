@@ -6,7 +6,7 @@ import functools
 import importlib
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -169,9 +169,11 @@ def negate(check: Check, *, name: str = "") -> Callable[..., CheckResult]:
     return negated
 
 
-def identity_of(name: str) -> str | None:
+def identity_of(name: str, *, texts: Callable[[], Collection[str]] = frozenset[str]) -> str | None:
     """Return what a plugin's check is: its distribution, version, and what its own `identity` (a
     text, or a function that gives one) adds, as a digest of weights. None for a check of ours.
+
+    A function that takes an argument is given `texts()`: all that stand where it may be called.
     """
     if name in HOMES or name not in _strangers():
         return None
@@ -180,7 +182,9 @@ def identity_of(name: str) -> str | None:
     own = next((i for i in _plugins[0].infos if i.module.split(".", maxsplit=1)[0] == top), None)
     said = getattr(check, "identity", "")
     parts = [own.distribution, own.version] if own else [top]
-    return " ".join([*parts, str(said() if callable(said) else said)]).strip()
+    if callable(said):
+        said = said(texts()) if inspect.signature(said).parameters else said()
+    return " ".join([*parts, str(said)]).strip()
 
 
 def _seen(result: Any) -> str:

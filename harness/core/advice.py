@@ -24,7 +24,7 @@ from harness.core.advice_evidence import (
 )
 from harness.core.advice_reasons import fact_reasons, gaps, measured_reasons, provision_line
 from harness.core.costs import cost_lines, dollars, fixed_a_month, number
-from harness.core.words import count, percent, points
+from harness.core.words import percent, points
 
 AdviceAnswer = Literal[
     "SHIP_PROMPT",
@@ -108,14 +108,6 @@ def _finding(e: Evidence) -> _Finding:
 
 
 def _bad_data(e: Evidence) -> _Finding | None:
-    if e.leaks:
-        return _Finding(
-            answer="FIX_DATA",
-            summary=f"{count(e.leaks, 'case')} of dev or test leak into another split (the same "
-            "input, nearly the same, or the same source), so that no score can be believed.",
-            on=(TRAIN,),
-            change=(f"splits dealt anew: harness data lint {e.task} lists the leaks",),
-        )
     if e.wall is not None and e.wall.answer == "FIX_DATA" and not e.why_stale:
         return _Finding(
             answer="FIX_DATA",

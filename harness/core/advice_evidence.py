@@ -102,7 +102,6 @@ class Evidence:
     why_stale: str | None
     training_rows: int
     task: str = ""
-    leaks: int = 0
     people: Measured | None = None
     classical: tuple[Measured, ...] = ()
     best: Measured | None = None

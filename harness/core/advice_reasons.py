@@ -47,8 +47,6 @@ def measured_reasons(e: Evidence) -> list[Reason]:
     text = f"{count(rows, 'training row')} with a reference"
     if rows < FEW_ROWS:
         text += f", fewer than the {FEW_ROWS} with which small-model tuning tends to start"
-    if e.leaks:
-        text += f"; {count(e.leaks, 'case')} of dev or test leak into another split"
     reasons.append(Reason(text=text, evidence=TRAIN, is_for_tuning=rows >= FEW_ROWS))
     if e.pilot is not None:
         reasons.append(

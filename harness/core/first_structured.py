@@ -48,11 +48,13 @@ def object_check(answers: Sequence[Json]) -> FirstCheck | None:
     """Return evals that suit JSON objects; None where the answers are others."""
     if not all(isinstance(a, dict) for a in answers):
         return None
-    if prose := _long_texts([a for a in answers if isinstance(a, dict)]):
-        return _objects_of_prose(prose, has_rest=any(set(a) - set(prose) for a in answers))
     has_decimals = any(isinstance(v, float) for a in answers for v in a.values())
     slack = f", relative={TOLERANCE}" if has_decimals else ""
     about = "; numbers may be 1 % off" if has_decimals else ""
+    caution = "Numbers may be 1 % off: set what you need." if has_decimals else ""
+    if prose := _long_texts([a for a in answers if isinstance(a, dict)]):
+        rest = _rest(about, slack) if any(set(a) - set(prose) for a in answers) else ""
+        return _objects_of_prose(prose, rest=rest, caution=f"{SIMILAR} {caution}".strip())
     return FirstCheck(
         kind="JSON equality",
         why="every answer is a JSON object",
@@ -66,7 +68,7 @@ def test_answer(case, reply):
     """The JSON in the reply says what the row's answer says{about}."""
     checks.json_equal(reply, case.reference, within=True{slack})
 ''',
-        caution="Numbers may be 1 % off: set what you need." if has_decimals else "",
+        caution=caution,
     )
 
 
@@ -80,20 +82,19 @@ def _long_texts(answers: Sequence[dict[str, Json]]) -> list[str]:
     return found
 
 
-def _objects_of_prose(keys: Sequence[str], *, has_rest: bool) -> FirstCheck:
-    rest = (
-        '''
+def _rest(about: str, slack: str) -> str:
+    return f'''
 def test_rest(case, reply):
-    """The JSON in the reply says what the row's answer says, but for the longer texts."""
-    same = {key: value for key, value in case.reference.items() if key not in TEXTS}
+    """Beside the longer texts, the JSON says what the row's answer says{about}."""
+    same = {{key: value for key, value in case.reference.items() if key not in TEXTS}}
     said = checks.json(reply, within=True)
     assert isinstance(said, dict), "the reply is no JSON object"
-    checks.json_equal({k: v for k, v in said.items() if k not in TEXTS}, same)
+    checks.json_equal({{k: v for k, v in said.items() if k not in TEXTS}}, same{slack})
 
 '''
-        if has_rest
-        else ""
-    )
+
+
+def _objects_of_prose(keys: Sequence[str], *, rest: str, caution: str) -> FirstCheck:
     return FirstCheck(
         kind="words in common, in JSON",
         why="every answer is a JSON object with longer texts",
@@ -116,7 +117,7 @@ def test_answer(case, reply, score):
     ]
     score(sum(found) / len(found))
 ''',
-        caution=SIMILAR,
+        caution=caution,
     )
 
 

@@ -214,15 +214,24 @@ def forecast_lines(
     )
     if sealed_cases is not None:
         groups = sealed_clusters if sealed_clusters is not None else sealed_cases
+        sealed = round(independent(sealed_cases, groups))
         gain = detectable_difference(sealed_cases, clusters=groups, alpha=ALPHA_FIRST)
         lines.append(
             f"test: {count(sealed_cases, 'case')} in {count(groups, 'cluster')}; the first look "
             f"at the gate sees a gain of {points(gain)} (80 % power)"
         )
-        if goal == "match" and margin is not None:
-            power = match_power(
-                round(independent(sealed_cases, groups)), margin=margin, alpha=ALPHA_FIRST
+        passing = [
+            f"{chance(ship_power(sealed, score=target + above, target=target))} at {points(above)}"
+            for above in GAINS
+            if target + above <= 1
+        ]
+        if passing:
+            lines.append(
+                "chance that the first look at test confirms a prompt, by how far it truly is "
+                f"above the target: {', '.join(passing)}"
             )
+        if goal == "match" and margin is not None:
+            power = match_power(sealed, margin=margin, alpha=ALPHA_FIRST)
             lines.append(
                 f"goal match, margin {points(margin)}: truly equal arms at 85 % are shown equal "
                 f"with chance {chance(power)}"

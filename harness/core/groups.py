@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import numpy.typing as npt
 
+from harness.core.spool import Column
+
 Indices = npt.NDArray[np.uint32]
+Links = tuple[Indices, Indices]
+"""Numbers that hang together: the ones, and the others."""
+AT_ONCE = 131_072
+"""Codes that are compared at a time, about."""
 
 
 class Groups:
@@ -40,23 +47,43 @@ class Groups:
         return [found[root] for root in sorted(found) if len(found[root]) > 1]
 
 
-def roots_of(total: int, links: tuple[Indices, Indices]) -> Indices:
+def roots_of(total: int, links: Iterable[Links]) -> Indices:
     """Return for each number the smallest one that it hangs together with: some bytes a number,
     where `Groups` takes a hundred.
     """
     roots = np.arange(total, dtype=np.uint32)
-    ones, others = links
-    while len(ones):
-        low, high = np.minimum(roots[ones], roots[others]), np.maximum(roots[ones], roots[others])
-        apart = low != high
-        ones, others = ones[apart], others[apart]
-        np.minimum.at(roots, high[apart], low[apart])
-        while not np.array_equal(roots, shorter := roots[roots]):
-            roots = shorter
+    for some in links:
+        ones, others = some
+        while len(ones):
+            one, other = roots[ones], roots[others]
+            low, high = np.minimum(one, other), np.maximum(one, other)
+            apart = low != high
+            ones, others = ones[apart], others[apart]
+            np.minimum.at(roots, high[apart], low[apart])
+            while not np.array_equal(roots, shorter := roots[roots]):
+                roots = shorter
     return roots
 
 
-def links_of(codes: npt.NDArray[np.uint64]) -> tuple[Indices, Indices]:
+def links_in(column: Column) -> Iterator[Links]:
+    """Yield the links of a column of codes, as `links_of` does: a share of the codes at a time, so
+    that no more than those are in memory.
+    """
+    shares = 1 + len(column) // AT_ONCE
+    for share in range(shares):
+        codes, numbers, at = [], [], 0
+        for part in column.parts():
+            mine = np.flatnonzero((part % np.uint64(shares) == share) & (part != 0))
+            codes.append(part[mine])
+            numbers.append((mine + at).astype(np.uint32))
+            at += len(part)
+        if codes:
+            ones, others = links_of(np.concatenate(codes))
+            number = np.concatenate(numbers)
+            yield number[ones], number[others]
+
+
+def links_of(codes: npt.NDArray[np.uint64]) -> Links:
     """Return, for each number whose code another has before it, the first of that code and itself.
     Code 0 is none.
     """

@@ -63,18 +63,16 @@ class Sketches:
         self._flush()
         found = [np.zeros(0, dtype=np.uint64)]
         for band in range(BANDS):
-            values = self._band(band)
-            rows = np.flatnonzero((context != 0) & (values != 0)).astype(np.uint32)
-            values = values[rows]
-            order = np.argsort(values, kind="stable")
-            values, rows = values[order], rows[order]
-            del order
+            both = self._band(band, context)
+            both.sort()
+            values = np.empty(len(both), dtype=np.uint32)
+            np.right_shift(both, _HIGH, out=values, casting="unsafe")
             room = MOST
             for lag in range(1, PARTNERS + 1):
                 same = np.flatnonzero(values[lag:] == values[:-lag])
                 if not len(same):
                     break
-                earlier, later = rows[same], rows[same + lag]
+                earlier, later = (both[at].astype(np.uint32) for at in (same, same + lag))
                 fits = context[earlier] == context[later]
                 earlier, later = earlier[fits], later[fits]
                 self.left_out += max(0, len(earlier) - room)
@@ -83,14 +81,19 @@ class Sketches:
                 found.append(pairs)
         return np.unique(np.concatenate(found))
 
-    def _band(self, band: int) -> npt.NDArray[np.uint32]:
-        found = np.empty(self._count, dtype=np.uint32)
-        at = 0
+    def _band(self, band: int, context: Codes) -> Codes:
+        """Return the texts that are compared, as `value << 32 | number`."""
+        found = np.empty(np.count_nonzero(context), dtype=np.uint64)
+        at = number = 0
         for part in self._spool.parts(4 * BANDS * BATCH):
-            some = np.frombuffer(part, dtype=np.uint32).reshape(-1, BANDS)[:, band]
-            found[at : at + len(some)] = some
-            at += len(some)
-        return found
+            values = np.frombuffer(part, dtype=np.uint32).reshape(-1, BANDS)[:, band]
+            mine = np.flatnonzero((context[number : number + len(values)] != 0) & (values != 0))
+            found[at : at + len(mine)] = values[mine].astype(np.uint64) << _HIGH | (
+                mine + number
+            ).astype(np.uint64)
+            at += len(mine)
+            number += len(values)
+        return found[:at]
 
     def _flush(self) -> None:
         if not self._waiting:

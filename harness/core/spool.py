@@ -67,13 +67,17 @@ class Column:
             self._spool.write(self._new.tobytes())
             self._new = array("Q")
 
+    def parts(self) -> Iterator[Codes]:
+        """Yield the numbers of all rows, EACH rows at a time."""
+        self._flush()
+        for part in self._spool.parts(8 * EACH):
+            yield np.frombuffer(part, dtype=np.uint64)
+
     def all(self) -> Codes:
         """Return the numbers of all rows: eight bytes each, while somebody holds them."""
-        self._flush()
         found = np.empty(self._length, dtype=np.uint64)
         at = 0
-        for part in self._spool.parts(8 * EACH):
-            numbers = np.frombuffer(part, dtype=np.uint64)
+        for numbers in self.parts():
             found[at : at + len(numbers)] = numbers
             at += len(numbers)
         return found

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.core.examples import Example
+from harness.core.groups import links_in
 from harness.core.near import near_pairs, normalised, plain_text, shingles
 from harness.core.sketch import Sketches
 from harness.core.spool import Codes, Column, Held, Marks, Spools
@@ -129,20 +130,20 @@ class Twins:
         return asked
 
     @property
-    def asked(self) -> Codes:
+    def asked(self) -> Column:
         """What each row asks, as a code."""
-        return self._asked.all()
+        return self._asked
 
     def settle(self) -> Marks:
         """End the first look. Return the rows that must be seen again."""
         marks = Marks(len(self))
         if self._near is None or not len(self):
             return marks
-        first = np.unique(self.asked, return_index=True)[1]
-        context = np.zeros(len(self), dtype=np.uint64)  # 0: the row was asked before
-        context[first] = self._context.all()[first]
+        context = self._context.all()
+        for _, later in links_in(self._asked):
+            context[later] = 0  # the row was asked before
         if self._texts is not None:
-            rows = [int(r) for r in np.sort(first) if self._texts[r]]
+            rows = [r for r in np.flatnonzero(context).tolist() if self._texts[r]]
             texts = [self._texts[r] for r in rows]
             for p in near_pairs(texts, texts, least=self._near):
                 one, other = rows[p.other], rows[p.index]
@@ -152,7 +153,6 @@ class Twins:
             for found in self._found[:2]:
                 marks.mask[found] = True
             return marks
-        del first
         self._pairs = self._sketches.candidates(context)
         if self._also:
             self._pairs = np.union1d(self._pairs, self._asked_first(context))
@@ -167,7 +167,7 @@ class Twins:
 
     def _asked_first(self, context: Codes) -> Codes:
         """Return the pairs of `also`, each row as the first one that asks the same."""
-        _, first, same = np.unique(self.asked, return_index=True, return_inverse=True)
+        _, first, same = np.unique(self._asked.all(), return_index=True, return_inverse=True)
         pairs: Codes = np.sort(first[same[np.array(self._also)]])
         pairs = pairs[context[pairs[:, 0]] == context[pairs[:, 1]]].astype(np.uint64)
         return pairs[:, 1] << _HALF | pairs[:, 0]

@@ -43,8 +43,6 @@ def gather(task: Task, store: Store, *, pool: BackendPool, root: Path) -> Eviden
     `root` is the project's, where a `tunable.toml` may be. Raises UsageError where `[advise]`
     names a candidate that was not run.
     """
-    from harness.engine.leaks import every_leak
-
     wall = last_wall(task, store)
     stated = task.settings.advise
     stale = why_not_licensed(task, wall) if wall is None or wall.answer == "WALL" else None
@@ -60,7 +58,6 @@ def gather(task: Task, store: Store, *, pool: BackendPool, root: Path) -> Eviden
         wall=wall,
         why_stale=stale,
         training_rows=sum(c.reference is not None for c in task.split("train")),
-        leaks=len(every_leak(task)),
         people=_measured(task, people),
         classical=tuple(m for run in classical if (m := _measured(task, run)) is not None),
         best=_measured(task, best),

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.engine.threads import Threads
-from harness.errors import BackendError, HarnessError, UsageError
+from harness.errors import BackendError, HarnessError, UsageError, words_of
 from harness.ports.backends import AnswersBatches, Backend, BackendConfig, BatchState
 from harness.ports.manager import Plugins
 from harness.records import SPEED, Candidate, Json, Reply, Request, canonical_json, digest
@@ -28,7 +28,8 @@ _CARRIED = frozenset({"concurrency", "timeout_s"})  # by fields of BackendConfig
 class LiveBackend:
     """A backend with what it declares, defaults filled in. `name` is `scheme:model`.
 
-    `is_free` where it says that its requests stay on this machine; `unpriced` says why what its
+    `is_free` where it says that its requests stay on this machine; `only_waits` where others do its
+    work; `unpriced` says why what its
     replies cost will not be known.
     """
 
@@ -41,6 +42,7 @@ class LiveBackend:
     artifact: str | None = None
     is_external: bool = False
     is_free: bool = False
+    only_waits: bool = False
     unpriced: str | None = None
     batch_size: int | None = None
     threads: Threads = field(default_factory=Threads, repr=False, compare=False)
@@ -85,7 +87,7 @@ class LiveBackend:
         except HarnessError:
             raise
         except Exception as exc:  # border: a stranger's backend can raise anything
-            raise BackendError(f"{self.name}: {type(exc).__name__}: {exc}") from exc
+            raise BackendError(f"{self.name}: {type(exc).__name__}: {words_of(exc)}") from exc
 
     async def answer(self, request: Request) -> Reply:
         """Return the reply, from an async or a plain `answer`. Raises BackendError."""
@@ -131,7 +133,7 @@ class LiveBackend:
                 raise BackendError(
                     f"{self.name}: no reply within {limit_s:g} s", is_systemic=True
                 ) from exc
-            raise BackendError(f"{self.name}: {type(exc).__name__}: {exc}") from exc
+            raise BackendError(f"{self.name}: {type(exc).__name__}: {words_of(exc)}") from exc
 
     def _checked(self, reply: object) -> Reply:
         """Return `reply` if it can be stored and read again, as a stranger's may not."""
@@ -145,6 +147,8 @@ class LiveBackend:
                 raise BackendError(f"{self.name}: the reply's {name} is {value!r:.80}, no amount")
         if not all(isinstance(call, Mapping) for call in reply.tool_calls):
             raise BackendError(f"{self.name}: the reply's tool_calls are no objects")
+        if _is_plain(reply):
+            return reply
         try:
             canonical_json(reply)
         except (TypeError, ValueError, RecursionError) as exc:
@@ -152,9 +156,18 @@ class LiveBackend:
         return reply
 
 
+def _is_plain(reply: Reply) -> bool:
+    """Tell a reply of texts and numbers alone: no other needs to be tried as JSON."""
+    texts = (reply.text, reply.finish_reason, reply.model)
+    return not (reply.tool_calls or reply.logprobs) and all(
+        text is None or type(text) is str for text in texts
+    )
+
+
 def _is_amount(value: object) -> bool:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_number and not value < 0  # type: ignore[operator]
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return math.isfinite(value) and value >= 0
 
 
 class BackendPool:
@@ -196,7 +209,7 @@ class BackendPool:
                 raise
             except Exception as exc:  # border: a stranger's factory can raise anything
                 raise BackendError(
-                    f"{candidate.backend} cannot be made: {type(exc).__name__}: {exc}"
+                    f"{candidate.backend} cannot be made: {type(exc).__name__}: {words_of(exc)}"
                 ) from exc
             self._live[place] = describe(
                 backend,
@@ -258,6 +271,7 @@ def describe(
         timeout_s=float(wishes.get("timeout_s", getattr(backend, "timeout_s", TIMEOUT_S))),
         artifact=artifact,
         is_free=getattr(backend, "is_external", None) is False,
+        only_waits=bool(getattr(backend, "only_waits", False)),
         unpriced=getattr(backend, "unpriced", None),
         batch_size=_batch_size(backend, name),
     )

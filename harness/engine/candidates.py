@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.engine.tables import as_dict, as_table
 from harness.engine.taskfile import CandidateTable, DecodingTable
 from harness.engine.text_files import read_text
 from harness.errors import UsageError
@@ -32,6 +33,24 @@ def candidate_names(task: Task) -> list[str]:
     return sorted({*task.prompts, *task.settings.candidates, *tuned, REFERENCE})
 
 
+def named_artifacts(task: Task) -> list[str]:
+    """Return the artifacts that `task.toml` names anywhere: names, digest prefixes, folders."""
+    s = task.settings
+    asked = [*s.default_candidates, *(judge.against for judge in s.judges.values())]
+    asked += [*s.advise.classical, s.advise.broad, s.advise.scoped, s.advise.people]
+    own = (REPLAY, CONSTANT)
+    tables = [_written(text) for text in asked if text and "@" in text and not text.startswith(own)]
+    found = [table.artifact for table in (*s.candidates.values(), *tables)]
+    return [name for name in (*found, s.tune and s.tune.start) if name]
+
+
+def _written(text: str) -> CandidateTable:
+    """Return the table that PROMPT@SCHEME:MODEL[+ARTIFACT] stands for."""
+    prompt, _, backend = text.partition("@")
+    backend, _, artifact = backend.partition("+")
+    return CandidateTable(prompt=prompt, backend=backend, artifact=artifact or None)
+
+
 def resolve_candidate(
     task: Task, text: str, *, base_url: str | None = None, artifact_digest: ArtifactFinder
 ) -> Candidate:
@@ -46,9 +65,7 @@ def resolve_candidate(
         return Candidate(name=text, backend=text, prompt_digest=replies)
     table = task.settings.candidates.get(text)
     if table is None and "@" in text:
-        prompt_name, _, backend = text.partition("@")
-        backend, _, artifact = backend.partition("+")
-        table = CandidateTable(prompt=prompt_name, backend=backend, artifact=artifact or None)
+        table = _written(text)
     elif table is None and text in task.prompts:
         table = CandidateTable(prompt=text)
     elif table is None and (tune := task.settings.tune) and text == tune.name:
@@ -76,7 +93,7 @@ def resolve_candidate(
         prompt_digest=task.prompt_digest(prompt),
         family=prompt.family,
         decoding=_decoding(
-            task.settings.decoding, DecodingTable(**prompt.decoding), table.decoding
+            task.settings.decoding, as_table(DecodingTable, prompt.decoding), table.decoding
         ),
         artifact=found,
         base_url=_address(backend, text, named=table.base_url, given=base_url, task=task),
@@ -167,7 +184,7 @@ def replay_path(backend: str, folder: Path) -> Path:
 def _decoding(*tables: DecodingTable) -> Decoding:
     merged: dict[str, object] = {}
     for table in tables:
-        merged |= table.model_dump(exclude_none=True)
+        merged |= as_dict(table, without="none")
     return dataclasses.replace(Decoding(), **merged)  # type: ignore[arg-type]
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-import pydantic
+import msgspec
 
-from harness.engine.taskfile import PLAINER, Strict
+from harness.engine.tables import Misfit, Strict, as_table, keys_of
 from harness.engine.text_files import json_lines
 from harness.errors import TaskError
 from harness.records import Case, Json
@@ -18,17 +18,17 @@ _COLLECTED: Mapping[str, Json] = MappingProxyType({})
 """The provenance of most cases, which is none: one object."""
 
 
-class CheckRow(Strict):
+class CheckRow(Strict, frozen=True, kw_only=True):
     """A check of one case, run by the built-in eval `checks`."""
 
-    name: str = pydantic.Field(min_length=1)
-    arguments: dict[str, Any] = pydantic.Field(default={})
+    name: Annotated[str, msgspec.Meta(min_length=1)]
+    arguments: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
-class CaseRow(Strict):
+class CaseRow(Strict, frozen=True, kw_only=True):
     """One line of a case file."""
 
-    id: str = pydantic.Field(min_length=1, max_length=200)
+    id: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
     split: Literal["train", "dev", "test"]
     inputs: dict[str, Any]
     reference: Any = None
@@ -37,8 +37,14 @@ class CaseRow(Strict):
     checks: tuple[CheckRow, ...] = ()
     documents: tuple[str, ...] = ()
     rejected: Any = None
-    provenance: dict[str, Any] = pydantic.Field(default={})
+    provenance: dict[str, Any] = msgspec.field(default_factory=dict)
     also_right: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        try:
+            self.id.encode()
+        except UnicodeEncodeError as exc:
+            raise Misfit("half of a character that needs two (a lone surrogate)", "id") from exc
 
 
 def read_cases(path: Path) -> list[Case]:
@@ -56,7 +62,7 @@ def read_cases(path: Path) -> list[Case]:
                 reference=row.reference,
                 cluster=row.cluster if row.cluster is not None else row.id,
                 tags=row.tags,
-                checks=tuple(c.model_dump() for c in row.checks),
+                checks=tuple({"name": c.name, "arguments": c.arguments} for c in row.checks),
                 documents=row.documents,
                 rejected=row.rejected,
                 provenance=row.provenance or _COLLECTED,
@@ -93,10 +99,7 @@ def _validated(plain: Json, place: str) -> CaseRow:
     if not isinstance(plain, dict):
         raise TaskError(f'{place}: a row is an object, {{"id", "split", "inputs", ...}}')
     try:
-        return CaseRow.model_validate(plain)
-    except pydantic.ValidationError as exc:
-        first = exc.errors()[0]
-        what = ".".join(str(k) for k in first["loc"]) or "row"
-        known = ", ".join(CaseRow.model_fields)
-        said = PLAINER.get(first["type"], first["msg"])
-        raise TaskError(f"{place}: {what}: {said}. Keys of a row: {known}.") from exc
+        return as_table(CaseRow, plain)
+    except Misfit as exc:
+        known = ", ".join(keys_of(CaseRow))
+        raise TaskError(f"{place}: {exc.place('row')}: {exc}. Keys of a row: {known}.") from exc

@@ -22,7 +22,7 @@ from typing import Any
 
 from harness.engine.eval_sources import OURS, conftests
 from harness.engine.text_files import read_text
-from harness.errors import HarnessError, TaskError, UsageError
+from harness.errors import HarnessError, TaskError, UsageError, words_of
 from harness.records import digest
 
 GIVEN = ("case", "reply", "score")
@@ -251,7 +251,7 @@ def _imported(path: Path) -> ModuleType:
             if isinstance(exc, HarnessError):
                 raise
             line = _line_in(exc, path)
-            what = f"{type(exc).__name__}: {exc}"
+            what = f"{type(exc).__name__}: {words_of(exc)}"
             raise TaskError(f"{path}:{line}: cannot be imported: {what}") from exc
     return module
 

@@ -6,11 +6,13 @@ Knows nothing of pytest but how it names things.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from harness.engine.text_files import read_text
 from harness.errors import TaskError
+from harness.records import Json
 
 OURS = frozenset({"ask", "case", "reply", "candidate", "judge", "trials", "harness_trial"})
 """The fixtures that make a test an eval."""
@@ -31,6 +33,28 @@ def eval_functions(folder: Path) -> list[str]:
 def aggregates(folder: Path) -> list[str]:
     """Return those of `eval_functions` that give one number for all replies of a candidate."""
     return [n for n, asked in _asked(folder) if OURS & asked and OF_A_CASE.isdisjoint(asked)]
+
+
+def texts_in(files: Iterable[Path]) -> set[str]:
+    """Return every text that stands in Python files. A file that is not Python holds none."""
+    found = set()
+    for file in files:
+        with contextlib.suppress(SyntaxError, ValueError, RecursionError):
+            tree = ast.parse(file.read_bytes(), filename=str(file))
+            constants = (n.value for n in ast.walk(tree) if isinstance(n, ast.Constant))
+            found |= {value for value in constants if isinstance(value, str)}
+    return found
+
+
+def texts_of(value: Json | Sequence[Mapping[str, Json]]) -> set[str]:
+    """Return every text within a value of JSON."""
+    if isinstance(value, str):
+        return {value}
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, Sequence):
+        return set[str]().union(*map(texts_of, value))
+    return set()
 
 
 def _asked(folder: Path) -> list[tuple[str, set[str]]]:

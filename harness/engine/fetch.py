@@ -129,7 +129,7 @@ def fetch(
     if missing:
         from harness.engine.sending import send
 
-        outcomes |= send(
+        with send(
             list(unique.values()),
             known,
             store=store,
@@ -139,5 +139,6 @@ def fetch(
             is_batch=is_batch,
             pause=pause,
             override_boundary=override_boundary,
-        )
+        ) as sending:
+            outcomes |= sending.finish()
     return outcomes

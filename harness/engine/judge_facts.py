@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from harness.engine.candidates import REFERENCE, REPLAY, backend_options, replay_path
+from harness.engine.tables import as_dict
 from harness.engine.taskfile import CandidateTable
 from harness.engine.tasks import Task, rubric_text
 from harness.engine.text_files import read_text
@@ -19,7 +20,7 @@ def judge_facts(task: Task) -> list[Json]:
         facts.append(
             [
                 name,
-                table.model_dump(exclude_defaults=True),  # so that a new key changes no digest
+                as_dict(table, without="defaults"),  # so that a new key changes no digest
                 rubric_text(task, name),
                 _deciding_options(task, table.backend),
                 _facts_of_other(task, other) if other else None,
@@ -37,10 +38,10 @@ def _facts_of_other(task: Task, name: str) -> Json:
     shots = task.train_digest if prompt and prompt.shots else None
     passages = [task.documents_digest] if prompt and prompt.documents else []
     backend = table.backend or s.model
-    drawn = s.decoding.model_dump(exclude_defaults=True)
+    drawn = as_dict(s.decoding, without="defaults")
     drawn |= prompt.decoding if prompt else {}
     common = [backend, s.base_url, drawn, _deciding_options(task, backend), s.epoch]
-    facts = table.model_dump(exclude_defaults=True)
+    facts = as_dict(table, without="defaults")
     return [facts, prompt.digest if prompt else None, shots, *common, *passages]
 
 

@@ -19,6 +19,7 @@ from harness.engine.candidates import REFERENCE, ArtifactFinder, backend_options
 from harness.engine.evaluate import Evaluation, TrialId
 from harness.engine.fetch import Ask, Outcome, Progress, fetch, was_not_asked
 from harness.engine.spending import Later, Spending
+from harness.engine.tables import as_dict
 from harness.engine.tasks import Task, rubric_text
 from harness.errors import UsageError
 from harness.records import Candidate, Decoding, Fault, Reply, Request
@@ -36,7 +37,7 @@ def judge_named(task: Task, name: str) -> Judge:
             f"no judge {name!r} in {task.folder / 'task.toml'}. Known: {known}. "
             f"A judge is a table [judges.{name}] with `backend` and `rubric`."
         )
-    drawn = {"max_tokens": MAX_TOKENS} | table.decoding.model_dump(exclude_none=True)
+    drawn = {"max_tokens": MAX_TOKENS} | as_dict(table.decoding, without="none")
     return Judge(
         name=name,
         backend=table.backend,

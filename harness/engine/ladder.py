@@ -94,6 +94,14 @@ def _is_other_model(run: Run, task: Task) -> bool:
     return not run.candidate.artifact and run.candidate.backend != task.settings.model
 
 
+def _asked_elsewhere(ladder: Ladder, task: Task) -> str:
+    """Name the other models that prompts were run on: one of them may be the one that was meant."""
+    runs = [r for r in ladder.runs if r.candidate.prompt and _is_other_model(r, task)]
+    names = ", ".join(sorted({r.candidate.backend for r in runs}))
+    said = f"The prompts were run on {names}: is that the model, write it as `model` in task.toml. "
+    return said if names else ""
+
+
 def is_present(run: Run, task: Task) -> bool:
     """Tell whether the name of a run's candidate still stands for what was asked: its prompt was
     not edited or removed since, nor its decoding changed. A tuned one goes by its digest.
@@ -211,8 +219,8 @@ def wall_input(
     if not any(r.is_countable for r in rungs):
         raise NotEnoughEvidence(
             f"task {task.name!r} has no complete try over dev on {task.settings.model}. "
-            f"Make some: `harness ladder {task.name}`. What these cases could show at all is told "
-            f"before: `harness wall {task.name} --plan`."
+            f"{_asked_elsewhere(ladder, task)}Make some: `harness ladder {task.name}`. What these "
+            f"cases could show at all is told before: `harness wall {task.name} --plan`."
         )
     control = next((r for r in ladder.runs if r.candidate.backend == REFERENCE), None)
     cases = scored_cases(task, ladder)

@@ -182,20 +182,21 @@ def refuse_leaks(
     """
     if len({case.split for case in task.cases}) < 2:
         return
+    content = _content(task)
     for split in dict.fromkeys((*splits, *HELD_OUT)):
         if not task.split(split):
             continue
-        known = _identity(task, split)
+        known = f"{split}-{content}"
         if known in _CLEAN or _is_remembered(memory, known):
             continue
         if len(task.cases) > LONG:
             told(f"looking for leaks between the splits of {len(task.cases):,} cases, once")
         if leaks := find_leaks(task, split, near=task.settings.near):
-            raise TaskError(refused(task, leaks))
+            raise TaskError(_refused(task, leaks))
         _remember(None if is_looking else memory, known)
 
 
-def refused(task: Task, leaks: Sequence[Leak]) -> str:
+def _refused(task: Task, leaks: Sequence[Leak]) -> str:
     """Return why these leaks stop whatever rests on the cases, and the ways out."""
     place, name = _place(task), _name(task)
     out = (
@@ -242,11 +243,14 @@ _CLEAN: set[str] = set()
 """Splits without a leak, by content: one command asks several times."""
 
 
-def _identity(task: Task, split: Split) -> str:
-    """Identify all that the verdict on a split depends on."""
-    known = hashlib.sha256(repr((RULE, split, task.settings.near, task.settings.images)).encode())
+def _content(task: Task) -> str:
+    """Identify all that the verdict on its splits depends on."""
+    known = hashlib.sha256(repr((RULE, task.settings.near, task.settings.images)).encode())
+    named = {case.cluster for case in task.cases if case.cluster != case.id}
     for case in task.cases:
-        cluster = case.cluster if case.cluster != case.id else ""
+        # a case is its own source, and its id is nothing else, unless others name it as theirs
+        is_own = case.cluster == case.id and case.id not in named
+        cluster = "" if is_own else case.cluster
         text = f"{case.split}\x1f{cluster}\x1f{case.inputs_digest}\n"
         known.update(text.encode("utf-8", "surrogatepass"))
     return known.hexdigest()

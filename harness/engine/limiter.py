@@ -24,21 +24,23 @@ class Limiter:
         self.in_flight = 0
         self.peak = 0
         self._sent_before = 0
+        self._is_held = False
         # no asyncio.Condition: its lock is taken four times a request, and one loop needs none
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     async def __aenter__(self) -> None:
-        while self.in_flight >= max(1, int(self.limit)):
-            turn = asyncio.get_running_loop().create_future()
-            self._waiting.append(turn)
-            try:
-                await turn
-            except asyncio.CancelledError:
-                if turn.done() and not turn.cancelled():  # it was its turn, and is the next one's
-                    self._call_next()
-                raise
-        self.in_flight += 1
-        self.peak = max(self.peak, self.in_flight)
+        if not self._waiting and self._has_room():
+            self._take_place()
+            return
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            await turn  # whoever ends it gives it a place, so that nobody comes in between
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():  # it has a place already, and is the next's
+                self.in_flight -= 1
+                self._call_next()
+            raise
 
     async def __aexit__(
         self,
@@ -61,9 +63,25 @@ class Limiter:
             self.limit = max(1.0, self.limit / 2)
             self._sent_before = self.in_flight
 
+    def hold(self) -> None:
+        """Let nobody in until `release`."""
+        self._is_held = True
+
+    def release(self) -> None:
+        """Let those in who wait, as far as there is room."""
+        self._is_held = False
+        self._call_next()
+
+    def _has_room(self) -> bool:
+        return not self._is_held and self.in_flight < max(1, int(self.limit))
+
+    def _take_place(self) -> None:
+        self.in_flight += 1
+        self.peak = max(self.peak, self.in_flight)
+
     def _call_next(self) -> None:
-        while self._waiting:
+        while self._waiting and self._has_room():
             turn = self._waiting.popleft()
             if not turn.done():
+                self._take_place()
                 turn.set_result(None)
-                return

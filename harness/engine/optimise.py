@@ -25,7 +25,7 @@ from harness.engine.prompt_files import MADE
 from harness.engine.spending import Spending
 from harness.engine.tasks import Task
 from harness.engine.text_files import read_text
-from harness.errors import BackendError, HarnessError, TaskError, UsageError
+from harness.errors import BackendError, HarnessError, TaskError, UsageError, words_of
 from harness.ports.manager import Plugins
 from harness.ports.optimisers import OptimisedPrompt, OptimiseJob, Optimizer
 from harness.records import Candidate, Case, LedgerEntry, Prompt
@@ -279,7 +279,7 @@ def _found(optimiser: Optimizer, job: OptimiseJob, *, name: str) -> Sequence[Opt
     except HarnessError:
         raise
     except Exception as exc:  # border: a stranger's optimiser can raise anything
-        raise BackendError(f"optimiser {name}: {type(exc).__name__}: {exc}") from exc
+        raise BackendError(f"optimiser {name}: {type(exc).__name__}: {words_of(exc)}") from exc
     for one in found:
         if not isinstance(one, OptimisedPrompt):
             kind = type(one).__name__

@@ -14,7 +14,7 @@ from types import FrameType
 
 from harness.checks.base import Unmeasured
 from harness.engine.views import NoReference
-from harness.errors import HarnessError, Miss
+from harness.errors import HarnessError, Miss, words_of
 from harness.records import Score
 
 ASSERTION_LIBRARIES = ("numpy.testing", "numpy.testing._private", "unittest", "pandas._testing")
@@ -58,7 +58,7 @@ def is_unscored(error: BaseException) -> bool:
 
 def reason_of(error: BaseException) -> str:
     """Return what an error says, bounded, without what differs from run to run."""
-    text = str(error).strip() or type(error).__name__  # numpy's begin with an empty line
+    text = words_of(error).strip() or type(error).__name__  # numpy's begin with an empty line
     failed = getattr(sys.modules.get("_pytest.outcomes"), "Failed", ())
     if not isinstance(error, (AssertionError, HarnessError, failed)):
         text = f"{type(error).__name__}: {text}"

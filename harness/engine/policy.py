@@ -13,6 +13,7 @@ from typing import Any
 
 from harness.core.words import count, listed, percent
 from harness.engine.candidates import REFERENCE
+from harness.engine.tables import as_dict
 from harness.engine.tasks import Task
 from harness.records import LedgerEntry, to_plain
 from harness.store.store import Store
@@ -24,7 +25,7 @@ SHARES = frozenset({"target", "margin", "mid", "min_gain"})
 def terms(task: Task) -> dict[str, Any]:
     """Return what `task` promises, by the names of task.toml."""
     s = task.settings
-    watched = s.release.model_dump(exclude_defaults=True)
+    watched = as_dict(s.release, without="defaults")
     return {
         **({"release": watched} if watched else {}),  # older records have none
         "model": s.model,
@@ -38,7 +39,7 @@ def terms(task: Task) -> dict[str, Any]:
         "profile": s.profile,
         "guardrails": dict(s.guardrails),
         "must_hold_slices": list(s.must_hold_slices),
-        "budgets": s.budgets.model_dump(exclude_none=True),
+        "budgets": as_dict(s.budgets, without="none"),
         "needs_knowledge": s.needs_knowledge,
         "waivers": dict(s.waivers),
         "repeat_verdict": s.repeat_verdict,

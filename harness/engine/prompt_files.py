@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pydantic
-
 from harness.core.prompts import front_matter, parse_prompt
+from harness.engine.tables import Misfit, as_table
 from harness.engine.taskfile import DecodingTable
 from harness.engine.text_files import read_text, strict_json
 from harness.errors import TaskError
@@ -38,11 +37,9 @@ def read_prompt(path: Path, folder: Path) -> Prompt:
     if tools is not None and (wrong := _no_tools(tools)):
         raise TaskError(f"{folder / str(settings['tools'])}: {wrong}")
     try:
-        DecodingTable.model_validate(settings.get("decoding", {}))
-    except pydantic.ValidationError as exc:
-        first = exc.errors()[0]
-        what = ".".join(["decoding", *map(str, first["loc"])])
-        raise TaskError(f"{path}:1: {what}: {first['msg']}") from exc
+        as_table(DecodingTable, settings.get("decoding", {}), "decoding")
+    except Misfit as exc:
+        raise TaskError(f"{path}:1: {exc.told('decoding')}") from exc
     try:
         prompt = parse_prompt(
             text, name=path.stem, path=str(path), schema=schema, tools=tools or ()

@@ -10,17 +10,17 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-import pydantic
+import msgspec
 
 from harness.core.advice_evidence import Provision
-from harness.engine.taskfile import Strict
+from harness.engine.tables import Misfit, Strict, as_table
 from harness.engine.text_files import read_toml
 from harness.errors import TaskError, UsageError
 
 NAME = "tunable.toml"
 
 
-class _Entry(Strict):
+class _Entry(Strict, frozen=True, kw_only=True):
     schemes: tuple[str, ...]
     models: tuple[str, ...] = ("*",)
     source: str
@@ -28,7 +28,7 @@ class _Entry(Strict):
     note: str = ""
 
 
-class TuningEntry(_Entry):
+class TuningEntry(_Entry, frozen=True, kw_only=True):
     """What a provider lets people tune; `is_open` false where a newcomer cannot start."""
 
     can: str
@@ -36,18 +36,18 @@ class TuningEntry(_Entry):
     is_open: bool = True
 
 
-class OutputsEntry(_Entry):
+class OutputsEntry(_Entry, frozen=True, kw_only=True):
     """Whether a model's outputs may be training data: `yes`, `with limits`, `unknown`, ..."""
 
     may_train: str
     terms: str
 
 
-class Table(Strict):
+class Table(Strict, frozen=True, kw_only=True):
     """The file."""
 
-    tuning: dict[str, TuningEntry] = pydantic.Field(default_factory=dict)
-    outputs: dict[str, OutputsEntry] = pydantic.Field(default_factory=dict)
+    tuning: dict[str, TuningEntry] = msgspec.field(default_factory=dict)
+    outputs: dict[str, OutputsEntry] = msgspec.field(default_factory=dict)
 
 
 def read_table(root: Path) -> Table:
@@ -67,11 +67,9 @@ def read_table(root: Path) -> Table:
 
 def _table(path: Path) -> Table:
     try:
-        return Table.model_validate(read_toml(path))
-    except pydantic.ValidationError as exc:
-        first = exc.errors()[0]
-        what = ".".join(str(part) for part in first["loc"])
-        raise TaskError(f"{path}:1: {what}: {first['msg']}") from exc
+        return as_table(Table, read_toml(path))
+    except Misfit as exc:
+        raise TaskError(f"{path}:1: {exc.told('table')}") from exc
 
 
 def provisions(table: Table, backend: str, *, teacher: str | None = None) -> list[Provision]:

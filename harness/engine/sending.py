@@ -1,42 +1,32 @@
-"""Sends the requests whose replies are not known: lanes, tries, pauses, and what is kept of it.
+"""Requests on their way: begun, moved on while somebody waits for them, and ended.
 
-Knows nothing of evals or scores. A reply keeps its place among those in flight until it is stored
-(those that arrive together in one commit), so that a kill loses at most what was in flight, and a
-second run sends the rest.
+Knows nothing of evals or scores, nor of tries and pauses, which are of `harness.engine.lanes`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from contextlib import suppress
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from harness.engine.batches import (
-    Batches,
-    held_by,
-    need_batches,
-    pause_s,
-    settle_interrupted,
-)
+from harness.engine.batches import need_batches, pause_s
 from harness.engine.boundary import cross, stay_inside
 from harness.engine.fetch import Ask, Outcome, Progress
-from harness.engine.limiter import Limiter
-from harness.errors import BackendError, HarnessError
-from harness.records import Fault, Reply
-from harness.store.store import Store, StoredReply
+from harness.engine.lanes import Lanes, backoff
+from harness.errors import HarnessError
+from harness.records import Reply
+from harness.store.store import Store
 
 if TYPE_CHECKING:
-    from harness.engine.spending import Forecast, Later, Spending
+    from harness.engine.spending import Spending
 
-TRIES = 4
-LONGEST_WAIT_S = 60.0
-FIRST_WAIT_S = 0.5
-GIVE_UP_AFTER = 3  # requests that spent every try while none was ever answered
-AT_ONCE = 1024
-"""So many of a backend's requests are looked after at once, in flight or between two tries: each
-takes 3 kB, and a run may have 100,000."""
+LONG_S = 0.01
+"""Who stood still for longer cannot tell how long the replies took that came meanwhile."""
+TURNS = 6
+"""From a reply in the socket to the next request in it, in turns of the loop."""
+T = TypeVar("T")
 
 
 def send(
@@ -50,8 +40,8 @@ def send(
     is_batch: bool = False,
     pause: Callable[[int], float] | None = None,
     override_boundary: str | None = None,
-) -> dict[str, Outcome]:
-    """Return the outcome of each of `asks` that is not `known`; arguments as of `fetch`."""
+) -> Sending:
+    """Begin to ask for each of `asks` that is not `known`; arguments as of `fetch`."""
     missing = [ask for ask in asks if ask.key not in known]
     if override_boundary is None:
         stay_inside(missing)
@@ -63,12 +53,125 @@ def send(
         live.tell_once(progress.note)
     if is_batch:
         need_batches(ask.live for ask in missing)
-    fetching = _Fetching(store=store, progress=progress, wait=wait or _backoff, spending=spending)
+    lanes = Lanes(store=store, progress=progress, wait=wait or backoff, spending=spending)
     look = (pause or pause_s) if is_batch else None
-    try:
-        return asyncio.run(fetching.everything(asks, known, pause=look))
-    except* HarnessError as group:
-        raise _first(group) from None
+    return Sending(lanes, asks, known, pause=look)
+
+
+class Sending:
+    """Requests on their way. They move on only while one of its methods runs: in between, what
+    arrives waits, and nothing more is sent.
+
+    Every method but `close` raises the HarnessError that ended all of it.
+    """
+
+    def __init__(
+        self,
+        lanes: Lanes,
+        asks: Collection[Ask],
+        known: Mapping[str, Reply],
+        *,
+        pause: Callable[[int], float] | None,
+    ) -> None:
+        self._lanes = lanes
+        # its own factory, so that it is nobody's current loop while it stands still
+        self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+        self._loop = self._runner.get_loop()
+        self._task = self._loop.create_task(lanes.everything(asks, known, pause=pause))
+        self._left_at = self._loop.time()
+        self.is_settled = False
+
+    def __enter__(self) -> Sending:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def stood_s(self) -> float:
+        """For how long it has stood still."""
+        return self._loop.time() - self._left_at
+
+    def outcome(self, key: str) -> Outcome:
+        """Return what came of a request, as soon as it is known."""
+        found = self._lanes.found
+        if key not in found and self.is_settled:  # it may be among those that went out before
+            self._run(self._lanes.until(lambda: key in found or self._is_idle, self._task))
+        if key not in found:
+            self.go_on()
+            self._run(self._lanes.until(lambda: key in found, self._task))
+        return found[key] if key in found else self.finish()[key]
+
+    def turn(self) -> None:
+        """Take in what arrived, and send what has its turn."""
+        self._run(_let_others())
+
+    def hold(self) -> None:
+        """Send no more than is on its way: at the beginning, what may be in flight at once."""
+        if not self._lanes.lanes:
+            self.turn()
+        self.is_settled = True
+        for lane in self._lanes.lanes.values():
+            lane.limiter.hold()
+
+    def settle(self) -> None:
+        """Send nothing more, and wait until nothing is on its way."""
+        self.hold()
+        self._run(self._lanes.until(lambda: self._is_idle, self._task))
+
+    @property
+    def _is_idle(self) -> bool:
+        return not any(lane.limiter.in_flight for lane in self._lanes.lanes.values())
+
+    def go_on(self) -> None:
+        """Send again, after `hold` or `settle`."""
+        if not self.is_settled:
+            return
+        self.is_settled = False
+        for lane in self._lanes.lanes.values():
+            lane.limiter.release()
+
+    def finish(self) -> dict[str, Outcome]:
+        """Return what came of each request, once all of them are done."""
+        self.go_on()
+        return self._run(_result(self._task))
+
+    def close(self) -> None:
+        """Stop what is under way; what arrived is stored."""
+        try:
+            if not self._task.done():
+                self._task.cancel()
+                with suppress(asyncio.CancelledError):
+                    self._run(_result(self._task))
+        finally:
+            self._runner.close()
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        if self.stood_s > LONG_S:
+            self._lanes.stood_at = self._left_at
+        try:
+            done = self._runner.run(work)
+            if self._task.done():
+                self._task.result()
+            return done
+        except* HarnessError as group:
+            raise _first(group) from None
+        finally:
+            self._left_at = self._loop.time()
+
+
+async def _result(task: asyncio.Task[T]) -> T:
+    return await task
+
+
+async def _let_others() -> None:
+    for _ in range(TURNS):
+        await asyncio.sleep(0)
 
 
 def _first(group: BaseExceptionGroup[HarnessError]) -> HarnessError:
@@ -77,281 +180,3 @@ def _first(group: BaseExceptionGroup[HarnessError]) -> HarnessError:
         error = error.exceptions[0]
     assert isinstance(error, HarnessError)
     return error
-
-
-def _backoff(attempt: int) -> float:
-    # jitter: many clients that were refused together must not come back together
-    return min(LONGEST_WAIT_S, FIRST_WAIT_S * 2.0 ** (attempt - 2)) * random.uniform(0.5, 1.5)
-
-
-@dataclass(slots=True, kw_only=True)
-class _Lane:
-    """One backend's way: its limiter, and whether it ever answered.
-
-    Once a request failed and none was answered, a few find out whether anybody is there; the
-    others wait, so that a backend that is down costs no more than those few.
-    """
-
-    limiter: Limiter
-    has_answered: bool = False
-    has_failed: bool = False
-    under_way: int = 0
-    exhausted: int = 0
-    down: str | None = None
-    noted: set[tuple[str, int]] = field(default_factory=set)
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
-
-    @property
-    def is_in_doubt(self) -> bool:
-        is_unknown = self.has_failed and not self.has_answered and self.down is None
-        return is_unknown and self.under_way >= GIVE_UP_AFTER
-
-    async def know(self) -> None:
-        while self.is_in_doubt:
-            self.changed.clear()
-            await self.changed.wait()
-
-
-@dataclass(slots=True, kw_only=True)
-class _Fetching:
-    store: Store
-    progress: Progress
-    wait: Callable[[int], float]
-    spending: Spending | None = None
-    lanes: dict[int, _Lane] = field(default_factory=dict)
-    unsaved: list[StoredReply] = field(default_factory=list)
-    saved: asyncio.Future[None] | None = None
-    earlier: dict[str, Reply] = field(default_factory=dict)
-
-    async def everything(
-        self,
-        asks: Collection[Ask],
-        known: Mapping[str, Reply],
-        *,
-        pause: Callable[[int], float] | None,
-    ) -> dict[str, Outcome]:
-        """Return what came of the asks that are not `known`: in batches where `pause` is given."""
-        missing = [ask for ask in asks if ask.key not in known]
-        if pause is not None:
-            settle_interrupted(self.store, self.progress)
-        held = held_by(missing, self.store) if any(a.live.batch_size for a in missing) else []
-        if held and pause is None:
-            count = sum(len(some) for _, some in held)
-            self.progress.note(
-                f"{count} of these requests wait in batch {held[0][0].id} of {held[0][0].backend}: "
-                "they are asked again, and paid twice; --batch waits for it instead"
-            )
-        if pause is not None:
-            waiting = {ask.key for _, some in held for ask in some}
-            missing = [ask for ask in missing if ask.key not in waiting]
-        found: dict[str, Outcome] = {}
-        if self.spending is not None and missing:
-            found |= await self._pilot(
-                missing, asks, known, spending=self.spending, is_batch=pause is not None
-            )
-            missing = [ask for ask in missing if ask.key not in found]
-        if pause is None:
-            return found | dict(await self.all(missing) if missing else {})
-        batches = Batches(store=self.store, progress=self.progress, paid=self._paid, pause=pause)
-        await batches.all(missing, held)
-        found |= {k: Outcome(key=k, fault=f) for k, f in batches.faults.items()}
-        return found | {k: Outcome(key=k, reply=r) for k, r in batches.replies.items()}
-
-    async def _pilot(
-        self,
-        missing: Sequence[Ask],
-        asks: Collection[Ask],
-        known: Mapping[str, Reply],
-        *,
-        spending: Spending,
-        is_batch: bool,
-    ) -> dict[str, Outcome]:
-        """Ask a few, and tell what the rest will cost. Raises UsageError above the cap."""
-        spending.begin()
-        spending.refuse_unpriced(missing)
-        if spending.is_forecast:
-            return {}
-        here = {ask.key for ask in missing}
-        pilot, counts = spending.pilot([a for a in asks if a.key in here or a.key in known], known)
-        found = dict(await self.all(pilot)) if pilot else {}
-        made = spending.forecasts(pilot, counts)
-        unknown: list[str] = []
-        if spending.later is not None:
-            come = {k: Outcome(key=k, reply=r, is_cached=True) for k, r in known.items()} | found
-            more, unknown = await self._pilot_of_later(spending.later(come), spending)
-            made += more
-        for line in [*(one.line() for one in made), *unknown]:
-            self.progress.note(line)
-        cases = len({ask.case or ask.key for ask in missing})
-        spending.stop_above(made, cases=cases, is_whole=is_batch, is_all=not unknown)
-        return found
-
-    async def _pilot_of_later(
-        self, some: Sequence[Later], spending: Spending
-    ) -> tuple[list[Forecast], list[str]]:
-        """Ask judges about the first replies; their verdicts are stored, and found when wanted."""
-        known = self.store.known_replies([ask.key for one in some for ask in one.asks])
-        pilot, counts = spending.later_pilot(some, known)
-        spending.refuse_unpriced(pilot)
-        for live in {id(ask.live): ask.live for ask in pilot}.values():
-            live.ready()
-        if pilot:
-            await self.all(pilot)
-        return spending.forecasts(pilot, counts), spending.unknown(counts)
-
-    def _paid(self, reply: Reply) -> None:
-        """Count a batch's reply."""
-        if self.spending is not None:
-            self.spending.take(reply)
-        if reply.cost_usd is not None:
-            self.progress.spend(reply.cost_usd)
-
-    async def all(self, asks: Sequence[Ask]) -> Mapping[str, Outcome]:
-        counts: dict[str, int] = {}
-        for ask in asks:
-            counts[ask.live.name] = counts.get(ask.live.name, 0) + 1
-            if id(ask.live) not in self.lanes:
-                self.lanes[id(ask.live)] = _Lane(limiter=Limiter(ask.live.concurrency))
-        for name, total in counts.items():
-            self.progress.begin(name, total)
-        found: dict[str, Outcome] = {}
-        try:
-            async with asyncio.TaskGroup() as group:
-                for waiting, count in _by_lane(asks):
-                    for _ in range(count):
-                        group.create_task(self._each(waiting, found))
-        finally:
-            self._save()
-        found = {ask.key: found[ask.key] for ask in asks}
-        # another process stored a reply first: that one stands, and is the one that is scored
-        earlier = {k: Outcome(key=k, reply=r, is_cached=True) for k, r in self.earlier.items()}
-        return found | earlier
-
-    async def _each(self, waiting: Iterator[Ask], found: dict[str, Outcome]) -> None:
-        for ask in waiting:
-            found[ask.key] = await self._one(ask)
-
-    async def _one(self, ask: Ask) -> Outcome:
-        lane = self.lanes[id(ask.live)]
-        while (outcome := await self._try(ask, lane)) is None:
-            await lane.know()
-        self.progress.advance(ask.live.name)
-        return outcome
-
-    async def _try(self, ask: Ask, lane: _Lane) -> Outcome | None:
-        """Return what came of `ask`, or None where it was not sent because of doubt."""
-        has_begun, pause = False, 0.0
-        try:
-            for attempt in range(1, TRIES + 1):
-                await asyncio.sleep(pause)
-                async with lane.limiter:
-                    if lane.down:
-                        return _failed(ask, lane.down, is_missing=True)
-                    if not has_begun and lane.is_in_doubt:
-                        return None
-                    lane.under_way += not has_begun
-                    has_begun = True
-                    room = 0.0 if self.spending is None else await self.spending.admit(ask)
-                    if room is None:
-                        assert self.spending is not None
-                        return Outcome(key=ask.key, fault=self.spending.fault())
-                    try:
-                        reply = await ask.live.answer(ask.request)
-                    except BackendError as exc:
-                        error = exc
-                        if self.spending is not None:
-                            self.spending.settle(ask, room, None)
-                    else:
-                        outcome = await self._keep(ask, reply, lane)
-                        if self.spending is not None:
-                            self.spending.settle(ask, room, reply)
-                        return outcome
-                if not error.is_retryable:
-                    lane.has_answered = True  # badly, but somebody is there
-                    return _failed(ask, str(error), is_missing=not error.is_systemic)
-                lane.has_failed = True
-                if _is_too_much(error):
-                    lane.limiter.shrink()
-                asked = (error.retry_after_s or 0.0) * random.uniform(1.0, 1.25)
-                pause = min(LONGEST_WAIT_S, max(asked, self.wait(attempt + 1)))
-                if attempt < TRIES and (str(error), attempt) not in lane.noted:
-                    lane.noted.add((str(error), attempt))  # once, not once for each in flight
-                    self.progress.note(
-                        f"{ask.live.name}: {error} "
-                        f"(try {attempt} of {TRIES}, again in {pause:.1f} s)"
-                    )
-            self._give_up(ask, lane, error)
-            message = f"{error} ({TRIES} tries)"
-            return _failed(ask, message, is_missing=not error.is_systemic)
-        finally:
-            if has_begun:
-                lane.under_way -= 1
-                lane.changed.set()
-
-    async def _keep(self, ask: Ask, reply: Reply, lane: _Lane) -> Outcome:
-        lane.has_answered = True
-        lane.changed.set()
-        self.unsaved.append(
-            StoredReply(key=ask.key, request=ask.request, reply=reply, backend=ask.live.name)
-        )
-        if reply.cost_usd is not None:
-            self.progress.spend(reply.cost_usd)
-        await self._stored()
-        lane.limiter.grow()
-        return Outcome(key=ask.key, reply=reply)
-
-    def _give_up(self, ask: Ask, lane: _Lane, error: BackendError) -> None:
-        lane.exhausted += 1
-        if not lane.has_answered and lane.exhausted >= GIVE_UP_AFTER and not lane.down:
-            lane.down = f"{ask.live.name} is down: {error}"
-            self.progress.note(f"{lane.down}; the other requests to it are not sent")
-
-    async def _stored(self) -> None:
-        """Wait until what arrived is stored: once for all that the loop finds arrived by then."""
-        if self.saved is None:
-            loop = asyncio.get_running_loop()
-            self.saved = loop.create_future()
-            loop.call_soon(self._save_and_tell, self.saved)
-        await asyncio.shield(self.saved)  # one of them that is cancelled takes no other with it
-
-    def _save_and_tell(self, saved: asyncio.Future[None]) -> None:
-        self.saved = None
-        try:
-            self._save()
-        except Exception as exc:  # noqa: BLE001 - those who wait must hear of it, or wait forever
-            saved.set_exception(exc)
-        else:
-            saved.set_result(None)
-
-    def _save(self) -> None:
-        rows, self.unsaved = self.unsaved, []
-        if not rows:
-            return
-        try:
-            self.earlier |= self.store.add_replies(rows)
-        except BaseException:  # a busy store, or a second Ctrl-C: the last save tries again
-            self.unsaved = rows + self.unsaved
-            raise
-
-
-def _by_lane(asks: Sequence[Ask]) -> list[tuple[Iterator[Ask], int]]:
-    """Return each backend's asks, and how many of them are looked after at once."""
-    lanes: dict[int, list[Ask]] = {}
-    for ask in asks:
-        lanes.setdefault(id(ask.live), []).append(ask)
-    return [
-        (iter(some), min(len(some), max(AT_ONCE, 2 * some[0].live.concurrency)))
-        for some in lanes.values()
-    ]
-
-
-def _is_too_much(error: BackendError) -> bool:
-    # a lost connection says nothing about how many requests the backend can take
-    if error.is_overload is not None:
-        return error.is_overload
-    return error.retry_after_s is not None
-
-
-def _failed(ask: Ask, message: str, *, is_missing: bool) -> Outcome:
-    fault = Fault(origin="backend", message=message, is_missing=is_missing)
-    return Outcome(key=ask.key, fault=fault)

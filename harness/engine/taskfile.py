@@ -3,41 +3,44 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-import pydantic
+import msgspec
 
 from harness.core.repeats import check_verdict
+from harness.engine.tables import Misfit, Strict, as_dict, as_table, keys_of
 from harness.engine.text_files import read_text, read_toml
 from harness.errors import TaskError, UsageError
 from harness.records import FAMILIES
 
+Share = Annotated[float, msgspec.Meta(gt=0, lt=1)]
+Amount = Annotated[float, msgspec.Meta(ge=0)]
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+Part = Annotated[float, msgspec.Meta(gt=0, le=1)]
+Count = Annotated[int, msgspec.Meta(ge=1)]
+CountOrNone = Annotated[int, msgspec.Meta(ge=0)]
 
-class Strict(pydantic.BaseModel):
-    """A table in which an unknown key is an error."""
 
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
-
-
-class DecodingTable(Strict):
+class DecodingTable(Strict, frozen=True, kw_only=True):
     """How replies are drawn."""
 
-    temperature: float | None = pydantic.Field(default=None, ge=0)
+    temperature: Amount | None = None
     """0 (the default) is greedy."""
-    max_tokens: int | None = pydantic.Field(default=None, ge=1)
+    max_tokens: Count | None = None
     """The longest reply, in tokens (default 256)."""
-    top_p: float | None = pydantic.Field(default=None, gt=0, le=1)
+    top_p: Part | None = None
     """Nucleus sampling."""
     seed: int | None = None
     """The seed of a drawn reply, where the backend honours one."""
     stop: tuple[str, ...] | None = None
     """Texts at which a reply ends."""
-    logprobs: int | None = pydantic.Field(default=None, ge=0, le=20)
+    logprobs: Annotated[int, msgspec.Meta(ge=0, le=20)] | None = None
     """Ask for log probabilities: of each token, and of so many alternatives to it."""
 
 
-class CandidateTable(Strict):
+class CandidateTable(Strict, frozen=True, kw_only=True):
     """What differs from the automatic candidate of a prompt."""
 
     prompt: str | None = None
@@ -50,11 +53,11 @@ class CandidateTable(Strict):
     """The base URL of an OpenAI-compatible server."""
     decoding: DecodingTable = DecodingTable()
     """What differs from the task's decoding."""
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = msgspec.field(default_factory=dict)
     """The backend's own settings, beyond those of `[backends]`."""
 
 
-class JudgeTable(Strict):
+class JudgeTable(Strict, frozen=True, kw_only=True):
     """A model that scores replies. It gives a score of its own name in every eval run."""
 
     backend: str
@@ -69,13 +72,13 @@ class JudgeTable(Strict):
     """Kind `g-eval`: the steps that the judge goes through."""
     scale: tuple[int, int] = (1, 5)
     """Kind `g-eval`: the worst and the best grade."""
-    pass_at: float | None = pydantic.Field(default=None, gt=0, le=1)
+    pass_at: Part | None = None
     """The score from which a reply passes (1); below it is a miss (0). Without it, as graded."""
     shows: tuple[str, ...] = ()
     """The inputs that the judge is shown (default: all of them)."""
     shows_reference: bool = True
     """Whether the judge is shown the reference answer, where there is one."""
-    longest_reason: int | None = pydantic.Field(default=None, ge=1)
+    longest_reason: Count | None = None
     """The longest reason, in characters, where the backend honours a schema: for a small model
     that would go on until its tokens end."""
     base_url: str | None = None
@@ -83,8 +86,7 @@ class JudgeTable(Strict):
     decoding: DecodingTable = DecodingTable()
     """How verdicts are drawn (default: greedy, at most 512 tokens)."""
 
-    @pydantic.model_validator(mode="after")
-    def _terms_fit_the_kind(self) -> JudgeTable:
+    def __post_init__(self) -> None:
         if not self.rubric.strip():
             raise ValueError("the rubric is empty")
         if ":" not in self.backend:
@@ -95,10 +97,9 @@ class JudgeTable(Strict):
             raise ValueError('`steps` are for kind = "g-eval"; write them into the rubric')
         if self.scale[0] >= self.scale[1]:
             raise ValueError(f"scale {list(self.scale)}: the worst grade is not below the best")
-        return self
 
 
-class StageTable(Strict):
+class StageTable(Strict, frozen=True, kw_only=True):
     """One of several trainings, each of which goes on from the one before."""
 
     tuner: str
@@ -109,7 +110,7 @@ class StageTable(Strict):
     """A tag: only the cases that have it are trained on (default: all that the tuner can use)."""
 
 
-class TuneTable(Strict):
+class TuneTable(Strict, frozen=True, kw_only=True):
     """What `harness tune` does."""
 
     tuner: str = ""
@@ -128,17 +129,16 @@ class TuneTable(Strict):
     """Trainings in a row, `[[tune.stages]]`, as SFT and then DPO; instead of `tuner`, `recipe`."""
     start: str | None = None
     """An artifact to go on from: its name, or the start of its digest (default: the base)."""
-    max_cut: int = pydantic.Field(default=0, ge=0)
+    max_cut: CountOrNone = 0
     """How many rows may be left out because they are too long or teach nothing. More: refused."""
-    check_every: int | None = pydantic.Field(default=None, ge=0)
+    check_every: CountOrNone | None = None
     """Score dev after each so many steps; 0: never (default: five times, on this machine)."""
-    check_cases: int = pydantic.Field(default=50, ge=1)
+    check_cases: Count = 50
     """How many dev cases such a look asks at most, always the same ones."""
-    patience: int = pydantic.Field(default=3, ge=1)
+    patience: Count = 3
     """Stop after so many looks at dev without a better score."""
 
-    @pydantic.model_validator(mode="after")
-    def _one_way_to_train(self) -> TuneTable:
+    def __post_init__(self) -> None:
         ways = [bool(self.stages), bool(self.command) or bool(self.tuner)]
         if sum(ways) != 1:
             raise ValueError(
@@ -149,19 +149,18 @@ class TuneTable(Strict):
             raise ValueError(f"`command` is run by the tuner 'command', not by {self.tuner!r}")
         if self.stages and self.recipe:
             raise ValueError("each of [[tune.stages]] has a recipe of its own")
-        return self
 
 
-class BudgetTable(Strict):
+class BudgetTable(Strict, frozen=True, kw_only=True):
     """Limits that a release must keep."""
 
-    p95_latency_s: float | None = pydantic.Field(default=None, gt=0)
+    p95_latency_s: Positive | None = None
     """Seconds that 95 % of the replies must stay below; needs 59 cases, of as many sources."""
-    mean_cost_usd: float | None = pydantic.Field(default=None, ge=0)
+    mean_cost_usd: Amount | None = None
     """Dollars a case, on average."""
 
 
-class ReleaseTable(Strict):
+class ReleaseTable(Strict, frozen=True, kw_only=True):
     """What a release is watched for beside its own scores."""
 
     off_task: bool | None = None
@@ -170,25 +169,20 @@ class ReleaseTable(Strict):
     `false` is a waiver, on record and shown with every release."""
     off_task_reason: str | None = None
     """Why not, in a sentence; `off_task = false` needs it."""
-    off_task_margin: float = pydantic.Field(default=0.10, gt=0, lt=1)
+    off_task_margin: Share = 0.10
     """How much of the pack may be lost: a loss shown to be above it blocks."""
 
-    @pydantic.model_validator(mode="after")
-    def _waivers_have_reasons(self) -> ReleaseTable:
+    def __post_init__(self) -> None:
         if self.off_task is False and len((self.off_task_reason or "").split()) < 3:
             raise ValueError(
                 "off_task = false needs off_task_reason, in a sentence: it is recorded"
             )
-        return self
 
 
-class AdviseTable(Strict):
+class AdviseTable(Strict, frozen=True, kw_only=True):
     """Facts that no measurement can tell; `harness advise` cites them. Other keys are kept, and
     shown as they stand.
     """
-
-    model_config = pydantic.ConfigDict(extra="allow", frozen=True)
-    __pydantic_extra__: dict[str, bool | float | str] = pydantic.Field(init=False)
 
     bespoke: bool | str | None = None
     """Behaviour that no public text has."""
@@ -208,23 +202,23 @@ class AdviseTable(Strict):
     """Candidates without a language model, beside those of `constant:` and `sklearn:`."""
     teacher: str | None = None
     """SCHEME:MODEL whose outputs would be training data."""
-    volume_per_month: float | None = pydantic.Field(default=None, ge=0)
+    volume_per_month: Amount | None = None
     """Requests a month."""
-    latency_needed_s: float | None = pydantic.Field(default=None, gt=0)
+    latency_needed_s: Positive | None = None
     """Seconds within which 95 % of the replies are needed."""
-    training_cost_usd: float | None = pydantic.Field(default=None, ge=0)
+    training_cost_usd: Amount | None = None
     """Dollars for one training, people's time included."""
-    hosting_usd_per_month: float | None = pydantic.Field(default=None, ge=0)
+    hosting_usd_per_month: Amount | None = None
     """Dollars a month for serving a tuned model."""
-    manual_usd_per_case: float | None = pydantic.Field(default=None, gt=0)
+    manual_usd_per_case: Positive | None = None
     """Dollars that a case costs when people do it."""
-    usd_per_million_in: float | None = pydantic.Field(default=None, ge=0)
+    usd_per_million_in: Amount | None = None
     """Price of the prompted model's input tokens, where replies do not tell what they cost."""
-    usd_per_million_out: float | None = pydantic.Field(default=None, ge=0)
+    usd_per_million_out: Amount | None = None
     """Price of its output tokens."""
-    tuned_usd_per_million_in: float | None = pydantic.Field(default=None, ge=0)
+    tuned_usd_per_million_in: Amount | None = None
     """Price of a tuned model's input tokens."""
-    tuned_usd_per_million_out: float | None = pydantic.Field(default=None, ge=0)
+    tuned_usd_per_million_out: Amount | None = None
     """Price of its output tokens."""
     can_serve: bool | str | None = None
     """Who can serve a tuned model, and on what."""
@@ -232,13 +226,21 @@ class AdviseTable(Strict):
     """Who owns it once it runs."""
     monitoring: bool | str | None = None
     """How it is watched after release."""
+    others: dict[str, Any] = msgspec.field(default_factory=dict, name="")  # no key of its own
+
+    def __post_init__(self) -> None:
+        for key, value in self.others.items():
+            if not isinstance(value, bool | int | float | str):
+                raise Misfit("Input should be true, false, a number or a text", key)
 
     def facts(self) -> dict[str, Any]:
         """Return what was stated, in the order of the table."""
-        return self.model_dump(exclude_none=True, exclude_defaults=True)
+        named = as_dict(self, without="defaults")
+        others: dict[str, Any] = named.pop("others", {})
+        return named | others
 
 
-class TaskFile(Strict):
+class TaskFile(Strict, frozen=True, kw_only=True):
     """The keys of `task.toml`."""
 
     about: str
@@ -249,38 +251,38 @@ class TaskFile(Strict):
     """The case file, or several, relative to the task's folder."""
     primary: str = "all"
     """The score that decides: an eval's name, or `all` (1 if every eval passes)."""
-    target: float = pydantic.Field(gt=0, le=1)
+    target: Part
     """The mean of the primary score that is needed, in (0, 1]."""
     target_reason: str
     """Why that much."""
     goal: Literal["beat", "match"] = "beat"
     """What a release must do to the baseline: beat it, or match it and be better in something."""
-    margin: float | None = pydantic.Field(default=None, gt=0, lt=1)
+    margin: Share | None = None
     """Goal `match`: how much of the score may be lost."""
     better_in: Literal["cost", "latency", "boundary"] | None = None
     """Goal `match`: what must be better."""
-    mid: float = pydantic.Field(default=0.05, gt=0, lt=1)
+    mid: Share = 0.05
     """The smallest difference that matters to the wall."""
-    min_gain: float = pydantic.Field(default=0.02, ge=0, lt=1)
+    min_gain: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.02
     """The smallest gain that matters to a release."""
     profile: Literal["quick", "standard"] = "standard"
     """How much a wall rests on: 14 tries, or 7 (`quick`: it speaks for the next try only)."""
-    repeats: int = pydantic.Field(default=1, ge=1)
+    repeats: Count = 1
     """How often each case is asked."""
     repeat_verdict: str = "mean"
     """How the repeats of a case become one number: `mean`, `K of N`, `pass@K` or `pass^K`."""
-    epoch: int = pydantic.Field(default=0, ge=0)
+    epoch: CountOrNone = 0
     """Raise it to ask everything anew: a hosted model that changed behind its name."""
-    eval_timeout_s: float = pydantic.Field(default=60.0, gt=0)
+    eval_timeout_s: Positive = 60.0
     """Seconds after which an eval, or what its own fixtures do before or after it, is a fault."""
-    near: float = pydantic.Field(default=0.8, ge=0.5, le=1)
+    near: Annotated[float, msgspec.Meta(ge=0.5, le=1)] = 0.8
     """The share of word sequences from which inputs in two splits are copies: a leak."""
     images: tuple[str, ...] = ()
     """The inputs that name image files (PNG, JPEG, WebP, GIF), relative to the case file."""
     documents: str | tuple[str, ...] = ()
     """What prompts with `documents = N` search: files of the task's folder, by pattern, as in
     `docs/*.md`: Markdown, text, or JSON Lines with `id` and `text`."""
-    passage_characters: int = pydantic.Field(default=1200, ge=100)
+    passage_characters: Annotated[int, msgspec.Meta(ge=100)] = 1200
     """The longest passage that documents are cut into, in characters."""
     needs_knowledge: bool = False
     """Whether the answers stand in documents: then `rag` must be tried too."""
@@ -290,13 +292,13 @@ class TaskFile(Strict):
     """What `pytest` and `harness eval` run without `--candidate`."""
     decoding: DecodingTable = DecodingTable()
     """How replies are drawn."""
-    backends: dict[str, dict[str, Any]] = {}
+    backends: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
     """Settings of backends, by scheme (`openai`) or in full (`"openai:gpt-x"`), which wins."""
-    judges: dict[str, JudgeTable] = {}
+    judges: dict[str, JudgeTable] = msgspec.field(default_factory=dict)
     """Models that score replies, by the name of their score."""
-    candidates: dict[str, CandidateTable] = {}
+    candidates: dict[str, CandidateTable] = msgspec.field(default_factory=dict)
     """Candidates by name, beside the automatic one of each prompt."""
-    guardrails: dict[str, float] = {}
+    guardrails: dict[str, float] = msgspec.field(default_factory=dict)
     """Scores that a release may not lose more of than this margin."""
     must_hold_slices: tuple[str, ...] = ()
     """Tags whose cases may not lose more than 5 points; at most four."""
@@ -304,73 +306,49 @@ class TaskFile(Strict):
     """Limits that a release must keep."""
     release: ReleaseTable = ReleaseTable()
     """What a release is watched for beside its own scores."""
-    waivers: dict[str, str] = {}
+    waivers: dict[str, str] = msgspec.field(default_factory=dict)
     """Families (or `labels`, the audit) that are not tried, each with a written reason."""
     tune: TuneTable | None = None
     """What `harness tune` does."""
     advise: AdviseTable = AdviseTable()
     """Facts that no measurement can tell: privacy, volume, latency needed, scope."""
 
-    @pydantic.field_validator("waivers")
-    @classmethod
-    def _waivers_have_reasons(cls, waivers: dict[str, str]) -> dict[str, str]:
-        for name, reason in waivers.items():
+    def __post_init__(self) -> None:
+        for name, reason in self.waivers.items():
             if name not in {*FAMILIES, "labels"}:
-                raise ValueError(f"{name!r} is neither a family ({', '.join(FAMILIES)}) nor labels")
+                said = f"{name!r} is neither a family ({', '.join(FAMILIES)}) nor labels"
+                raise Misfit(said, "waivers")
             if len(reason.split()) < 3:
-                raise ValueError(f"the waiver of {name} needs a written reason, in a sentence")
-        return waivers
-
-    @pydantic.field_validator("repeat_verdict")
-    @classmethod
-    def _repeats_can_give_it(cls, verdict: str, info: pydantic.ValidationInfo) -> str:
+                said = f"the waiver of {name} needs a written reason, in a sentence"
+                raise Misfit(said, "waivers")
         try:
-            check_verdict(verdict, repeats=info.data.get("repeats", 1))
+            check_verdict(self.repeat_verdict, repeats=self.repeats)
         except UsageError as exc:
-            raise ValueError(str(exc)) from exc
-        return verdict.strip()
-
-    @pydantic.model_validator(mode="after")
-    def _match_names_its_terms(self) -> TaskFile:
+            raise Misfit(str(exc), "repeat_verdict") from exc
+        msgspec.structs.force_setattr(self, "repeat_verdict", self.repeat_verdict.strip())
         if self.goal == "match" and (self.margin is None or self.better_in is None):
             raise ValueError(
                 'goal = "match" needs `margin` and `better_in` (cost, latency, boundary)'
             )
-        return self
 
 
 def read_task_file(path: Path) -> TaskFile:
     """Return the settings in `path`. Raises TaskError with file and line."""
     plain, text = read_toml(path), read_text(path)
+    if isinstance(stated := plain.get("advise"), dict):
+        plain["advise"] = _with_others(stated)
     try:
-        return TaskFile.model_validate(plain)
-    except pydantic.ValidationError as exc:
-        first = exc.errors()[0]
-        keys = [str(k) for k in first["loc"] if isinstance(k, str)]
-        what = ".".join(str(k) for k in first["loc"]) or "task"
-        known = ""
-        if first["type"] == "extra_forbidden":
-            tables = [TABLES[k] for k in keys[:-1] if k in TABLES]
-            fields = (tables[-1] if tables else TaskFile).model_fields
-            known = f" Known keys: {', '.join(sorted(fields))}."
-        message = PLAINER.get(first["type"], first["msg"]).removeprefix("Value error, ")
-        raise TaskError(f"{path}:{_line_of(text, keys)}: {what}: {message}.{known}") from exc
+        return as_table(TaskFile, plain)
+    except Misfit as exc:
+        keys = [key for key in exc.keys if isinstance(key, str)]
+        raise TaskError(f"{path}:{_line_of(text, keys)}: {exc.told('task')}") from exc
 
 
-TABLES: dict[str, type[Strict]] = {
-    "decoding": DecodingTable,
-    "candidates": CandidateTable,
-    "judges": JudgeTable,
-    "tune": TuneTable,
-    "stages": StageTable,
-    "advise": AdviseTable,
-    "budgets": BudgetTable,
-    "release": ReleaseTable,
-}
-
-
-PLAINER = {"extra_forbidden": "no such key", "missing": "it is missing"}
-"""What pydantic says about a key, in the words of this house, by its type of error."""
+def _with_others(stated: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what `[advise]` says, with the keys that nobody knows below one of their own."""
+    known = keys_of(AdviseTable)
+    others = {key: value for key, value in stated.items() if key not in known}
+    return {**{key: value for key, value in stated.items() if key in known}, "": others}
 
 
 def _line_of(text: str, keys: list[str]) -> int:

@@ -7,7 +7,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,17 @@ from harness.core.passages import Passage
 from harness.engine.candidates import REFERENCE, REPLAY, candidate_names
 from harness.engine.case_rows import read_cases
 from harness.engine.documents import check_needs, read_passages
-from harness.engine.eval_sources import aggregates, conftests, eval_functions
+from harness.engine.eval_sources import (
+    aggregates,
+    conftests,
+    eval_functions,
+    texts_in,
+    texts_of,
+)
 from harness.engine.images import with_images
 from harness.engine.imported_files import imported_files, module_roots
 from harness.engine.prompt_files import prompt_files, read_prompt
+from harness.engine.tables import as_dict
 from harness.engine.taskfile import TaskFile, read_task_file
 from harness.engine.text_files import read_text
 from harness.errors import TaskError, UsageError
@@ -62,7 +69,7 @@ class Task:
         for name, file in elsewhere.items():
             if file not in files:
                 digests.append([name, hashlib.sha256(file.read_bytes()).hexdigest()])
-        strangers = _plugin_checks(python, self.cases)
+        strangers = _plugin_checks([*python, *elsewhere.values()], self.cases)
         if strangers:  # left out where none: older digests stand
             digests.append(["checks", strangers])
         if self.settings.judges:
@@ -76,9 +83,9 @@ class Task:
         """Identity of what was promised before looking: model, goal, target, margins, profile."""
         s = self.settings
         promised = [s.model, s.goal, s.target, s.margin, s.better_in, s.mid, s.min_gain, s.primary]
-        kept = [s.profile, s.guardrails, s.must_hold_slices, s.budgets.model_dump()]
+        kept = [s.profile, s.guardrails, s.must_hold_slices, as_dict(s.budgets)]
         later: list[Any] = [] if s.repeat_verdict == "mean" else [s.repeat_verdict]
-        if watched := s.release.model_dump(exclude_defaults=True):  # left out where nothing is set
+        if watched := as_dict(s.release, without="defaults"):  # left out where nothing is set
             later.append({"release": watched})
         return digest([*promised, *kept, s.needs_knowledge, s.waivers, *later])
 
@@ -192,14 +199,25 @@ CHECKS = "checks"
 """The built-in eval that runs the checks which cases carry."""
 
 _CHECK = re.compile(r"\bchecks\.(?:no\.)?([a-z]\w*)")
+_RENAMED = re.compile(r"\bharness\.checks\s+import\b|\bchecks\s+as\b")
 
 
 def _plugin_checks(files: Sequence[Path], cases: Sequence[Case]) -> list[list[str]]:
     """Return the checks of plugins that the evals and the cases name, each with its identity."""
-    names = {name for file in files for name in _CHECK.findall(read_text(file))}
-    names |= {name for case in cases for row in case.checks for name in registry.names_in(row)}
+    sources = [file.read_bytes().decode(errors="replace") for file in files]
+    names = {name for source in sources for name in _CHECK.findall(source)}
+    # called by another name: any word may be that of a check
+    names |= {w for s in sources if _RENAMED.search(s) for w in re.findall(r"\w+", s)}
+    rows = [row for case in cases for row in case.checks]
+    names |= {name for row in rows for name in registry.names_in(row)}
     unknown = sorted(names - set(registry.HOMES) - {*registry.TOOLS, "no"})
-    found = [(name, registry.identity_of(name)) for name in unknown]  # loads plugins, where any
+
+    def texts(name: str) -> set[str]:
+        given = [row.get("arguments") for row in rows if name in registry.names_in(row)]
+        return texts_in(files) | texts_of(given)
+
+    # loads plugins, where any
+    found = [(n, registry.identity_of(n, texts=partial(texts, n))) for n in unknown]
     return [[name, identity] for name, identity in found if identity is not None]
 
 

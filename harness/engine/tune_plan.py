@@ -1,4 +1,4 @@
-"""What will be trained: licence, leaks, rows, recipe. Knows nothing of torch, and trains nothing.
+"""What will be trained: licence, rows, recipe. Knows nothing of torch, and trains nothing.
 
 Everything that can be refused is refused here, or before the first step, with names and counts.
 """
@@ -6,12 +6,12 @@ Everything that can be refused is refused here, or before the first step, with n
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.engine.candidates import resolve_candidate
 from harness.engine.ladder import last_wall, why_not_licensed
-from harness.engine.leaks import Leak, find_leaks, refused
+from harness.engine.leaks import refuse_leaks
 from harness.engine.requests import Requests
 from harness.engine.taskfile import StageTable, TuneTable
 from harness.engine.tasks import Task
@@ -76,7 +76,6 @@ class Plan:
     patience: int = 3
     max_cut: int = 0
     dropped: tuple[Dropped, ...] = ()
-    leaks: tuple[Leak, ...] = field(default=(), repr=False)
     override_boundary: str | None = None
     recipe_file: Path | None = None
 
@@ -140,8 +139,8 @@ def plan(
     """Return what will be trained, of one stage. `passing` gives the ids of the cases whose
     references pass the task's own evals; no other row is trained.
 
-    Raises TaskError for leaks between train and the other splits, or where no row remains;
-    UsageError where `[tune]` is missing.
+    Raises TaskError where cases of two splits leak, or where no row remains; UsageError where
+    `[tune]` is missing.
     """
     [stage] = stages_of(task, tuner=tuner)
     return checked(
@@ -163,8 +162,11 @@ def draft(
     seed: int = 0,
     needs: str = "completions",
 ) -> Plan:
-    """Return the plan of a stage, not yet `checked`."""
+    """Return the plan of a stage, not yet `checked`. Raises TaskError where cases of two splits
+    leak: rows are trained on, and the training is watched, and stopped, by its scores on dev.
+    """
     table = tune_table(task)
+    refuse_leaks(task, "train")
     rows, dropped = select_rows(task, table.prompt, needs=needs, passing=passing, tag=stage.rows)
     # as `resolve_candidate` makes it, so that the gate can find the same prompt again
     file = recipe_file(task.folder, stage, named=recipe)
@@ -184,23 +186,11 @@ def draft(
         patience=table.patience,
         max_cut=table.max_cut,
         dropped=dropped,
-        leaks=_leaks(task),
-    )
-
-
-def _leaks(task: Task) -> tuple[Leak, ...]:
-    """Return the leaks of train, and those of dev into test: a training is watched, and stopped, by
-    its scores on dev.
-    """
-    watched = find_leaks(task, "dev", near=task.settings.near)
-    return (
-        *find_leaks(task, "train", near=task.settings.near),
-        *(leak for leak in watched if leak.other.split == "test"),
     )
 
 
 def checked(plan: Plan) -> Plan:
-    """Return `plan` if it may be trained. Raises TaskError for leaks, or where no row remains."""
+    """Return `plan` if it may be trained. Raises TaskError where no row remains."""
     for why in why_not_trained(plan):
         raise TaskError(why)
     return plan
@@ -208,15 +198,12 @@ def checked(plan: Plan) -> Plan:
 
 def why_not_trained(plan: Plan) -> list[str]:
     """Return what stands in the way of a training, apart from its licence."""
-    found = []
-    if plan.leaks:
-        found.append(refused(plan.task, plan.leaks))
-    if not plan.rows:
-        found.append(
-            f"task {plan.task.name!r}: no training row passes the task's own evals"
-            + "".join(f"; {d.text}" for d in plan.dropped)
-        )
-    return found
+    if plan.rows:
+        return []
+    return [
+        f"task {plan.task.name!r}: no training row passes the task's own evals"
+        + "".join(f"; {d.text}" for d in plan.dropped)
+    ]
 
 
 def select_rows(

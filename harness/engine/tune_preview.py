@@ -1,4 +1,4 @@
-"""What a tune would do: rows, tokens, leaks, parity, estimate, licence. Trains nothing."""
+"""What a tune would do: rows, tokens, parity, estimate, licence. Trains nothing."""
 
 from __future__ import annotations
 
@@ -52,7 +52,6 @@ class Preview:
     estimate: TuneEstimate | None = None
     parity_rows: int = 0
     parity: tuple[ParityFinding, ...] | None = None
-    leaks: tuple[str, ...] = ()
     check_every: int | None = None
     check_cases: int = 0
     licence: str = ""
@@ -81,7 +80,6 @@ def preview(
         rows=len(plan.rows),
         dropped=tuple(d.text for d in plan.dropped),
         recipe=plan.recipe,
-        leaks=tuple(leak.text for leak in plan.leaks),
         licence=given.override or (f"wall {given.wall_verdict}" if given.wall_verdict else "none"),
         refusals=tuple(refusals),
     )

@@ -44,6 +44,8 @@ class Backend(Protocol):
       `[backends.*]` may replace, and neither is identity.
     * `is_external: bool` (False): requests leave this machine. Where it says False itself, a
       reply without `cost_usd` costs nothing; where it says nothing, such a cost is unknown.
+    * `only_waits: bool` (False): the work is done in another process, and its `async def answer`
+      waits for it, so that evals may run meanwhile.
     * `unpriced: str | None` (None): why the cost of its replies will be unknown, and the file to
       edit (`--max-cost` is refused with this text before anything is sent).
     * `submit_batch` and `collect_batch`: see `AnswersBatches`.

@@ -58,6 +58,11 @@ def harness_checks() -> Mapping[str, Callable[..., Any]]:  # type: ignore[empty-
 
     Called once, when an unknown name of `harness.checks` is asked for. A check takes the reply
     first and raises `harness.Miss` where the reply is not good.
+
+    Optional attribute `identity: str`: what can change its scores beside its name and the version
+    of its distribution, as a digest of weights; where it changes, recorded replies are scored anew.
+    Or a function that gives it: of no argument, or of one, all texts that stand in the evals and
+    in the arguments of cases to this check.
     """
 
 

@@ -12,12 +12,13 @@ import inspect
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib import metadata
 from typing import Any
 
 import pluggy
 
-from harness.errors import PluginError, UsageError
+from harness.errors import PluginError, UsageError, words_of
 from harness.ports import hookspecs
 
 GROUP = "harness"
@@ -52,17 +53,20 @@ def entry_points() -> list[metadata.EntryPoint]:
 
 
 def _owner(entry: metadata.EntryPoint) -> str:
-    return _fact(entry, "name") or "an unnamed distribution"
+    return _name_and_version(entry.dist)[0] or "an unnamed distribution"
 
 
-def _fact(entry: metadata.EntryPoint, fact: str) -> str:
+@cache  # each look reads and parses the whole METADATA, and a distribution may have ten plugins
+def _name_and_version(owner: metadata.Distribution | None) -> tuple[str, str]:
     try:
-        return str(getattr(entry.dist, fact, None) or "")
+        told = owner.metadata if owner is not None else None
+        name, version = (told[k] if told and k in told else "" for k in ("Name", "Version"))
+        return str(name), str(version)
     except (
         KeyError,
         TypeError,
     ):  # an uninstall that broke off leaves entry points without METADATA
-        return ""
+        return ("", "")
 
 
 class Plugins:
@@ -92,7 +96,7 @@ class Plugins:
                     f"and {owner}. Uninstall one of them."
                 )
             owners[entry.name] = owner
-            version = _fact(entry, "version") or "unknown"
+            version = _name_and_version(entry.dist)[1] or "unknown"
             try:
                 self.register(entry.load(), name=entry.name, distribution=owner, version=version)
             except PluginError:
@@ -187,7 +191,7 @@ class Plugins:
                 owner = self._distribution(implementation.plugin_name)
                 warnings.warn(
                     f"plugin {implementation.plugin_name!r} of {owner}: harness_recorded raised "
-                    f"{type(exc).__name__}: {exc}. The record is stored all the same.",
+                    f"{type(exc).__name__}: {words_of(exc)}. The record is stored all the same.",
                     PluginWarning,
                     stacklevel=2,
                 )
@@ -221,7 +225,7 @@ def _is_name(value: object) -> bool:
 
 def _leave_out(what: str, owner: str, exc: BaseException) -> None:
     warnings.warn(
-        f"{what} of {owner} was left out: {type(exc).__name__}: {exc}. "
+        f"{what} of {owner} was left out: {type(exc).__name__}: {words_of(exc)}. "
         f"Repair or uninstall it (pip uninstall {owner}).",
         PluginWarning,
         stacklevel=3,

@@ -14,6 +14,7 @@ from harness.errors import StoreError
 from harness.records import Fault, Json, Reply, Score, Trial, from_plain, to_plain
 
 R = TypeVar("R")
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
 
 
 def encode(value: object, *, what: str) -> str:
@@ -23,7 +24,7 @@ def encode(value: object, *, what: str) -> str:
     where the value is not JSON.
     """
     try:
-        return json.dumps(to_plain(value), separators=(",", ":"))
+        return _ENCODER.encode(to_plain(value))
     except (TypeError, ValueError, RecursionError) as exc:
         raise StoreError(
             f"{what} cannot be stored: {type(exc).__name__}: {exc}. A stored record holds only "

@@ -268,32 +268,6 @@ class Store:
             ).fetchall()
         return [run_row(row) for row in rows]
 
-    def latest_run(
-        self,
-        task: str,
-        split: str,
-        *,
-        candidate_digest: str,
-        inputs_digest: str,
-        labels_digest: str,
-        evals_digest: str,
-        complete: bool | None = True,
-    ) -> Run | None:
-        """Return the run recorded last (again, perhaps) with exactly this identity, or None.
-
-        A partial run never stands in for a complete one unless `complete` is False or None.
-        """
-        key = (task, split, candidate_digest, inputs_digest, labels_digest, evals_digest)
-        with self.reading() as connection:
-            found = connection.execute(
-                "SELECT id, body FROM runs WHERE task = ?1 AND split = ?2 "
-                "AND candidate_digest = ?3 AND inputs_digest = ?4 AND labels_digest = ?5 "
-                "AND evals_digest = ?6 AND (?7 IS NULL OR is_complete = ?7) "
-                "ORDER BY last_at DESC, seq DESC LIMIT 1",
-                (*(column(part) for part in key), complete),
-            ).fetchone()
-            return None if found is None else self._load(*found)
-
     def newest_runs(self, task: str, split: str, *, candidate: str) -> Iterator[Run]:
         """Yield the runs of the candidate of this name, complete or not, the last recorded first.
 

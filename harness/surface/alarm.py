@@ -1,28 +1,36 @@
 """The alarm clock of a process: stopped while somebody else is waited for, and, where code swallows
-what it raises, the way out of that code. Knows no evals.
+what it raises, leaves it no room, or never comes back, the way out of that code. Knows no evals.
 """
 
 from __future__ import annotations
 
 import faulthandler
+import math
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from types import FrameType
+from types import FrameType, FunctionType
 from typing import Any
 
 HOLD_S = 10.0
 """Seconds beyond its limit after which code that never comes back to Python is given up."""
+TICK_S = 0.25
+"""How often `Watch` looks."""
+ROOM, MOST_ROOM = 200, 2000
+"""How many calls deeper than the limit of recursions code may go, so that an alarm can be heard in
+it: for each ring, and for all of them.
+"""
+DEBUGGERS = ("pdb", "bdb", "pydevd", "_pydevd_bundle", "debugpy")
 _MACHINERY = ("_pytest.", "pluggy.", "harness.surface.")
 
 
 def stop() -> tuple[float, float]:
     """Stop the clock; return what was left of it, for `go`."""
-    WATCH.close()
+    WATCH.pause()
     return signal.setitimer(signal.ITIMER_REAL, 0) if hasattr(signal, "setitimer") else (0.0, 0.0)
 
 
@@ -30,8 +38,8 @@ def go(left: tuple[float, float]) -> None:
     """Let the clock run on with what `stop` found left."""
     left_s, again_s = left
     if left_s:
+        WATCH.expect(left_s)
         signal.setitimer(signal.ITIMER_REAL, left_s, again_s)
-        WATCH.open(left_s)
 
 
 @contextmanager
@@ -87,7 +95,7 @@ class Escape:
         if self._is_over or _is_machinery(frame) or _is_of_a_loop(frame):
             return None
         if event == "line":
-            raise self._error()
+            raise self._error() from None  # else each is told with all that were raised before it
         return self._line
 
     def _left(self, frame: FrameType, event: str, _argument: Any) -> None:
@@ -95,8 +103,19 @@ class Escape:
             return
         if frame.f_back is None or _is_machinery(frame.f_back):
             self.end()  # all that pytest called was left
-        else:
-            self._begin(frame.f_back)
+            return
+        if not _is_of_a_loop(frame.f_back):
+            self.watch(frame.f_back)
+        sys.settrace(self._line)
+
+
+def is_debugged() -> bool:
+    """Tell whether a debugger has this thread: what stands at a breakpoint does not hang."""
+    trace = sys.gettrace()
+    if trace is not None:
+        return str(getattr(trace, "__module__", "")).split(".")[0] in DEBUGGERS
+    monitoring: Any = getattr(sys, "monitoring", None)  # since 3.12, of debuggers too
+    return monitoring is not None and monitoring.get_tool(monitoring.DEBUGGER_ID) is not None
 
 
 def leave(coroutine: object, error: Callable[[], BaseException]) -> None:
@@ -135,53 +154,128 @@ def _is_machinery(frame: FrameType) -> bool:
     return f"{frame.f_globals.get('__name__', '')}.".startswith(_MACHINERY)
 
 
-# ---------------------------------------------------------------- code that never comes back
+# ---------------------------------------------------------------- code that hears nothing
 
 
-@dataclass(slots=True, eq=False)
 class Watch:
-    """A thread without Python (`faulthandler`): it tells on standard error where the interpreter
-    is held, where no handler of a signal comes to run; `ends` the process too, where a controller
-    makes another one.
+    """A thread that looks after the one in which evals run, where no handler of a signal can.
+
+    Where code recurses to the very limit, the call of the handler is one too many, and what that
+    raises is swallowed: so it makes room, and rings again. Code in C that never comes back lets no
+    handler run, and mostly no thread either: so a thread without Python (`faulthandler`) is to
+    show on standard error where the process is held, and to end it, and is put off as long as
+    all is well.
     """
 
-    error_fd: int | None = None
-    ends: bool = False
-    _opened_at: float | None = field(default=None, init=False)
+    def __init__(self) -> None:
+        self.error_fd: int | None = None
+        self.handler: object = None  # of the alarm, as long as it is ours
+        self._due_at: float | None = None  # when the alarm rings; None while nothing is limited
+        self._armed_for: float | None = None
+        self._depth = 0  # the limit of recursions before room was made
+        self._over = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
 
-    def open(self, limit_s: float) -> None:
-        """Begin to watch, or go on: one thread serves what begins within a second."""
-        if self.error_fd is None:
+    @property
+    def is_due(self) -> bool:
+        """Whether it is time to ring: a ring that was sent for an eval before this one is not."""
+        return self._due_at is not None and time.monotonic() > self._due_at - 0.05
+
+    @property
+    def _is_ours(self) -> bool:
+        return self.handler is not None and signal.getsignal(signal.SIGALRM) is self.handler
+
+    def expect(self, in_s: float) -> None:
+        """Begin to watch, or go on: the alarm rings in so many seconds."""
+        if not self._is_ours:
             return
-        now = time.monotonic()
-        if self._opened_at is None or now - self._opened_at > 1.0:
-            faulthandler.dump_traceback_later(
-                limit_s + HOLD_S + 1.0, file=self.error_fd, exit=self.ends
-            )
-            self._opened_at = now
+        self._due_at = time.monotonic() + in_s
+        if self._armed_for is None:
+            self._arm()
+        if self._thread is None:
+            self._over.clear()
+            self._thread = threading.Thread(target=self._run, name="harness-watch", daemon=True)
+            self._thread.start()
 
-    def close(self) -> None:
-        """Watch no more."""
-        if self._opened_at is not None:
-            faulthandler.cancel_dump_traceback_later()
-            self._opened_at = None
+    def hear(self, again_s: float) -> None:
+        """Take note, in the handler, that the alarm is heard; it rings again in so many seconds."""
+        self._make_room()
+        self._due_at = time.monotonic() + again_s
 
-    def take(self, *, ends: bool) -> None:
+    def end(self) -> None:
+        """What was watched is over; the thread does the rest, where nothing else begins."""
+        self._due_at = None
+        if self._depth:
+            sys.setrecursionlimit(self._depth)
+            self._depth = 0
+
+    def pause(self) -> None:
+        """Watch nothing until something is expected: it may take its time, in C too."""
+        self._due_at = None
+        if self._armed_for is not None:
+            self._arm()
+
+    def take(self) -> None:
         """Write to what is standard error now, before pytest captures it."""
         self.give_back()
         try:
             self.error_fd = os.dup(2)
         except OSError:  # there is none
             self.error_fd = None
-        self.ends = ends
 
     def give_back(self) -> None:
-        """Close what `take` opened."""
-        self.close()
+        """End the thread, and close what `take` opened."""
+        self.pause()
+        if self._thread is not None:
+            self._over.set()
+            self._thread.join()
+            self._thread = None
         if self.error_fd is not None:
             os.close(self.error_fd)
             self.error_fd = None
 
+    def _run(self) -> None:
+        while not self._over.wait(TICK_S):
+            if self._due_at is not None and not self._is_ours:
+                self.pause()  # the eval has an alarm of its own
+            if self._due_at != self._armed_for:
+                self._arm()
+            due_at = self._due_at
+            if due_at is not None and time.monotonic() > due_at + TICK_S:
+                self._make_room()
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGALRM)
+
+    def _make_room(self) -> None:
+        depth = sys.getrecursionlimit()
+        self._depth = self._depth or depth
+        if depth < self._depth + MOST_ROOM:
+            sys.setrecursionlimit(depth + ROOM)
+
+    def _arm(self) -> None:
+        if self.error_fd is None:
+            return
+        with self._lock:
+            self._armed_for = self._due_at
+            if self._armed_for is None:
+                faulthandler.cancel_dump_traceback_later()
+                return
+            in_s = math.ceil(max(self._armed_for - time.monotonic(), 0.0) + HOLD_S)
+            faulthandler.dump_traceback_later(in_s, file=self.error_fd, exit=True)
+
 
 WATCH = Watch()
-"""Of the process: there is one thread, and one standard error."""
+"""Of the process: there is one alarm, and one standard error."""
+
+
+def under(text: str, function: Callable[[], Any]) -> Any:
+    """Call a function in a frame that bears a text: all that is shown of a process that C ends are
+    the names of the files and functions that it is in.
+    """
+    code = _call.__code__.replace(co_filename=text, co_name="harness")
+    return FunctionType(code, globals())(function)
+
+
+def _call(function: Callable[[], Any]) -> Any:
+    __tracebackhide__ = True
+    return function()

@@ -55,6 +55,11 @@ class Cap:
         self.is_batch: bool = config.option.batch
         self._session: str | None = getattr(config, "workerinput", {}).get("testrunuid")
 
+    @property
+    def is_any(self) -> bool:
+        """Whether either option was given."""
+        return self.is_batch or self.spending is not None
+
     @contextmanager
     def shared(self, store: Path) -> Iterator[Spending | None]:
         """Lend the spending for one fetch, inside the lock under which workers take turns."""

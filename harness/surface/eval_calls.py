@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import inspect
 import signal
-import sys
 import threading
 from collections.abc import Generator, Iterator
+from functools import partial
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
@@ -20,8 +20,18 @@ from typing import Any
 import pytest
 
 from harness.errors import Miss
-from harness.surface.alarm import WATCH, Escape, go, leave, stop, unlimited
+from harness.surface.alarm import (
+    WATCH,
+    Escape,
+    go,
+    is_debugged,
+    leave,
+    stop,
+    under,
+    unlimited,
+)
 from harness.surface.eval_fixtures import asks_for_none
+from harness.surface.eval_outcomes import score_name
 from harness.surface.eval_session import EvalSession
 from harness.surface.eval_trials import eval_trial_of
 
@@ -30,8 +40,13 @@ AGAIN_S = 1.0
 STUBBORN = 3
 """From this ring on, an eval that swallows even `BaseException` is left line by line."""
 WHERE = {"setup": "a fixture before the eval", "call": "the eval", "teardown": "a fixture after it"}
+ALONE = (
+    "where the process ends here, by a crash in C or `eval_timeout_s`, replies are kept; with "
+    "`-n 1` (pytest-xdist) a worker alone ends, and every other score is kept"
+)
+CALLED = {"setup": "setup", "call": "runtest"}
+"""The method of an item that pytest calls in a phase."""
 WIDE = "harness-wide-fixtures"
-DEBUGGERS = ("pdb", "bdb", "pydevd", "_pydevd_bundle", "debugpy")
 
 
 class EvalTimeout(pytest.fail.Exception):  # type: ignore[misc, name-defined]
@@ -108,32 +123,47 @@ class EvalCalls:
             yield from self._limited(item, "teardown")
         finally:
             if nextitem is None or eval_trial_of(nextitem) is None:
-                WATCH.close()
+                WATCH.pause()
 
     def _limited(self, item: pytest.Item, phase: str) -> Generator[None, None, None]:
         if phase != "teardown":  # then as it was in the call
             self._is_ours = eval_trial_of(item) is not None and self._owns_alarm()
-        if not self._is_ours:
+        if not self._is_ours or is_debugged():
             yield
             return
         limit_s = self._limits_s.get(item.path) or self._limit_s(item.path)
         self._item, self._phase, self._rings = item, phase, 0
+        WATCH.expect(limit_s)
         signal.setitimer(signal.ITIMER_REAL, limit_s, AGAIN_S)
-        WATCH.open(limit_s)
+        method = CALLED.get(phase, "")
+        others = vars(item).get(method)
+        if method:
+            vars(item)[method] = partial(under, self._told(item), getattr(item, method))
         try:
             yield
             if self._rings:
                 raise self._timeout()
         except (EvalTimeout, KeyboardInterrupt, pytest.exit.Exception):
             raise
-        except BaseException as exc:
+        except BaseException:
             if self._rings:  # it was swallowed, as by what shows a value
-                raise self._timeout() from exc
+                raise self._timeout() from None
             raise
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
             self._item = None
             self._end_escape()
+            WATCH.end()
+            if others is not None:
+                vars(item)[method] = others
+            elif method:
+                del vars(item)[method]
+
+    def _told(self, item: pytest.Item) -> str:
+        """What a process that C ends under an eval tells of it, beside where it was held."""
+        trial = eval_trial_of(item)
+        what = f"{score_name(item)}[{trial.title}]" if trial else item.name
+        return f"{what} was under way: {ALONE}"
 
     def _end_escape(self) -> None:
         if self._escape is not None:
@@ -166,7 +196,7 @@ class EvalCalls:
         self, node: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport
     ) -> None:
         """Let `--pdb` open a miss in the eval, not in the check that it called, and say why."""
-        WATCH.close()  # pytest stops every such watch here
+        WATCH.pause()  # pytest stops every such watch here
         excinfo = call.excinfo
         if not isinstance(node, pytest.Item) or eval_trial_of(node) is None or excinfo is None:
             return
@@ -190,18 +220,19 @@ class EvalCalls:
     def pytest_configure(self, config: pytest.Config) -> None:
         """Watch for code that holds the interpreter, where pytest's own watch does not."""
         if not float(config.getini("faulthandler_timeout") or 0):
-            WATCH.take(ends=hasattr(config, "workerinput"))
+            WATCH.take()
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self) -> None:
         """No eval runs any more, though others were to come."""
-        WATCH.close()
+        WATCH.pause()
 
     def pytest_unconfigure(self) -> None:
         """Give the alarm back."""
         WATCH.give_back()
         if self._has_alarm and signal.getsignal(signal.SIGALRM) is self._handler:
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            WATCH.handler = None
 
     def _owns_alarm(self) -> bool:
         if self._has_alarm is None:
@@ -212,6 +243,7 @@ class EvalCalls:
             self._has_alarm = is_main and is_free
             if self._has_alarm:
                 signal.signal(signal.SIGALRM, self._handler)
+                WATCH.handler = self._handler
         return self._has_alarm and signal.getsignal(signal.SIGALRM) is self._handler
 
     def _limit_s(self, path: Path) -> float:
@@ -220,17 +252,19 @@ class EvalCalls:
         return limit_s
 
     def _ring(self, number: int, frame: FrameType | None) -> None:
-        if str(getattr(sys.gettrace(), "__module__", "")).split(".")[0] in DEBUGGERS:
+        if self._item is None or not WATCH.is_due:
             return
-        if self._item is None:
+        if is_debugged():  # since it began
+            WATCH.pause()
             return
+        WATCH.hear(AGAIN_S)
         self._rings += 1
         error = self._timeout()
         if self._escape is not None:
             self._escape.end()
         if self._rings >= STUBBORN and frame is not None:
             self._escape = Escape(frame, self._timeout)  # from here on nothing else may be called
-        raise error
+        raise error from None
 
     def _timeout(self) -> EvalTimeout:
         trial = eval_trial_of(self._item) if self._item is not None else None

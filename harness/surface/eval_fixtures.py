@@ -49,7 +49,7 @@ class EvalFixtures:
         if fixtures is not self._fixtures:  # shared by the items of one function
             self._fixtures = fixtures
             names = fixtures.names_closure if is_plain(fixtures) else ()
-            self._at_once = frozenset(names) & {ARGUMENT, "case", "reply"}
+            self._at_once = frozenset(n for n in names if n == ARGUMENT or is_ours(fixtures, n))
         given: dict[str, Any] = getattr(item, "funcargs", {})
         for name in self._at_once:
             if name == ARGUMENT:
@@ -171,6 +171,12 @@ def is_plain(fixtures: Any) -> bool:
         return False
     needed = [some[-1] for some in fixtures.name2fixturedefs.values() if some]
     return all(f.scope == "function" and asks_for_none(f.func) for f in needed)
+
+
+def is_ours(fixtures: Any, name: str) -> bool:
+    """Tell whether `case` or `reply` is ours: an eval may take it as a parameter of its own."""
+    stack: Any = fixtures.name2fixturedefs.get(name) if name in {"case", "reply"} else ()
+    return bool(stack) and str(stack[-1].func.__module__).startswith("harness.surface.")
 
 
 def asks_for_none(function: object) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +22,8 @@ PATTERN = "eval_*.py"
 """What files with evals are called."""
 GIVEN = pytest.StashKey[float]()
 """What the eval gave to `score(...)`."""
+PARTS = pytest.StashKey[Counter[tuple[Path, str]]]()
+"""Of the session: how many items each score of a task has for one trial (`eval_parts`)."""
 TURNS = pytest.StashKey[list[str]]()
 """The keys of the replies of an item's dialogue, as they come."""
 SETTLED = pytest.StashKey[pytest.ExceptionInfo[BaseException]]()
@@ -72,6 +76,9 @@ def judged(
     if (turns := item.stash.get(TURNS, None)) is not None:
         said["turns"] = " ".join(turns)
         said["is_dialogue"] = is_dialogue(item)
+    parts = item.config.stash[PARTS][trial.evaluation.task.folder, score_name(item)]
+    if parts > 1:
+        said["parts"] = parts
     said = escaped(said)  # so that a worker of xdist and one process record the same run
     item.user_properties += _properties(item, trial, said)
     if mark:  # pytest renders no traceback for a measurement, and a debugger still sees the error

@@ -16,7 +16,7 @@ Packed = list[Property] | tuple[Property, ...]
 MANY = 1000
 """Of fewer items nobody needs to be sparing."""
 CASE = "case"
-ALIKE = frozenset({"task", "eval", "candidate", "repeat", "score"})
+ALIKE = frozenset({"task", "eval", "candidate", "repeat", "score", "parts"})
 """What many items say in the same words."""
 _PLAIN = frozenset({str, int, float, type(None)})
 _OF_ANY_CASE: Property = (CASE, None)

@@ -5,7 +5,7 @@ Knows nothing of pytest's hooks or of how a reply was asked for.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 
@@ -17,6 +17,7 @@ from harness.engine.outcomes import merged
 from harness.engine.policy import pin_policy
 from harness.engine.tasks import Task
 from harness.records import Condition, Run, Score
+from harness.surface.eval_parts import EvalParts, lacking_parts
 from harness.surface.eval_scores import TaskScores
 from harness.surface.eval_session import EvalSession
 from harness.surface.judge_evals import judge_lines
@@ -29,6 +30,7 @@ class Recording:
 
     def __init__(self, session: EvalSession) -> None:
         self._session = session
+        session.config.pluginmanager.register(EvalParts(session.config), "harness-eval-parts")
         self._conditions: dict[str, Condition] = {}
         self._advisors: dict[str, list[str]] = {}
         self._advised: dict[str, frozenset[str]] = {}
@@ -68,6 +70,7 @@ class Recording:
         store = session.open.store(folder)
         self._recall(evaluation, seen)
         one_each = seen.scores
+        lacking = lacking_parts(seen)
         for which, some in one_each.items():  # in place: there may be 100,000
             one_each[which] = tuple(merged(some))
         for name in set(seen.aggregates) - {which.candidate for which in one_each}:
@@ -82,6 +85,7 @@ class Recording:
                 evaluation=evaluation,
                 scores={} if was_interrupted else one_each,
                 seen=seen,
+                lacking=lacking,
             ),
             dialogues=seen.last_turns,
         )
@@ -201,15 +205,19 @@ def _is_complete(
     evaluation: Evaluation,
     scores: Mapping[TrialId, Sequence[Score]],
     seen: TaskScores,
+    lacking: Collection[str],
 ) -> bool:
-    """Tell whether every case and every eval ran for a candidate, as the task says."""
+    """Tell whether every case and every eval ran for a candidate, as the task says. `lacking` are
+    the candidates with an eval of which some items did not run.
+    """
     aggregates = {s.name for s in seen.aggregates.get(name, ())}
     expected = set(evaluation.task.eval_names)
     trials = [t for t in evaluation.trial_ids() if t.candidate == name]
     return all(
         {s.name for s in scores.get(t, ())} | aggregates == expected for t in trials
     ) and not (
-        evaluation.has_other_repeats(name)
+        name in lacking
+        or evaluation.has_other_repeats(name)
         or any(was_not_asked(fault) for t, fault in seen.faults.items() if t.candidate == name)
         or len(evaluation.cases) != len(evaluation.task.split(evaluation.split))
     )

@@ -32,6 +32,8 @@ class TaskScores:
     dialogues: set[TrialId] = field(default_factory=set)
     """The trials that were scored in dialogues alone."""
     judged: set[Wanted] = field(default_factory=set)
+    parts: dict[str, int] = field(default_factory=dict)
+    """How many items a score has for one trial, where there are several."""
 
     @property
     def last_turns(self) -> dict[TrialId, str]:
@@ -59,6 +61,8 @@ class TaskScores:
                 ),
             )
         score = alone[0]
+        if "parts" in said:
+            self.parts[score.name] = int(said["parts"])
         if "judged_by" in said:
             self.judged.update((name, trial) for name in str(said["judged_by"]).split())
         if not trial.case_id:

@@ -6,7 +6,7 @@ Knows nothing of pytest's hooks or of how runs are stored; `pytest_evals` calls 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,6 +65,7 @@ class EvalSession:
         self.selected_none = False
         self.plan = Plan()
         self._cap = Cap(config)
+        self._held = ExitStack()
         self._evaluations: dict[Path, Evaluation] = {}
         self._judgings: dict[Path, Judging] = {}
         self._selections: dict[Path, Selection] = {}
@@ -84,7 +85,7 @@ class EvalSession:
         known = self.known_task
         is_known = known is not None and known.folder == folder.resolve()
         task, option = load_task(folder, like=known if is_known else None), self.config.option
-        if option.split != "train" and len({case.split for case in task.cases}) > 1:
+        if len({case.split for case in task.cases}) > 1:
             self.open.refuse_leaks(task, option.split, told=self._say_now)
         check_floors(option.floor, known=task.eval_names)
         candidates = [
@@ -165,6 +166,7 @@ class EvalSession:
         if wanted:
             self._fetch(
                 [(evaluation, list(trials)) for evaluation, trials in wanted.items()],
+                is_first=True,
                 judged=[(self.judging_of(e), some) for e, some in judged.items()],
             )
 
@@ -173,12 +175,16 @@ class EvalSession:
         wanted: Sequence[tuple[Evaluation, Sequence[TrialId]]],
         *,
         judged: Sequence[tuple[Judging, Sequence[Wanted]]] = (),
+        is_first: bool = False,
     ) -> None:
         store = self.open.store(wanted[0][0].task.folder)
         is_offline = self.config.option.offline
         is_worker = hasattr(self.config, "workerinput")
         asked: list[Asked] = [(e, e.asks(trials)) for e, trials in wanted]
         if not judged and take_known(asked, store=store):
+            return
+        is_alone = not (judged or is_offline or is_worker or self._cap.is_any)
+        if is_first and is_alone and self._arrive(asked, store=store):
             return
         with unlimited(), TextProgress() as shown:
             progress = Silence() if is_worker else shown
@@ -209,6 +215,33 @@ class EvalSession:
                         spending=spending,
                         override_boundary=self.config.option.override_boundary,
                     )
+
+    def _arrive(self, asked: Sequence[Asked], *, store: Store) -> bool:
+        """Begin to fetch what is asked, and let it come in while evals run, where that is worth
+        it; tell whether.
+        """
+        from harness.engine.coming import Coming
+        from harness.surface.eval_arrivals import Arrivals, is_worth_it
+
+        if not is_worth_it(asked, self.config):
+            return False
+        progress = self._held.enter_context(TextProgress(is_hidden=True))
+        self._held.enter_context(_first_come(store, progress))
+        coming = Coming(
+            asked,
+            store=store,
+            progress=progress,
+            override_boundary=self.config.option.override_boundary,
+        )
+        self._held.enter_context(coming)
+        arrivals = Arrivals(coming, self, progress=progress)
+        self.config.pluginmanager.register(arrivals, "harness-arrivals")
+        self._held.callback(self.config.pluginmanager.unregister, arrivals)
+        return True
+
+    def end_fetch(self) -> None:
+        """Stop what is still on its way; nothing, where all of it is there."""
+        self._held.close()
 
     def outcome(self, trial: EvalTrial) -> Outcome:
         """Return the outcome of a trial, asked for now where it is not known."""

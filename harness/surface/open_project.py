@@ -14,6 +14,7 @@ from harness.engine.backends import BackendPool
 from harness.engine.by_path import ArtifactsOf
 from harness.engine.project import Project, artifact_folder, find_project
 from harness.engine.tasks import Task
+from harness.errors import UsageError
 from harness.ports.manager import Plugins
 from harness.records import Split
 from harness.store.store import Store
@@ -30,6 +31,7 @@ class OpenProject:
         self._compares_keys = compares_keys
         self._opened: tuple[Store, Plugins, BackendPool] | None = None
         self._read_only: Store | None = None
+        self._seen: set[Path] = set()
 
     def store(self, folder: Path) -> Store:
         """Return the store of the project of `folder`; for reading alone while collecting."""
@@ -37,6 +39,7 @@ class OpenProject:
             return self._open(folder)[0]
         if self._read_only is None:
             self._read_only = Store.open(self._project(folder).store, read_only=True)
+        self._refuse_another(folder, self._read_only)
         return self._read_only
 
     def plugins(self, folder: Path) -> Plugins:
@@ -93,4 +96,20 @@ class OpenProject:
             use_plugins(plugins)
             pool = BackendPool(plugins, artifact_folder=partial(artifact_folder, project))
             self._opened = (store, plugins, pool)
+        self._refuse_another(folder, self._opened[0])
         return self._opened
+
+    def _refuse_another(self, folder: Path, opened: Store) -> None:
+        """Raise UsageError where a task's project keeps its runs elsewhere than in `opened`: they
+        would be lost to its verbs, and stand on the ladder of a task of that name.
+        """
+        if folder in self._seen:
+            return
+        own = self._project(folder).store
+        if own != opened.path:
+            raise UsageError(
+                f"{folder}: its project keeps its runs in {own}, and this session's are kept in "
+                f"{opened.path}. Run the evals of each project in a session of its own, or name "
+                "one store for all: --store PATH."
+            )
+        self._seen.add(folder)

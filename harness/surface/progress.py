@@ -18,11 +18,16 @@ hundreds of them."""
 
 
 class TextProgress:
-    """A Progress that writes to a stream; on a terminal it rewrites one line."""
+    """A Progress that writes to a stream; on a terminal it rewrites one line. `is_hidden` leaves
+    the line to others, as to the dots of evals, until `show`.
+    """
 
-    def __init__(self, stream: TextIO | None = None, *, label: str = "replies") -> None:
+    def __init__(
+        self, stream: TextIO | None = None, *, label: str = "replies", is_hidden: bool = False
+    ) -> None:
         self._stream = stream or sys.stderr
         self._label = label
+        self._is_hidden = is_hidden
         self._is_live = self._stream.isatty()
         self._total = self._done = 0
         self._cost_usd = 0.0
@@ -47,6 +52,13 @@ class TextProgress:
         if is_first or self._is_live or total >= SMALL or self._is_due():
             self._show()
 
+    def show(self, *, is_within_line: bool) -> None:
+        """Show from here on what was hidden so far: only notes were told."""
+        self._is_hidden = False
+        if self._total:
+            self._stream.write("\n" if is_within_line else "")
+            self._show()
+
     def advance(self, backend: str) -> None:
         """Count one reply."""
         self._done += 1
@@ -59,14 +71,16 @@ class TextProgress:
 
     def note(self, text: str) -> None:
         """Write a line of its own."""
-        erase = "\r\x1b[K" if self._is_live else ""
-        self._stream.write(f"{erase}{one_line(text, width=160)}\n")
+        start = "\n" if self._is_hidden else "\r\x1b[K" if self._is_live else ""
+        self._stream.write(f"{start}{one_line(text, width=160)}\n")
         self._stream.flush()
 
     def _is_due(self) -> bool:
         return time.monotonic() - self._shown >= (0.1 if self._is_live else EVERY_S)
 
     def _show(self, *, is_last: bool = False) -> None:
+        if self._is_hidden:
+            return
         self._shown = time.monotonic()
         spent = self._shown - self._since
         line = f"{self._label}: {self._done} of {self._total}, {seconds(spent)}"

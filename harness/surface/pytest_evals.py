@@ -17,7 +17,7 @@ import pytest
 
 from harness.engine.evaluate import TrialId
 from harness.engine.project import task_folder_of
-from harness.errors import HarnessError, UsageError
+from harness.errors import HarnessError
 from harness.surface import eval_properties
 from harness.surface.builtin_collector import collector_of
 from harness.surface.eval_calls import EvalCalls
@@ -54,9 +54,11 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(EvalFixtures(session), "harness-eval-fixtures")
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Close what the session opened."""
+    """Close what the session opened. pytest collected garbage just now, and will once more."""
     config.stash[SESSION].open.close()
+    _set_aside(config.stash[SESSION])
     if "torch" in sys.modules:  # libraries below it report what was never collected as leaked
         gc.unfreeze()
 
@@ -121,6 +123,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         chosen = set(kept)
         config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
         items[:] = kept
+    if ours.error is not None and hasattr(config, "workeroutput"):
+        error = {"text": str(ours.error), "exit_code": ours.error.exit_code}
+        config.workeroutput["harness_error"] = error
+        if not option.continue_on_collection_errors:
+            items.clear()  # a worker of xdist runs what it has collected, whatever went wrong
     items.sort(key=lambda item: "trials" in getattr(item, "fixturenames", ()))
 
 
@@ -134,7 +141,8 @@ def _stop(config: pytest.Config, error: HarnessError) -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> Iterator[None]:
-    """Fetch every reply that the selected items need, then let them run.
+    """Fetch every reply that the selected items need, then let them run; where both are quick,
+    they run while later replies are on their way (`eval_arrivals`).
 
     What is there before and after lives to the end of the session: it is set aside from the
     collector of garbage, which would look through all of it several times more, for a tenth of a
@@ -157,7 +165,22 @@ def pytest_runtestloop(session: pytest.Session) -> Iterator[None]:
             elif not hasattr(session.config, "workerinput"):
                 raise pytest.UsageError(from_here(str(exc))) from exc
         _set_aside(ours)
-    return (yield)
+    try:
+        done = yield
+    finally:
+        ours.end_fetch()
+    if session.config.pluginmanager.hasplugin("dsession") and not ours.is_watched:
+        _stop_as_workers_did(session)
+    return done
+
+
+def _stop_as_workers_did(session: pytest.Session) -> None:
+    """End the controller of xdist as one process ends where its collection went wrong."""
+    error, option = session.config.stash[SESSION].error, session.config.option
+    if error is not None and not session.testsfailed:
+        raise pytest.UsageError(from_here(str(error))) from error
+    if error is not None and not option.continue_on_collection_errors:
+        raise session.Interrupted("error(s) during collection")
 
 
 def _set_aside(ours: EvalSession) -> None:
@@ -231,7 +254,6 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Iterator[N
         session.config.workeroutput["harness_selection"] = {
             "notes": ours.notes,
             "selected_none": ours.selected_none,
-            "error": str(ours.error) if ours.error else "",
         }
     if not hasattr(session.config, "workerinput") and not session.config.option.collectonly:
         try:
@@ -249,14 +271,15 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Iterator[N
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    """Hear what a worker of xdist chose, and what stopped its choice; each says the same."""
-    told = getattr(node, "workeroutput", {}).get("harness_selection")
+    """Hear what a worker of xdist chose, and what stopped it; each says the same."""
+    output = getattr(node, "workeroutput", {})
     ours = node.config.stash[SESSION]
-    if told:
+    if told := output.get("harness_selection"):
         ours.notes = list(told["notes"])
         ours.selected_none = told["selected_none"]
-        if told["error"]:
-            ours.error = UsageError(told["error"])
+    if told := output.get("harness_error"):
+        ours.error = HarnessError(told["text"])
+        ours.error.exit_code = told["exit_code"]
 
 
 @pytest.hookimpl(wrapper=True)

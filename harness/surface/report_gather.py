@@ -45,7 +45,7 @@ from harness.surface.tables import estimate_of
 
 MOST = 4
 """Candidates in the table by tag."""
-VERSIONS = ("tuning-harness", "torch", "transformers", "peft", "trl", "numpy", "scipy", "pytest")
+VERSIONS = ("torch", "transformers", "peft", "trl", "numpy", "scipy", "pytest")
 
 
 def gather(task: Task, store: Store, *, project: Project, at: str) -> ReportData:

@@ -5,6 +5,7 @@ Knows records and evaluations; nothing of pytest, of stores, or of how a run is 
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -151,7 +152,7 @@ def select_cases(
         found = {n: _chosen(only, evaluation, n, runs=runs_of(candidate=n)) for n in cases}
         unknown = [
             f"--only {only}: nothing is recorded of {name} over {evaluation.split}. Run it whole "
-            f"first: `harness eval {evaluation.task.name} --candidate {name}`"
+            f"first: `harness eval {evaluation.task.name} --candidate {shlex.quote(name)}`"
             for name, chosen in found.items()
             if chosen is None
         ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections import Counter
 from collections.abc import Container, Mapping, Sequence
 from itertools import groupby
@@ -87,17 +88,22 @@ def _fitting(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     Turned, there is one column a candidate and one row a score and fact, in as many tables one
     below the other as the candidates need. The candidate is the first cell of a row.
     """
-    lines = _plain(heads, rows)
-    if max(map(len, lines)) <= WIDEST:
+    lines, room = _plain(heads, rows), min(WIDEST, _terminal_width())
+    if max(map(len, lines)) <= room:
         return lines
     turned: list[str] = []
     some: list[Sequence[str]] = []
     for row in rows:
-        if some and _turned_width(heads, [*some, row]) > WIDEST:
+        if some and _turned_width(heads, [*some, row]) > room:
             turned += [*_turned(heads, some), ""]
             some = []
         some.append(row)
     return turned + _turned(heads, some)
+
+
+def _terminal_width() -> int:
+    """Return how many characters fit on a line; WIDEST where no terminal says so, as in a log."""
+    return shutil.get_terminal_size((WIDEST, 24)).columns
 
 
 def _turned(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -187,7 +193,9 @@ def unscored_lines(runs: Sequence[Run]) -> list[str]:
 
 
 def ladder_table(tries: Sequence[Try], *, target: float) -> list[str]:
-    """Return the ladder as a table, in the order in which the tries were made."""
+    """Return the ladder as a table, in the order in which the tries were made; without its bar,
+    and then without the families, where lines would be longer than the terminal is wide.
+    """
     has_cost = any(t.cost_usd is not None for t in tries)
     rows = [
         [
@@ -200,15 +208,29 @@ def ladder_table(tries: Sequence[Try], *, target: float) -> list[str]:
             number(t.output_tokens),
             seconds(t.latency_s),
             *([number(t.cost_usd, unit=" $", digits=4)] if has_cost else []),
-            t.missing + t.faults or "",
+            str(t.missing + t.faults or ""),
             t.run_id[:8],
             "" if t.is_counted else t.note or "not counted",
         ]
         for t in tries
     ]
-    heads = ["try", "family", "score", f"0 {' ' * 14}100", "won/lost", "tokens in", "out"]
+    bar = f"0 {' ' * 14}100"
+    heads = ["try", "family", "score", bar, "won/lost", "tokens in", "out"]
     heads += ["median", *(["cost"] if has_cost else []), "faults", "run", "note"]
-    return tabulate(rows, headers=heads, tablefmt="simple", disable_numparse=True).split("\n")
+    heads, rows = without_blank(heads, rows)
+    for spare in (bar, "family"):
+        if max(map(len, _plain(heads, rows))) > _terminal_width():
+            at = heads.index(spare)
+            heads, *rows = ([*line[:at], *line[at + 1 :]] for line in (heads, *rows))
+    return _plain(heads, rows)
+
+
+def without_blank(
+    heads: Sequence[str], rows: Sequence[Sequence[str]]
+) -> tuple[list[str], list[list[str]]]:
+    """Return a table without the columns that say nothing in any row: lines are short of room."""
+    kept = [i for i in range(len(heads)) if any(row[i] not in {"", "–"} for row in rows)]
+    return [heads[i] for i in kept], [[row[i] for i in kept] for row in rows]
 
 
 def comparison_lines(comparison: Comparison) -> list[str]:

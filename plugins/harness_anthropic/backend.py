@@ -45,6 +45,8 @@ class AnthropicBackend:
     The key is asked for when something is first sent: recorded replies are scored without one.
     """
 
+    only_waits = True
+
     def __init__(self, config: BackendConfig) -> None:
         self.name = f"anthropic:{config.model}"
         model = config.model.removeprefix(BEDROCK).strip()

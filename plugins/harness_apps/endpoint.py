@@ -49,6 +49,8 @@ _SECRET = ("authorization", "cookie", "key", "token", "secret", "password")
 class HttpBackend:
     """An application's endpoint. Raises UsageError for what its table says wrongly or not."""
 
+    only_waits = True
+
     def __init__(self, config: BackendConfig) -> None:
         self.name = f"http:{config.model}"
         options = dict(config.options)

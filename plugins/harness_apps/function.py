@@ -36,6 +36,7 @@ from harness import (
     UsageError,
     imported_files,
     module_roots,
+    words_of,
 )
 
 ABILITIES = frozenset({"schema", "seed", "tools", "stop", "logprobs", "images"})
@@ -121,7 +122,7 @@ class PythonBackend:
         found = list(dict.fromkeys(f"{f.filename}:{f.lineno}" for f in (*ours[-1:], *frames[-1:])))
         place = ", raised at ".join(found)
         return BackendError(
-            f"{self.name}: {type(exc).__name__}: {exc}{f' ({place})' if place else ''}"
+            f"{self.name}: {type(exc).__name__}: {words_of(exc)}{f' ({place})' if place else ''}"
         )
 
 
@@ -208,7 +209,7 @@ def _import(module_name: str, *, roots: tuple[Path, ...], name: str) -> Any:
     except (Exception, SystemExit) as exc:  # border: someone's module can raise anything
         last = traceback.extract_tb(exc.__traceback__)[-1]
         raise UsageError(
-            f"{name}: {module_name} cannot be imported: {type(exc).__name__}: {exc} "
+            f"{name}: {module_name} cannot be imported: {type(exc).__name__}: {words_of(exc)} "
             f"({last.filename}:{last.lineno})"
         ) from exc
 
@@ -275,6 +276,6 @@ def _source_digest(function: Any, config: BackendConfig, roots: Sequence[Path]) 
 def _file_of(written: Any) -> Path | None:
     try:
         source = inspect.getsourcefile(written)
-    except TypeError:
+    except (OSError, TypeError):  # of no file: typed at a prompt, compiled, or built in
         return None
     return Path(source) if source and Path(source).is_file() else None

@@ -37,6 +37,8 @@ class OpenAIBackend:
     The key is read when something is first sent: recorded replies are scored without one.
     """
 
+    only_waits = True
+
     def __init__(self, config: BackendConfig) -> None:
         if not config.model.strip():
             raise UsageError("openai: needs a model, as in openai:gpt-4.1-mini")

@@ -13,7 +13,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,11 +92,15 @@ def find_model(name: str, *, cache_dir: Path | None = None) -> Path:
     return folder
 
 
-def check_model_folder(folder: Path) -> None:
-    """Raise UsageError where `folder` is not a model, saying what is missing."""
-    missing = [name for name in ("config.json", "tokenizer.json") if not (folder / name).is_file()]
-    if (folder / "tokenizer.model").is_file() and "tokenizer.json" in missing:
-        missing.remove("tokenizer.json")
+def check_model_folder(
+    folder: Path, *, tokenizers: Sequence[str] = ("tokenizer.json", "tokenizer.model")
+) -> None:
+    """Raise UsageError where `folder` is not a model, saying what is missing. One of the files
+    `tokenizers` will do.
+    """
+    missing = [] if (folder / "config.json").is_file() else ["config.json"]
+    if not any((folder / name).is_file() for name in tokenizers):
+        missing.append(tokenizers[0])
     if not any(folder.glob("*.safetensors")):
         pickled = any(folder.glob("*.bin"))
         why = " (weights in *.bin are pickles, which are never opened)" if pickled else ""

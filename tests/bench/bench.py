@@ -213,10 +213,10 @@ def notes(mine: Subjects, others: Subjects) -> list[str]:
         if reach:
             found.append(
                 f"The no-op items and the bare client, one after the other, take {floor:.2f} s "
-                "installed alone. So a tool that runs its items once all replies are there, as "
-                "ours does (docs/decisions/0013), could at best be ahead by "
+                "installed alone. A tool that runs its items once all replies are there could at "
+                "best be ahead by "
                 + ", ".join(reach)
-                + "."
+                + ": ours runs them while later replies are on their way (docs/decisions/0013)."
             )
     return found
 

@@ -61,7 +61,6 @@ DEAR = {
         ({"misses": MOSTLY_KNOWLEDGE}, "KEEP_PROMPTING", "9 of 12 tagged misses", "tags"),
         ({"misses": MOSTLY_KNOWLEDGE, "has_rag": True}, "FINE_TUNE", "", "wall verdict"),
         ({"wall": wall("FIX_DATA")}, "FIX_DATA", "because of", "wall verdict"),
-        ({"leaks": 3}, "FIX_DATA", "3 cases of dev or test leak", "the train split"),
         ({"people": measured("replay:p", 0.7)}, "FIX_DATA", "at most 75 %", "run replay:p"),
         ({"training_rows": 0}, "FIX_DATA", "no row to learn from", "the train split"),
         ({"classical": (measured("knn", 0.9),)}, "USE_CLASSICAL", "at least 85 %", "run knn"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -62,6 +63,16 @@ def test_a_first_check_passes_the_right_answers_and_no_wrong_one(kind: str) -> N
         said = answer if isinstance(answer, str) else json.dumps(answer)
         assert run(check, answer, said) == 1.0, answer
     assert run(check, answers[0], wrong) == 0.0
+
+
+def test_what_stands_beside_longer_texts_is_compared_as_other_objects_are() -> None:
+    text = "Sorry for the long wait, your order is on its way."
+    answers = [{"reply": f"{text} {n}", "usd": 9.5, "to": str(n)} for n in range(9)]
+    check = replace(first_check(answers), primary="rest")
+    assert "1 % off" in check.caution
+    near, far = ({"reply": "no", "usd": usd, "to": "0"} for usd in (9.51, 9.9))
+    assert run(check, answers[0], json.dumps(near)) == 1.0
+    assert run(check, answers[0], json.dumps(far)) == 0.0
 
 
 def test_texts_that_are_all_json_become_values() -> None:

@@ -16,6 +16,7 @@ from harness.core.forecast import (
     ship_power,
     wall_power,
 )
+from harness.core.words import chance
 
 # (cases, gap below target) -> P(WALL) at 14 tries; 80 to 720 simulated runs a cell
 TABLE = {
@@ -89,3 +90,13 @@ def test_the_lines_say_what_is_out_of_reach() -> None:
     assert "with 7 tries" in text
     assert "goal match, margin 5 points" in text
     assert "5 points 700" in text
+    chances = [ship_power(60, score=0.85 + above, target=0.85) for above in (0.05, 0.1, 0.15)]
+    assert (
+        "chance that the first look at test confirms a prompt, by how far it truly is above the "
+        f"target: {chance(chances[0])} at 5 points, {chance(chances[1])} at 10 points, "
+        f"{chance(chances[2])} at 15 points"
+    ) in text
+    assert chances[0] < 0.5 < chances[2]
+    assert "confirms a prompt" not in "\n".join(
+        forecast_lines(60, 60, target=0.99, sealed_cases=60)
+    )

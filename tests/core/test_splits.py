@@ -1,53 +1,144 @@
 from __future__ import annotations
 
 import random
+import tracemalloc
 from collections import Counter
+from dataclasses import replace
+from itertools import chain
 
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from harness.core.groups import Groups, links_of, roots_of
-from harness.core.splits import Group, deal, share_of
+from harness.core import groups
+from harness.core.groups import Groups, links_in, links_of, roots_of
+from harness.core.splits import Row, deal, room, share_of
+from harness.core.spool import Column, Held
 from harness.records import Split
 
 SHARES: dict[Split, float] = {"dev": 0.2, "test": 0.2}
-groups = st.lists(
+KEYS = st.integers(0, 10**9).map(lambda n: f"k{n}")
+ALONE = st.lists(st.tuples(KEYS, st.sampled_from("aaab")), max_size=150, unique_by=lambda r: r[0])
+
+
+def split_rows(given: list[tuple[str, str]], *, seed: int = 0) -> list[Split | None]:
+    return deal([Row(key=key, kind=kind) for key, kind in given], SHARES, seed=seed)
+
+
+rows = st.lists(
     st.builds(
-        Group,
-        key=st.uuids().map(str),
-        rows=st.integers(1, 9),
-        stratum=st.sampled_from(["", "a", "b"]),
-        kept=st.sampled_from([frozenset(), frozenset({"train"}), frozenset({"test"})]),
+        Row,
+        key=st.integers(0, 40).map(lambda n: f"k{n}"),
+        kind=st.sampled_from(["", "a", "b"]),
+        split=st.sampled_from([None, None, None, "train", "test"]),
     ),
     max_size=60,
 )
 
 
 @settings(max_examples=60, deadline=None)
-@given(groups, st.integers(0, 5))
-def test_rows_keep_their_split_and_all_others_get_one(found: list[Group], seed: int) -> None:
-    for group, split in zip(found, deal(found, SHARES, seed=seed), strict=True):
-        assert split in {"train", "dev", "test"}
-        assert not group.kept or group.kept == {split}
+@given(rows, st.integers(0, 5))
+def test_rows_keep_their_split_and_all_others_get_one(found: list[Row], seed: int) -> None:
+    had: dict[str, set[Split]] = {row.key: set() for row in found}
+    for row in found:
+        had[row.key] |= {row.split} if row.split else set()
+    for row, split in zip(found, deal(found, SHARES, seed=seed), strict=True):
+        assert (split is None) == (len(had[row.key]) == 2)
+        assert had[row.key] in ({split}, set()) or split is None
 
 
-def test_shares_hold_within_a_group_overall_and_in_each_stratum() -> None:
-    some = [Group(key=f"k{i}", rows=1 + i % 3, stratum="abc"[i % 3]) for i in range(300)]
+@settings(max_examples=80, deadline=None)
+@given(rows, rows, st.integers(0, 5))
+def test_rows_that_are_added_at_the_end_move_no_other_of_their_kinds(
+    first: list[Row], more: list[Row], seed: int
+) -> None:
+    some = [Row(key=f"base {n}", kind="a") for n in range(30)]  # so that no split is left empty
+    some += [replace(row, split=None) for row in (*first, *more)]
+    fewer = some[: 30 + len(first)]
+    assert deal(fewer, SHARES, seed=seed) == deal(some, SHARES, seed=seed)[: len(fewer)]
+
+
+def test_of_four_hundred_rows_of_three_kinds_none_moves_when_they_become_eight_hundred() -> None:
+    for seed in range(30):
+        draws = random.Random(seed)
+        given = [(f"k{draws.randrange(600)}", draws.choice("aaabbc")) for _ in range(800)]
+        assert split_rows(given[:400], seed=seed) == split_rows(given, seed=seed)[:400]
+
+
+@settings(max_examples=80, deadline=None)
+@given(ALONE, st.integers(0, 5), st.sampled_from([(0.2, 0.2), (0.4, 0.4), (0.05, 0.3)]))
+def test_dev_and_test_are_within_the_room_of_their_share_after_every_row(
+    given: list[tuple[str, str]], seed: int, shares: tuple[float, float]
+) -> None:
+    wish: dict[Split, float] = dict(zip(("dev", "test"), shares, strict=True))
+    dealt = deal([Row(key=key, kind=kind) for key, kind in given], wish, seed=seed)
+    for end in range(30, len(given)):  # an empty split is filled in smaller sets
+        for kind in "ab":
+            mine = [s for s, (_, k) in zip(dealt[:end], given, strict=False) if k == kind]
+            for split, share in wish.items():
+                over = mine.count(split) - share * len(mine)
+                # of two that are short at once, one waits for the next row
+                assert -room(len(mine)) - share <= over <= room(len(mine)) + 1e-9
+
+
+def test_the_room_is_small_beside_chance() -> None:
+    assert [int(room(n)) for n in (20, 80, 400, 10_000)] == [2, 3, 7, 34]
+    assert room(5) < 1
+
+
+@pytest.mark.parametrize(("rows", "most"), [(5, 1), (20, 2), (80, 3), (400, 7)])
+def test_a_kind_has_its_share_whatever_the_seed(rows: int, most: int) -> None:
+    others = [(f"o{n}", "other") for n in range(400)]
+    for seed in range(60):
+        given = [*others, *((f"k{n}", "kind") for n in range(rows))]
+        random.Random(seed).shuffle(given)
+        dealt = zip(given, split_rows(given, seed=seed), strict=True)
+        mine = [split for (_, kind), split in dealt if kind == "kind"]
+        assert max(abs(mine.count(s) - 0.2 * rows) for s in ("dev", "test")) <= most
+        assert "test" in mine, "a kind of five has its one"
+
+
+def test_groups_of_several_rows_are_counted_as_they_come_by() -> None:
+    some = [Row(key=f"k{i // 3}", kind="abc"[i % 3]) for i in range(600)]
     dealt = deal(some, SHARES, seed=0)
-    rows: Counter[tuple[str, str | None]] = Counter()
-    for group, split in zip(some, dealt, strict=True):
-        rows[group.stratum, split] += group.rows
-    for stratum in "abc":
-        total = sum(rows[stratum, s] for s in ("train", "dev", "test"))
-        assert abs(rows[stratum, "test"] - 0.2 * total) <= 3
-        assert abs(rows[stratum, "dev"] - 0.2 * total) <= 3
+    assert all(len(set(dealt[i : i + 3])) == 1 for i in range(0, 600, 3))
+    for kind in range(3):
+        counts = Counter(dealt[kind::3])
+        assert max(abs(counts[s] - 40) for s in ("dev", "test")) <= room(200) + 3
 
 
-def test_many_strata_of_one_row_still_give_every_split_its_share() -> None:
-    some = [Group(key=f"k{i}", rows=1, stratum=f"tag {i}") for i in range(100)]
-    counts = Counter(deal(some, SHARES, seed=0))
-    assert counts == {"train": 60, "dev": 20, "test": 20}
+def test_many_kinds_of_one_row_share_the_room_of_all_rows() -> None:
+    for seed in range(60):
+        counts = Counter(split_rows([(f"k{i}", f"tag {i}") for i in range(100)], seed=seed))
+        assert max(abs(counts[s] - 20) for s in ("dev", "test")) <= 2 * room(100)
+
+
+@pytest.mark.parametrize("where", ["anywhere", "in front"])
+def test_rows_that_are_put_elsewhere_move_few(where: str) -> None:
+    moved = []
+    for seed in range(60):
+        draws = random.Random(seed)
+        old, new = ([(f"{who}{i}", draws.choice("aaabbc")) for i in range(200)] for who in "on")
+        both = [*new, *old]
+        if where == "anywhere":  # each of both still in its own order
+            at = set(draws.sample(range(400), 200))
+            turns = iter(old), iter(new)
+            both = [next(turns[n in at]) for n in range(400)]
+        after = dict(zip(both, split_rows(both, seed=seed), strict=True))
+        before = zip(old, split_rows(old, seed=seed), strict=True)
+        moved.append(sum(after[row] != split for row, split in before))
+    assert np.mean(moved) < 16
+    assert max(moved) < 35
+
+
+def test_kept_rows_count_wherever_they_stand_and_new_ones_fill_what_is_short() -> None:
+    kept = [Row(key=f"old {n}", split="train") for n in range(60)]
+    new = [Row(key=f"new {n}") for n in range(40)]
+    for some in ([*kept, *new], [*new, *kept]):
+        dealt = deal(some, SHARES, seed=0)
+        assert all(split == "train" for row, split in zip(some, dealt, strict=True) if row.split)
+        counts = Counter(dealt)
+        assert min(counts["dev"], counts["test"]) >= 20 - room(100) - 0.2
 
 
 @settings(max_examples=80, deadline=None)
@@ -62,7 +153,7 @@ def test_groups_that_are_added_move_no_other_whatever_their_order(
 ) -> None:
     def dealt(keys: list[int]) -> dict[int, Split | None]:
         return dict(
-            zip(keys, deal([Group(key=f"k{k}", rows=1) for k in keys], SHARES, seed=seed),
+            zip(keys, deal([Row(key=f"k{k}") for k in keys], SHARES, seed=seed),
                 strict=True)
         )  # fmt: skip
 
@@ -86,7 +177,7 @@ def split_by_place(key: int, *, seed: int) -> Split:
 
 @pytest.mark.parametrize("rows", [3, 5, 10, 40])
 def test_a_small_set_gets_a_test_and_a_dev_row_whatever_the_seed(rows: int) -> None:
-    some = [Group(key=f"k{i}", rows=1) for i in range(rows)]
+    some = [Row(key=f"k{i}") for i in range(rows)]
     for seed in range(200):
         assert {"test", "dev", "train"} == set(deal(some, SHARES, seed=seed))
         only_test = deal(some, {"dev": 0.0, "test": 0.2}, seed=seed)
@@ -94,7 +185,7 @@ def test_a_small_set_gets_a_test_and_a_dev_row_whatever_the_seed(rows: int) -> N
 
 
 def test_shares_come_out_as_chance_lets_them_and_a_seed_is_another_deal() -> None:
-    some = [Group(key=f"k{i}", rows=1) for i in range(400)]
+    some = [Row(key=f"k{i}") for i in range(400)]
     counts = [Counter(deal(some, SHARES, seed=seed)) for seed in range(50)]
     for split in ("dev", "test"):
         found = [c[split] for c in counts]
@@ -104,24 +195,39 @@ def test_shares_come_out_as_chance_lets_them_and_a_seed_is_another_deal() -> Non
     assert deal(some, SHARES, seed=4) != deal(some, SHARES, seed=3)
 
 
-def test_a_group_with_rows_in_two_splits_has_none() -> None:
-    assert deal([Group(key="k", rows=2, kept=frozenset({"train", "test"}))], SHARES, seed=0) == [
-        None
-    ]
-
-
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(0, 6), max_size=40), st.lists(st.integers(0, 6), max_size=40))
 def test_groups_of_many_rows_are_those_that_joining_one_by_one_makes(
     first: list[int], second: list[int]
 ) -> None:
     total = min(len(first), len(second))
-    plain, links = Groups(), []
-    for codes in (first[:total], second[:total]):
-        links.append(links_of(np.asarray(codes, dtype=np.uint64)))
+    plain, columns = Groups(), [Column(Held()) for _ in range(2)]
+    for codes, column in zip((first[:total], second[:total]), columns, strict=True):
+        for code in codes:
+            column.append(code)
         for number, one in enumerate(codes):
             if one:  # 0 is none
                 plain.join(codes.index(one), number)
-    ones, others = (np.concatenate(side) for side in zip(*links, strict=True))
-    roots = roots_of(total, (ones, others))
-    assert roots.tolist() == [plain.root(n) for n in range(total)]
+    whole = [links_of(column.all()) for column in columns]
+    for at_once in (1, 3, 1000):  # however many codes are compared at a time
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(groups, "AT_ONCE", at_once)
+            for links in (whole, chain.from_iterable(map(links_in, columns))):
+                roots = roots_of(total, links)
+                assert roots.tolist() == [plain.root(n) for n in range(total)]
+
+
+def test_links_of_many_numbers_take_no_more_memory_than_those_of_a_share() -> None:
+    def peak(count: int) -> int:
+        column = Column(Held())
+        for number in range(count):
+            column.append((number // 2 + 1) * 0x9E3779B97F4A7C15 % 2**64)
+        tracemalloc.start()
+        try:
+            total = sum(len(ones) for ones, _ in links_in(column))
+            assert total == count // 2
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    assert peak(800_000) < 1.3 * peak(300_000)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from harness.core.advice import advise
@@ -154,7 +155,7 @@ def test_a_wall_of_a_model_that_cannot_be_tuned_here_says_so(
     make: Make, model: str, says: str | None
 ) -> None:
     workshop = make(some=rows(dev=60))
-    settings = workshop.task.settings.model_copy(update={"model": model, "tune": None})
+    settings = msgspec.structs.replace(workshop.task.settings, model=model, tune=None)
     task = replace(workshop.task, settings=settings)
     evidence = replace(
         gather(task, workshop.store, pool=workshop.pool, root=NOWHERE),

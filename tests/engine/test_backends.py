@@ -158,7 +158,7 @@ def test_a_reply_that_never_comes_is_given_up_and_holds_nobody_up(is_async: bool
         (None, "answered a NoneType, not a Reply"),
         (Reply(text=None), "text is None, not a text"),  # type: ignore[arg-type]
         (Reply(text=b"x"), "text is b'x', not a text"),  # type: ignore[arg-type]
-        (Reply(text="x", latency_s=math.nan), "not JSON"),
+        (Reply(text="x", latency_s=math.nan), "latency_s is nan, no amount"),
         (Reply(text="x", tool_calls=({"a": object()},)), "not JSON"),
         (Reply(text="x", tool_calls="f"), "tool_calls are no objects"),  # type: ignore[arg-type]
         (Reply(text="x", input_tokens="five"), "input_tokens is 'five'"),  # type: ignore[arg-type]

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from harness.engine import sending
+from harness.engine import lanes
 from harness.engine.backends import LiveBackend, describe
 from harness.engine.fetch import Ask, Outcome, Silence, fetch
-from harness.engine.sending import TRIES
+from harness.engine.lanes import TRIES
 from harness.errors import BackendError, StoreError, UsageError
 from harness.records import Message, Reply, Request
 from harness.store.store import Store
@@ -305,7 +305,7 @@ def test_no_answer_in_time_is_the_systems_own_failure_even_where_it_was_tried_ag
 
 
 def test_retry_after_has_a_ceiling(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sending, "LONGEST_WAIT_S", 0.05)
+    monkeypatch.setattr(lanes, "LONGEST_WAIT_S", 0.05)
     begun = time.monotonic()
     ask_for(store, asks(ScriptedBackend(busy(1, retry_after_s=3600)), 1))
     assert 0.05 <= time.monotonic() - begun < 10
@@ -313,9 +313,9 @@ def test_retry_after_has_a_ceiling(store: Store, monkeypatch: pytest.MonkeyPatch
 
 def test_waits_grow_with_jitter_and_stay_below_the_ceiling() -> None:
     for attempt, middle in [(2, 0.5), (3, 1.0), (4, 2.0)]:
-        waits = [sending._backoff(attempt) for _ in range(200)]
+        waits = [lanes.backoff(attempt) for _ in range(200)]
         assert middle / 2 <= min(waits) < max(waits) <= middle * 1.5
-    assert sending._backoff(40) <= 1.5 * sending.LONGEST_WAIT_S
+    assert lanes.backoff(40) <= 1.5 * lanes.LONGEST_WAIT_S
 
 
 # ---------------------------------------------------------------- a backend that is down

@@ -66,6 +66,17 @@ def test_a_training_that_dev_would_watch_stops_where_dev_leaks_into_test(make: M
         )
 
 
+def test_what_is_remembered_is_not_of_an_id_that_became_a_source(
+    make: Make, tmp_path: Path
+) -> None:
+    memory = tmp_path / "memory"
+    alone: dict[str, Any] = {"cluster": None}
+    refuse_leaks(make(some=changed(alone, {"cluster": "acme"})).task, "dev", memory=memory)
+    renamed = make(some=changed(alone | {"id": "acme"}, {"cluster": "acme"})).task
+    with pytest.raises(TaskError, match="the source 'acme' of 'c2'"):
+        refuse_leaks(renamed, "dev", memory=memory)
+
+
 def test_one_case_is_told_once_by_its_plainest_leak(make: Make) -> None:
     same = asks(LONG, cluster="acme")
     [leak] = find_leaks(make(some=changed(same, same)).task)

@@ -88,3 +88,53 @@ def test_a_waiting_body_that_is_cancelled_takes_no_place() -> None:
         return limiter
 
     assert asyncio.run(cancelled()).in_flight == 0
+
+
+def test_those_who_wait_come_in_the_order_in_which_they_came() -> None:
+    async def many(limiter: Limiter) -> list[int]:
+        order: list[int] = []
+
+        async def one(number: int) -> None:
+            async with limiter:
+                order.append(number)
+                await asyncio.sleep(0)
+            limiter.grow()
+
+        await asyncio.gather(*(one(n) for n in range(200)))
+        return order
+
+    assert asyncio.run(many(Limiter(7))) == list(range(200))
+
+
+def test_who_is_cancelled_with_a_place_hands_it_on() -> None:
+    async def cancelled(limiter: Limiter) -> list[str]:
+        came: list[str] = []
+
+        async def one(name: str) -> None:
+            async with limiter:
+                came.append(name)
+                await asyncio.sleep(0.001)
+
+        first, second, third = (asyncio.create_task(one(name)) for name in ("a", "b", "c"))
+        while not first.done():
+            await asyncio.sleep(0)
+        second.cancel()  # its place is given, and it has not begun
+        await asyncio.gather(first, second, third, return_exceptions=True)
+        return came
+
+    limiter = Limiter(1)
+    assert asyncio.run(cancelled(limiter)) in (["a", "c"], ["a", "b", "c"])
+    assert limiter.in_flight == 0
+
+
+def test_held_it_lets_nobody_in_and_released_it_lets_in_as_many_as_may() -> None:
+    async def held(limiter: Limiter) -> tuple[int, int]:
+        limiter.hold()
+        some = asyncio.gather(*(burst(limiter, 1, fails=False) for _ in range(9)))
+        await asyncio.sleep(0.01)
+        before = limiter.peak
+        limiter.release()
+        await some
+        return before, limiter.peak
+
+    assert asyncio.run(held(Limiter(4))) == (0, 4)

@@ -52,6 +52,17 @@ def add(folder: Path, text: str) -> None:
     path.write_text(path.read_text() + text)
 
 
+def test_keys_of_advise_that_nobody_knows_are_kept_as_they_stand(folder: Path) -> None:
+    add(folder, "[advise]\nteam = 3\nothers = 'x'\nvolume_per_month = 5\nowner = 'me'\n")
+    facts = load_task(folder).settings.advise.facts()
+    assert list(facts.items()) == [
+        ("volume_per_month", 5.0),
+        ("owner", "me"),
+        ("team", 3),
+        ("others", "x"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -64,6 +75,12 @@ def add(folder: Path, text: str) -> None:
             "[decoding]\nmax_tokens = 5\n[candidates.warm.decoding]\ntemprature = 1\n",
             "task.toml:10: candidates.warm.decoding.temprature: no such key",
         ),
+        (
+            "[candidates.tune]\ncolour = 1\n",
+            "task.toml:8: candidates.tune.colour: no such key. Known keys: artifact, backend,",
+        ),
+        ("[advise]\nteam = [1]\n", "task.toml:8: advise.team: Input should be true, false, a num"),
+        ("repeats = '2'\n", "task.toml:7: repeats: Input should be a valid integer, not '2'."),
         ("goal = 'win'\n", "task.toml:7: goal: Input should be 'beat' or 'match'"),
         ("goal = 'match'\n", 'task.toml:1: task: goal = "match" needs `margin` and `better_in`'),
         ("[waivers]\nragtime = 'we do not sing'\n", "task.toml:7: waivers: 'ragtime' is neither"),

@@ -64,3 +64,56 @@ def build_tiny_model(folder: Path, *, seed: int = 0, context: int = 512) -> Path
     model.save_pretrained(str(folder))
     tokenizer.save_pretrained(str(folder))
     return folder
+
+
+LABELS = ("negative", "neutral", "positive")
+
+
+def build_tiny_classifier(
+    folder: Path,
+    *,
+    labels: tuple[str, ...] = LABELS,
+    family: str = "bert",
+    problem: str | None = None,
+    seed: int = 0,
+) -> Path:
+    """Write a text classifier of two layers with random weights that reads 32 tokens: `bert`, or
+    `roberta`, whose places begin behind that of the padding.
+    """
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedTokenizerFast
+
+    marks = ["<s>", "<pad>", "</s>", "<unk>"]
+    words = sorted({word for text in TEXT for word in text.lower().split()})
+    known = {word: n for n, word in enumerate([*marks, *words])}
+    tokenizer = Tokenizer(models.WordLevel(known, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    whole = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", pad_token="<pad>", eos_token="</s>",
+        unk_token="<unk>", model_max_length=10**30,
+    )  # fmt: skip
+    config = AutoConfig.for_model(
+        family,
+        vocab_size=len(known),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=34 if family == "roberta" else 32,
+        pad_token_id=1,
+        id2label=dict(enumerate(labels)),
+        label2id={label: n for n, label in enumerate(labels)},
+        problem_type=problem,
+        initializer_range=0.3,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = AutoModelForSequenceClassification.from_config(config)
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(str(folder))
+    whole.save_pretrained(str(folder))
+    return folder

@@ -267,8 +267,8 @@ def test_our_own_plugins_load_without_a_warning_and_import_nothing_heavy() -> No
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     ours = [
-        "anthropic", "apps", "dspy", "embeddings", "gepa", "openai", "servers", "sklearn",
-        "transformers", "trl",
+        "anthropic", "apps", "classifiers", "dspy", "embeddings", "gepa", "openai", "servers",
+        "sklearn", "transformers", "trl",
     ]  # fmt: skip
     assert done.stdout.strip() == f"{ours} set()", done.stderr
 

@@ -255,36 +255,21 @@ def test_runs_are_filtered_and_the_newest_is_last(store: Store) -> None:
     assert store.runs(split="test") == []
 
 
-def latest(store: Store, run: Run, **changes: bool | None) -> Run | None:
-    return store.latest_run(
-        run.task,
-        run.split,
-        candidate_digest=run.candidate.digest,
-        inputs_digest=run.inputs_digest,
-        labels_digest=run.labels_digest,
-        evals_digest=run.evals_digest,
-        **changes,
-    )
-
-
-def test_the_latest_run_is_the_one_recorded_last_even_when_its_content_is_old(
+def test_the_newest_run_is_the_one_recorded_last_even_when_its_content_is_old(
     store: Store,
 ) -> None:
-    good, bad = make_run([1, 1]), make_run([1, 0])
+    def newest() -> list[Run]:
+        return list(store.newest_runs(good.task, "dev", candidate=good.candidate.name))
+
+    good, partial = make_run([1, 1]), make_run([1, 0], is_complete=False)
     store.add_run(good, at=NOON)
-    store.add_run(bad, at=ONE)
-    assert latest(store, good) == bad
-    store.add_run(good, at=TWO)
-    assert latest(store, good) == good
-
-
-def test_a_partial_run_does_not_stand_in_for_a_complete_one(store: Store) -> None:
-    complete, partial = make_run([1, 1]), make_run([1, 1], is_complete=False)
-    store.add_run(complete, at=NOON)
     store.add_run(partial, at=ONE)
-    assert latest(store, complete) == complete
-    assert latest(store, complete, complete=None) == partial
-    assert latest(store, make_run([1, 1], evals_digest="evals-2")) is None
+    store.add_run(make_run([0, 0], split="test"), at=TWO)
+    store.add_run(make_run([0, 0], task="other"), at=TWO)
+    assert newest() == [partial, good]
+    store.add_run(good, at=TWO)
+    assert newest() == [good, partial]
+    assert not list(store.newest_runs(good.task, "dev", candidate="another"))
 
 
 def test_a_run_is_found_by_the_beginning_of_its_id(store: Store) -> None:

@@ -28,7 +28,7 @@ def test_a_cached_run_imports_nothing_that_only_sends_or_computes(tmp_path: Path
     root = projects.make_task(tmp_path / "words", total=20)
     with loopback() as server:
         server.answer = echo
-        first, _ = run(root, server)
+        first, sending = run(root, server)
         seen = len(server.seen)
         second, loaded = run(root, server)
         assert len(server.seen) == seen == 20
@@ -36,6 +36,7 @@ def test_a_cached_run_imports_nothing_that_only_sends_or_computes(tmp_path: Path
     assert "20 passed" in second
     assert "plain" in second  # the table, intervals included
     assert not loaded & set(HEAVY)
+    assert "pydantic" not in loaded | sending  # as long as a run's own work (docs/decisions/0016)
 
 
 def run(root: Path, server: Loopback) -> tuple[str, set[str]]:

@@ -413,7 +413,7 @@ def test_the_projects_own_pytest_settings_do_no_harm(cli: Cli) -> None:
 @pytest.fixture
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait a hundredth of what one would wait between tries."""
-    monkeypatch.setattr("harness.engine.sending.FIRST_WAIT_S", 0.005)
+    monkeypatch.setattr("harness.engine.lanes.FIRST_WAIT_S", 0.005)
 
 
 @pytest.mark.usefixtures("hurry")

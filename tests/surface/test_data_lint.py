@@ -7,14 +7,17 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import pytest
 from jsonschema import Draft4Validator
 
 from harness.engine.data.linting import ALL_RULES
 from harness.surface import sarif
 from harness.surface.lint_lines import report_lines
+from harness.surface.lint_tests import lint_tests
 from tests.core.lints.planted import clean_rows
 from tests.surface.inprocess import Cli
 
@@ -230,6 +233,25 @@ def test_lints_are_pytest_tests_in_one_line(tmp_path: Path) -> None:
     assert "test_rows[unreadable]" in done.stdout
     assert "train.jsonl:41" in done.stdout
     assert "2 failed" in done.stdout
+
+
+def test_how_near_is_a_copy_is_the_tasks_to_say_in_look_and_in_tests_too(cli: Cli) -> None:
+    rows: list[dict[str, object]] = [
+        {"id": f"c{n}", "split": "train" if n else "dev", "inputs": {"a": plain(9)[n]["question"]}}
+        for n in range(9)
+    ]
+    words = "where is the lamp that I ordered last week from your shop in the old town"
+    rows[0]["inputs"], rows[5]["inputs"] = {"a": words}, {"a": f"{words} please"}
+    cli.toy.write_cases(rows)
+    settings = cli.toy.task / "task.toml"
+    said = settings.read_text()
+    for near, is_told in ((0.8, True), (1.0, False)):
+        settings.write_text(f"near = {near}\n{said}")
+        looked = cli("data", "look", "toy", "--order", "near-leak", "--rows", "9")
+        assert ("⚑ near-leak" in looked.out) is is_told
+        test = lint_tests(cli.toy.task, only=("near-leak",))
+        with pytest.raises(pytest.fail.Exception, match="near") if is_told else nullcontext():
+            test("near-leak")
 
 
 def test_split_keeps_groups_together_and_rows_where_they_are_as_the_set_grows(

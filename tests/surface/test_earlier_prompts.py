@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from harness.engine.ladder import read_ladder
 from harness.engine.project import find_project
@@ -51,14 +52,21 @@ def test_the_ladder_tells_the_two_texts_apart(cli: Cli) -> None:
 def test_the_report_compares_with_the_prompt_as_it_is_now(cli: Cli) -> None:
     toy = edited(cli)
     project = find_project(toy.root)
+    at = "2026-01-01T00:00:00+00:00"
     with Store.open(project.store) as store:
         task = load_task(toy.task)
-        data = gather(task, store, project=project, at="2026-01-01T00:00:00+00:00")
-        runs = {run.candidate.name: run for run in read_ladder(task, store).runs[1:]}
+        digest = task.prompt_digest(task.prompts["plain"])
+        runs = {run.candidate.prompt_digest: run for run in read_ladder(task, store).runs}
+        ran = runs[digest].candidate
+        tuned = replace(ran, name="plain@adder:small+tuned", artifact="ab" * 32)
+        store.add_run(replace(runs[digest], candidate=tuned), at=at)
+        data = gather(task, store, project=project, at=at)
     names = {reply.candidate for case in data.cases for reply in case.replies}
-    assert runs["plain"].candidate.prompt_digest == task.prompt_digest(task.prompts["plain"])
-    assert len(names) == 2
-    assert "plain" in names
+    assert len(runs) == 2
+    assert len(names) == 3
+    assert {"plain", tuned.name} < names
+    [found] = data.comparisons
+    assert (found.baseline, found.delta.mean) == ("plain", 0.0)  # below the earlier text
 
 
 def test_a_verdict_on_a_score_of_all_replies_together_is_refused_before_a_look(cli: Cli) -> None:

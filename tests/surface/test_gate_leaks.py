@@ -17,7 +17,9 @@ from harness.engine import leaks
 from harness.engine.data import linting, splitting
 from harness.engine.leaks import MEMORY, every_leak
 from harness.engine.tasks import load_task
+from harness.surface.run_evals import run_evals
 from tests.surface.inprocess import Cli
+from tests.surface.test_tuning_cli import TUNER
 
 LONG = (
     "which of the many customers of the old shop in the main street bought the most bread and milk "
@@ -47,9 +49,9 @@ def leaking(kind: str, one: int, other: int, splits: list[str]) -> list[Row]:
 
 
 KINDS = {
-    "same": "the inputs of 'c2' (dev) stand in {} too, at ",
-    "near": "the inputs of 'c2' (dev) are nearly those in {}, at ",
-    "source": "the source 'k7' of 'c2' (dev) is in {} too, at ",
+    "same": "the inputs of '{}' ({}) stand in {} too, at ",
+    "near": "the inputs of '{}' ({}) are nearly those in {}, at ",
+    "source": "the source '{3}' of '{0}' ({1}) is in {2} too, at ",
 }
 WAYS = [
     ("eval", "toy", "--candidate", "plain"),
@@ -67,52 +69,93 @@ WAYS = [
     ("wall", "toy", "--audit-csv", "a.csv"),
     ("report", "toy"),
     ("model", "slim", "toy", "--candidate", "plain"),
+    ("ladder", "toy", "--models", "adder:small,adder:large"),
+    ("ladder", "toy", "--optimise"),
+    ("wall", "toy", "--confirm"),
+    ("wall", "toy", "--audit"),
+    ("wall", "toy", "--audit-import", "a.csv"),
+    ("advise", "toy", "--memo", "m.md"),
+    ("compare", "toy", "--candidate", "plain", "--baseline", "b.json"),
 ]
+OF_TRAIN = [
+    ("eval", "toy", "--split", "train", "--candidate", "plain"),
+    ("tune", "toy"),
+    ("tune", "toy", "--override", "a test"),
+    ("tune", "toy", "--plan"),
+    ("tune", "toy", "--pilot"),
+    ("model", "adopt", "tuned", "--base", "adder:small"),
+    ("data", "synth", "toy", "--by", "perturb", "--out", "made.jsonl"),
+]
+OF_TEST = [
+    ("eval", "toy", "--split", "test", "--candidate", "plain"),
+    ("gate", "toy"),
+    ("gate", "toy", "--candidate", "plain", "--baseline", "shots"),
+]
+NUMBERS = {"dev": 2, "train": 7, "test": 9}
+"""Of the case that leaks, in each split."""
+PAIRS = [("dev", "train"), ("dev", "test"), ("test", "train")]
+
+
+def written(root: Path) -> list[Path]:
+    """What there is but Python's own; what is remembered of splits comes with a verb of one."""
+    found = (p for p in root.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
+    return sorted(p for p in found if p.name != MEMORY)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("beside", ["train", "test"])
-def test_a_dev_case_that_leaks_is_an_error_at_every_verb_before_anything_is_asked(
-    cli: Cli, kind: str, beside: str
+@pytest.mark.parametrize("pair", PAIRS)
+def test_a_leak_is_an_error_at_every_verb_before_anything_is_asked_or_written(
+    cli: Cli, kind: str, pair: tuple[str, str]
 ) -> None:
-    cli.toy.write_cases(leaking(kind, 2, 7, ["dev"] * 6 + [beside] * 3))
-    is_whole = (kind, beside) == ("near", "train")  # one function, so one kind at all of them
-    for words in WAYS if is_whole else WAYS[5:9]:
-        said = cli(*words)
-        assert said.code == 2, words
-        assert "cases.jsonl:3: " + KINDS[kind].format(beside) in said.err, words
-        assert "no number can rest on them" in said.err
-    advised = cli("advise", "toy")
-    assert (advised.code, "FIX_DATA" in advised.out) == (1, True)
-    assert "1 case of dev or test leak" in advised.out.replace("leaks", "leak")
+    one, other = (NUMBERS[split] for split in pair)
+    rows = leaking(kind, one, other, ["dev"] * 6 + ["train"] * 3 + ["test"] * 3)
+    cli.toy.write_cases(rows)
+    before = written(cli.toy.root)
+    rule = {"same": "leak", "near": "near-leak", "source": "source-leak"}[kind]
+    is_whole = list(KINDS).index(kind) == PAIRS.index(pair)  # one function, so not each at all
+    for asked, every in [("dev", WAYS), ("train", OF_TRAIN), ("test", OF_TEST)]:
+        ways = every if is_whole else every[: len(every) // 3]
+        # the split that a verb is about is looked at first, then dev, then test
+        named, beside = pair if asked != pair[1] else pair[::-1]
+        case = NUMBERS[named]
+        says = KINDS[kind].format(f"c{case}", named, beside, rows[case]["cluster"])
+        for words in ways:
+            said = cli(*words)
+            assert said.code == 2, words
+            assert f"cases.jsonl:{case + 1}: {says}" in said.err, words
+            assert said.err.count("no number can rest on them") == 1
+            assert said.out == "", "no forecast, no table"
+    assert cli.toy.sent == []
+    assert written(cli.toy.root) == before
     told = cli("doctor")
     assert (told.code, "1 case in two splits. The first: " in told.out) == (1, True)
     assert "LEAK: " in cli("data", "look", "toy").out
-    rule = {"same": "leak", "near": "near-leak", "source": "source-leak"}[kind]
     assert cli("data", "lint", "toy", "--only", rule).code == 1, "lint says the same"
-    assert cli.toy.sent == []
-    assert list(cli.toy.root.glob("**/*.html")) == []
-    # what train itself scores is nobody's evidence
-    assert beside == "test" or cli("eval", "toy", "--split", "train").code == 0
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("beside", ["train", "dev"])
-def test_a_gate_stops_before_a_look_where_a_sealed_case_leaks(
-    cli: Cli, kind: str, beside: str
+def test_an_artifact_of_a_task_that_leaks_by_now_is_neither_made_smaller_nor_released(
+    cli: Cli,
 ) -> None:
-    rows = leaking(kind, 9, 0 if beside == "dev" else 7, ["dev"] * 6 + ["train"] * 3 + ["test"] * 3)
-    cli.toy.write_cases(rows)
-    for words in (
-        ("gate", "toy", "--candidate", "plain", "--baseline", "shots"),
-        ("eval", "toy", "--split", "test", "--candidate", "plain"),
-        ("report", "toy"),
-    ):
-        said = cli(*words)
-        assert said.code == 2, words
-        assert "no number can rest on them" in said.err
-    assert "'c9' (test)" in cli("gate", "toy", "--candidate", "plain", "--baseline", "shots").err
-    assert cli.toy.sent == []
+    (cli.toy.root / "site/adder.py").write_text(TUNER)
+    settings = cli.toy.task / "task.toml"
+    settings.write_text(settings.read_text() + '[tune]\ntuner = "slow"\nprompt = "plain"\n')
+    evals = "def test_right(case, reply):\n    assert reply.text == case.reference\n"
+    (cli.toy.task / "eval_toy.py").write_text(evals)
+    assert cli("tune", "toy", "--override", "a test").code == 0
+    sent, before = cli.toy.sent, written(cli.toy.root)
+    for kind in KINDS:
+        rows = leaking(kind, 2, 7, ["dev"] * 6 + ["train"] * 3 + ["test"] * 3)
+        cli.toy.write_cases(rows)
+        for words in [
+            ("model", "variants", "tuned"),
+            ("gate", "toy"),
+            ("eval", "toy", "--candidate", "tuned"),
+            ("tune", "toy", "--override", "a test", "--start", "tuned"),
+        ]:
+            said = cli(*words)
+            assert (said.code, "no number can rest on them" in said.err) == (2, True), words
+            assert said.out == ""
+    assert (cli.toy.sent, written(cli.toy.root)) == (sent, before)
 
 
 def test_plain_pytest_stops_at_a_leak_too(cli: Cli) -> None:
@@ -120,6 +163,11 @@ def test_plain_pytest_stops_at_a_leak_too(cli: Cli) -> None:
     done = cli.toy.pytest("evals/toy", "--candidate", "plain")
     assert done.returncode == 2, done.stdout
     assert "are nearly those in train" in done.stdout + done.stderr
+    of_train = run_evals(
+        load_task(cli.toy.task), ["plain"], store=cli.toy.root / "of_train.db", split="train"
+    )
+    assert "'c7' (train) are nearly those in dev" in str(of_train.error)
+    assert of_train.runs == ()
     assert cli.toy.sent == []
 
 
@@ -288,7 +336,9 @@ def test_only_looking_at_what_there_is_writes_nothing(cli: Cli, tmp_path: Path) 
     assert (cli.toy.root / ".harness" / MEMORY).exists()
 
 
-def test_a_long_search_is_told(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_search_is_told(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(leaks, "LONG", 5)
     cli.toy.write_cases(toy_rows(*["dev"] * 6, *["train"] * 3))
     leaks._CLEAN.clear()
@@ -298,4 +348,7 @@ def test_a_long_search_is_told(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Non
     assert "looking for leaks" not in cli("ladder", "toy", "--dry-run").err
     (cli.toy.root / ".harness" / MEMORY).unlink()
     leaks._CLEAN.clear()
-    assert "looking for leaks" in cli("eval", "toy", "--candidate", "reference").out
+    capsys.readouterr()
+    store = cli.toy.root / ".harness/harness.db"
+    run_evals(load_task(cli.toy.task), ["reference"], store=store, is_quiet=False)
+    assert "looking for leaks" in capsys.readouterr().out, "as pytest tells it"

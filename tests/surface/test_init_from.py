@@ -61,6 +61,16 @@ def test_its_json_holds_the_number_and_what_was_lost(cli: Cli) -> None:
     assert found["not_carried_over"] == ["the column 'remark' (--map remark=NAME carries it)"]
 
 
+def test_after_a_lazy_answer_the_next_step_asks_the_model(cli: Cli) -> None:
+    lazy = cli(*FROM, "--candidate", "constant:6")
+    [line] = [one for one in lazy.out.splitlines() if one.startswith("  harness eval mine")]
+    command, _, told = line.partition("#")
+    assert command.split() == ["harness", "eval", "mine", "--candidate", "p"]
+    assert told.split()[0] == load_task(folder(cli)).settings.model
+    asked = cli("init", "other", *FROM[2:], "--candidate", "adder:small")
+    assert "  harness eval other  # adder:small on all " in asked.out
+
+
 def test_a_backend_that_is_down_leaves_the_task_and_says_how_to_go_on(cli: Cli) -> None:
     said = cli(*FROM, "--candidate", "adder:small", MODE="down")
     assert said.code == 4

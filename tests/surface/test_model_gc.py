@@ -108,6 +108,26 @@ def test_gc_takes_what_nothing_needs_and_nothing_else(cli: Cli) -> None:
         assert connection.execute("SELECT count(*) FROM artifacts").fetchone() == (3,)
 
 
+def test_gc_keeps_what_a_task_file_names_anywhere(cli: Cli) -> None:
+    toy = cli.toy
+    (toy.root / ".harness").mkdir()
+    store_of(toy).close()
+    usual, other, people, first, unnamed = (
+        pretend(toy, f"pilot-{n}", is_pilot=True)[:16] for n in range(5)
+    )
+    path = toy.task / "task.toml"
+    path.write_text(
+        f"default_candidates = ['reference', 'plain@adder:small+{usual}']\n{path.read_text()}"
+        "[judges.nicer]\nbackend = 'adder:small'\nrubric = 'Which is nicer?'\nkind = 'pairwise'\n"
+        f"against = 'plain@adder:small+{other}'\n"
+        f"[advise]\npeople = 'plain@adder:small+{people}'\n"
+        f"[tune]\ntuner = 't'\nprompt = 'plain'\nname = 'small'\nstart = '{first}'\n"
+    )
+    said = cli("model", "gc", "--days", "0", "--yes", "--json")
+    assert said.code == 0, said.err
+    assert said.json["removed"] == [f"artifacts/{unnamed}"]
+
+
 def test_gc_asks_first_and_a_training_that_runs_is_left(cli: Cli) -> None:
     from filelock import FileLock
 

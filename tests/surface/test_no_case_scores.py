@@ -33,8 +33,16 @@ def test_no_verdict_asks_or_looks_where_no_eval_scores_a_case(
     assert toy.sent == []
     assert cli("eval", "toy", "--candidate", "plain", "--candidate", "shots").code == 0
     assert len(toy.sent) == 24
-    said = cli("wall", "toy")
-    assert said.code == 2
-    assert "its evals (mean_length) give" in said.err
+    compare = ("compare", "toy", "--candidate", "plain")
+    for words in (
+        ("wall", "toy"),
+        (*compare, "--baseline", "shots"),
+        (*compare, "--bless", "b.json"),
+        ("compare", "toy", "--two-by-two", "plain", "shots", "reference", "constant:1"),
+    ):
+        said = cli(*words)
+        assert said.code == 2, words
+        assert "its evals (mean_length) give" in said.err
+    assert not (toy.root / "b.json").exists()
     assert cli("report", "toy").code == 0
     assert len(toy.sent) == 24

@@ -147,6 +147,19 @@ def test_numpy_testing_is_a_measurement(toy: Toy) -> None:
     assert "right: Not equal to tolerance" in result.stdout  # after an empty line of numpy's
 
 
+def test_an_eval_may_take_a_case_or_a_reply_of_its_own_as_a_parameter(toy: Toy) -> None:
+    (toy.task / "eval_toy.py").write_text(
+        "import pytest\n"
+        "@pytest.mark.parametrize('reply', ['mine', 'yours'])\n"
+        "def test_right(case, reply):\n    assert reply in {'mine', 'yours'}\n"
+        "@pytest.mark.parametrize('case', ['mine'])\n"
+        "def test_case(case, reply):\n    assert (case, bool(reply.text)) == ('mine', True)\n"
+    )
+    done = toy.pytest("evals/toy", "--candidate", "shots")
+    assert "36 passed" in done.stdout, done.stdout
+    assert "missed" not in summary(done.stdout)
+
+
 def test_ordinary_tests_and_fixtures_live_beside_evals(toy: Toy) -> None:
     (toy.task / "conftest.py").write_text(
         "import pytest\n@pytest.fixture(scope='session')\ndef limit():\n    return 20\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +199,34 @@ def test_no_width_makes_the_page_scroll_sideways(
     load(browser, render_report(full_report()), tmp_path)
     browser.run(OPEN_ALL)
     assert browser.run("document.documentElement.scrollWidth") <= width
+
+
+def test_the_checks_of_a_release_have_room_for_their_words_on_a_telephone(
+    browser: Browser, tmp_path: Path
+) -> None:
+    """They were squeezed to one word a line, in rows half a screen tall."""
+    browser.look(width=400)
+    load(browser, render_report(full_report()), tmp_path)
+    words = "[...document.querySelectorAll('.checks tbody td:last-child')]"
+    assert browser.run(f"Math.min(...{words}.map((cell) => cell.offsetWidth))") >= 200
+
+
+def test_a_long_ladder_leaves_room_for_what_became_of_a_case(
+    browser: Browser, tmp_path: Path
+) -> None:
+    """The squares of two dozen candidates squeezed `missed` to a letter a line."""
+    data = full_report()
+    more = []
+    for view in data.cases:
+        twins = (replace(r, candidate=f"{r.candidate}-{n}") for n in range(3) for r in view.replies)
+        more.append(replace(view, replies=(*view.replies, *twins)))
+    browser.look(width=400)
+    load(browser, render_report(replace(data, cases=tuple(more))), tmp_path)
+    assert browser.run("Math.max(...[...document.querySelectorAll('.strip')].map("
+                       "(strip) => strip.children.length))") > 24  # fmt: skip
+    pills = "[...document.querySelectorAll('.case .pill')]"
+    assert browser.run(f"Math.max(...{pills}.map((pill) => pill.offsetHeight))") <= 30
+    assert browser.run("document.documentElement.scrollWidth") <= 400
 
 
 def test_without_script_everything_but_cut_texts_is_readable(tmp_path: Path) -> None:

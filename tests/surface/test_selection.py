@@ -61,7 +61,9 @@ def test_a_sample_asks_for_its_cases_alone_and_is_the_same_for_every_candidate(c
     assert is_complete(everything) == [True]
 
 
-def test_an_aggregate_alone_is_recorded_and_its_floor_holds(cli: Cli) -> None:
+def test_an_aggregate_alone_is_recorded_and_a_floor_that_it_is_below_fails_the_run(
+    cli: Cli,
+) -> None:
     said = evaluate(cli, "--floor", "mean_length=0.999", "--", "-k", "mean_length")
     run = said.json["runs"][0]["run"]
     assert [a["name"] for a in run["aggregates"]] == ["mean_length"]
@@ -69,6 +71,7 @@ def test_an_aggregate_alone_is_recorded_and_its_floor_holds(cli: Cli) -> None:
     assert not any(t.get("scores") for t in run["trials"])
     assert run["is_complete"] is False
     assert said.code == 1  # 0.999 is more than it is
+    assert evaluate(cli, "--floor", "mean_length=0.01", "--", "-k", "mean_length").code == 0
     assert "no eval ran" not in said.err
 
 
@@ -165,6 +168,8 @@ def test_with_nothing_recorded_it_says_so_and_runs_nothing(cli: Cli) -> None:
         assert said.code == 2
         assert f"--only {only}: nothing is recorded of plain over dev" in said.err
         assert "`harness eval toy --candidate plain`" in said.err
+    spaced = cli("eval", "toy", "--candidate", "constant:I don't know", "--only", "missed")
+    assert "--candidate 'constant:I don'\"'\"'t know'`" in spaced.err
     assert cli.toy.sent == []
     evaluate(cli)
     said = evaluate(cli, "--only", "missed", "--candidate", "shots")

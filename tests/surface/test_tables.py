@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
+
 from harness.core.usage import Usage
-from harness.records import Candidate, Fault, Run, Score, Trial
-from harness.surface.tables import WIDEST, run_table
+from harness.records import Candidate, Estimate, Fault, Run, Score, Trial, Try
+from harness.surface.tables import WIDEST, ladder_table, run_table
 from harness.surface.words import sentence
 
 NAMES = ("asynchronous", "checks", "closeness", "polite", "right", "short")
@@ -52,6 +56,12 @@ def lines_of(*runs: Run) -> list[str]:
     )
 
 
+@pytest.fixture(autouse=True)
+def log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As wide as a log, whatever this suite runs in."""
+    monkeypatch.setenv("COLUMNS", str(WIDEST))
+
+
 def test_a_table_that_fits_has_one_row_a_candidate() -> None:
     lines = lines_of(run_of("plain", scores=("right",)))
     assert next(line for line in lines if line.startswith("candidate")).split()[:3] == [
@@ -92,3 +102,33 @@ def test_a_message_ends_once() -> None:
     assert sentence("Is it right?") == "Is it right?"
     assert sentence("two\nlines") == "two lines."
     assert sentence("done.") == "done."
+
+
+def test_a_ladder_fits_a_terminal_and_has_no_column_that_says_nothing() -> None:
+    half = Estimate(mean=0.5, lower=0.3, upper=0.7, n=20, clusters=20, alpha=0.05)
+    rung = Try(
+        candidate="instructions-last", family="dynamic-few-shot", run_id="ab" * 8, estimate=half,
+        wins=2, losses=10, input_tokens=1808.0, output_tokens=148.0, latency_s=10.72,
+    )  # fmt: skip
+    lines = ladder_table([rung, rung], target=0.9)
+    assert max(map(len, lines)) <= WIDEST
+    assert not {"faults", "note", "cost"} & set(lines[0].split())
+    told = ladder_table([rung, replace(rung, faults=3, is_counted=False)], target=0.9)
+    assert told[0].split()[-3:] == ["faults", "run", "note"]
+    assert told[-1].endswith("3       abababab  not counted")
+
+
+def test_tables_are_as_wide_as_the_terminal_lets_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    half = Estimate(mean=0.5, lower=0.3, upper=0.7, n=20, clusters=20, alpha=0.05)
+    rung = Try(
+        candidate="instructions-last", family="dynamic-few-shot", run_id="ab" * 8, estimate=half,
+        wins=2, losses=10, input_tokens=1808.0, output_tokens=148.0, latency_s=10.72,
+    )  # fmt: skip
+    for columns, has in ((160, (True, True)), (100, (False, True)), (80, (False, False))):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        lines = ladder_table([rung], target=0.9)
+        assert max(map(len, lines)) <= columns
+        assert ("●" in lines[-1], "dynamic-few-shot" in lines[-1]) == has
+        assert "50 % (30–70)" in lines[-1]
+        many = lines_of(*(run_of(f"few-shot-{n}", scores=("right", "short")) for n in range(5)))
+        assert max(map(len, many)) <= columns

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import signal
 import sys
+import threading
 from typing import Any
 
 import pytest
@@ -125,6 +126,161 @@ def test_an_eval_that_swallows_even_its_end_is_ended(
     run = run_of(cli)
     only_c5_is_a_fault(run, f"right: c5: the eval {LIMITED}")
     assert (sys.gettrace(), sys.getprofile(), signal.getitimer(signal.ITIMER_REAL)) == before
+
+
+RECURSING = {
+    "twice": "def f():\n    for _ in 'ab':\n        try: f()\n        except {}: pass\n",
+    "for ever": "def f():\n    while True:\n        try: f()\n        except {}: pass\n",
+    "through C": "def f(_=0):\n    for _ in 'ab':\n        try: list(map(f, 'ab'))\n"
+    "        except {}: pass\n",
+    "suppress": "def f():\n    for _ in 'ab':\n        with suppress({}): f()\n",
+    "async": "async def f():\n    for _ in 'ab':\n"
+    "        try: await f()\n        except {}: pass\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "swallows"),
+    [
+        *(("twice", e) for e in ("RecursionError", "Exception", "BaseException", "")),
+        *((kind, "BaseException") for kind in RECURSING if kind != "twice"),
+        ("for ever", "RecursionError"),
+    ],
+)
+def test_recursion_that_swallows_its_own_error_is_ended(
+    cli: Cli, kind: str, swallows: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The call of the alarm's handler is one too many there: room is made for it."""
+    is_async = "async " if kind == "async" else ""
+    write(
+        cli,
+        f"from contextlib import suppress\n{RECURSING[kind].format(swallows)}"
+        f"{is_async}def test_right(case, reply):\n"
+        f"    {'await ' if is_async else ''}f() if case.id == 'c5' else 0\n{RIGHT}",
+    )
+    _ended(cli, f"right: c5: the eval {LIMITED}", monkeypatch)
+
+
+def test_a_fixture_whose_recursion_swallows_its_own_error_is_ended(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(
+        cli,
+        RECURSING["twice"].format("BaseException")
+        + "import pytest\n@pytest.fixture\ndef deep(case):\n    f() if case.id == 'c5' else 0\n"
+        f"def test_right(case, reply, deep):\n{RIGHT}",
+    )
+    _ended(cli, f"right: c5: a fixture before the eval {LIMITED}", monkeypatch)
+
+
+def _ended(cli: Cli, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.surface.eval_calls.AGAIN_S", 0.1)
+    monkeypatch.setattr("harness.surface.alarm.TICK_S", 0.1)
+    before = (sys.gettrace(), sys.getprofile(), sys.getrecursionlimit(), threading.active_count())
+    only_c5_is_a_fault(run_of(cli), said)
+    after = (sys.gettrace(), sys.getprofile(), sys.getrecursionlimit(), threading.active_count())
+    assert after == before
+
+
+# ---------------------------------------------------------------- what never comes back
+
+
+def test_code_that_never_comes_back_to_python_ends_its_process_and_names_its_case(
+    cli: Cli,
+) -> None:
+    """A job of CI that hangs is worse; the replies are there for the next run."""
+    write(
+        cli,
+        "import itertools\n"
+        "def test_right(case, reply):\n"
+        "    if case.id == 'c5':\n        sum(itertools.repeat(0))\n" + RIGHT,
+        conftest="import harness.surface.alarm\nharness.surface.alarm.HOLD_S = 0\n",
+    )
+    for run in (
+        lambda: cli.toy.pytest("evals/toy", "--candidate", "shots", "-q"),
+        lambda: cli.toy.harness("eval", "toy", "--candidate", "shots"),
+    ):
+        done = run()
+        assert done.returncode == 1, done.stdout + done.stderr
+        assert "Timeout (0:00:0" in done.stderr
+        assert 'eval_toy.py", line 4 in test_right' in done.stderr
+        assert 'File "right[shots-c5] was under way: where the process ends here' in done.stderr
+        assert "with `-n 1` (pytest-xdist) a worker alone ends" in done.stderr
+    assert cli("runs", "--json").json == []
+    assert len(cli.toy.sent) == 12  # the second time, each reply was found
+
+
+def test_a_crash_in_c_tells_what_was_under_way(cli: Cli) -> None:
+    write(
+        cli,
+        "import ctypes, pytest\n"
+        "@pytest.fixture\ndef bad(case):\n"
+        "    if case.id == 'c5':\n        ctypes.string_at(0)\n"
+        f"def test_right(case, reply, bad):\n{RIGHT}",
+    )
+    done = cli.toy.pytest("evals/toy", "--candidate", "shots", "-q")
+    assert done.returncode < 0
+    assert 'File "right[shots-c5] was under way: where the process ends here' in done.stderr
+
+
+def test_what_takes_its_time_between_evals_ends_no_process(cli: Cli) -> None:
+    """As waiting for replies, or a plugin of somebody else: the watch is for evals."""
+    write(
+        cli,
+        f"def test_right(case, reply):\n{RIGHT}",
+        conftest="import time, pytest\n"
+        "import harness.surface.alarm\nharness.surface.alarm.HOLD_S = 0\n"
+        "@pytest.hookimpl(wrapper=True, tryfirst=True)\n"
+        "def pytest_runtest_protocol(item):\n"
+        "    time.sleep(2 if 'c5' in item.name else 0)\n"
+        "    return (yield)\n",
+    )
+    done = cli.toy.pytest("evals/toy", "--candidate", "shots", "-q")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "12 passed" in done.stdout
+
+
+def test_an_eval_with_an_alarm_of_its_own_ends_no_process_and_gets_none_of_ours(cli: Cli) -> None:
+    write(
+        cli,
+        "import signal, time\n"
+        "def test_right(case, reply):\n"
+        "    if case.id == 'c5':\n"
+        "        rang = []\n"
+        "        before = signal.signal(signal.SIGALRM, lambda *a: rang.append(1))\n"
+        "        signal.alarm(60)\n"
+        "        time.sleep(2)\n"
+        "        signal.alarm(0)\n"
+        "        signal.signal(signal.SIGALRM, before)\n"
+        "        assert not rang\n" + RIGHT,
+        conftest="import harness.surface.alarm\nharness.surface.alarm.HOLD_S = 0\n",
+    )
+    done = cli.toy.pytest("evals/toy", "--candidate", "shots", "-q")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "12 passed" in done.stdout
+
+
+@pytest.mark.parametrize("way", ["trace", "monitoring"])
+def test_what_stands_at_a_breakpoint_of_another_debugger_is_not_ended(cli: Cli, way: str) -> None:
+    if way == "monitoring" and not hasattr(sys, "monitoring"):
+        pytest.skip("debuggers have `sys.monitoring` since Python 3.12")
+    begin = {
+        "trace": "import bdb\nd = bdb.Bdb()\nd.reset()\n"
+        "def begin(): sys.settrace(d.trace_dispatch)",
+        "monitoring": "def begin(): sys.monitoring.use_tool_id(sys.monitoring.DEBUGGER_ID, 'd')",
+    }[way]
+    write(
+        cli,
+        f"import sys, time\n{begin}\n"
+        "def test_right(case, reply):\n"
+        "    if case.id == 'c5':\n"
+        "        begin()\n"
+        "        until = time.monotonic() + 2\n"
+        "        while time.monotonic() < until: time.sleep(0.1)\n" + RIGHT,
+        conftest="import harness.surface.alarm\nharness.surface.alarm.HOLD_S = 0\n",
+    )
+    done = cli.toy.pytest("evals/toy", "--candidate", "shots", "-q")
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_code_that_never_comes_back_to_python_costs_a_worker_and_its_own_case(cli: Cli) -> None:

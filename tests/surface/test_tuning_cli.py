@@ -19,6 +19,7 @@ from harness.ports.tuners import TrainProgress, TuneEstimate
 from harness.surface.cli.tune_show import preview_lines, step_line
 from harness.surface.cli.tune_verb import passing_rows
 from tests.surface.inprocess import Cli
+from tests.surface.judging import with_judge
 
 TUNER = '''
 import json, os, pathlib, time
@@ -270,3 +271,32 @@ def test_a_reference_fails_no_eval_that_finds_nothing_to_measure_in_it(cli: Cli)
     loaded = load_task(task)
     good = passing_rows(loaded, cli.toy.root / ".harness/harness.db")(loaded.split("train"))
     assert good == {c.id for c in loaded.split("train")} - {rows[-7]["id"]}
+
+
+@pytest.mark.parametrize(
+    ("extra", "mode", "code", "says"),
+    [
+        ((), "down", 4, "20 of 20 references were not judged: judge nice: no judge at home"),
+        (
+            ("--max-cost", "0.015"),
+            "",
+            4,
+            "5 of 20 references were not judged: not asked: the cost cap",
+        ),
+        (("--max-cost", "0.02"), "", 0, "it could start"),
+    ],
+)
+def test_a_judge_that_does_not_answer_drops_no_row_and_is_asked_within_the_cap(
+    cli: Cli, extra: tuple[str, ...], mode: str, code: int, says: str
+) -> None:
+    table = '[judges.nice]\nbackend = "arbiter:x"\nrubric = "Is it a number?"\n'
+    (cli.toy.root / "site/adder.py").write_text(TUNER)
+    evals = "def test_right(case, reply):\n    assert reply.text == case.reference\n"
+    with_judge(cli.toy, f'{table}[tune]\ntuner = "slow"\nprompt = "plain"\n', evals=evals)
+    rows: list[dict[str, object]] = [
+        {"id": f"c{n}", "split": "train", "inputs": {"a": n, "b": n}, "reference": str(2 * n)}
+        for n in range(20)
+    ]
+    cli.toy.write_cases([*rows, {"id": "d", "split": "dev", "inputs": {"a": 77, "b": 1}}])
+    said = cli("tune", "toy", "--plan", *OVERRIDE, *extra, JUDGE=mode)
+    assert (said.code, says in said.out + said.err) == (code, True), said.out + said.err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,39 @@ def test_what_stops_every_worker_is_told_in_a_line(toy: Toy, mistake: str) -> No
     assert says in done.stdout + done.stderr
     assert "INTERNALERROR" not in done.stdout
     assert toy.sent == []
+
+
+@pytest.mark.parametrize("mistake", ["leak", "candidate", "file"])
+def test_what_no_worker_can_read_ends_the_run_as_one_process_would(toy: Toy, mistake: str) -> None:
+    """Code 2, told once, and nothing is asked: not of another task either, nor of plain tests."""
+    fine = toy.root / "evals/fine"
+    shutil.copytree(toy.task, fine)
+    (fine / "eval_toy.py").rename(fine / "eval_fine.py")
+    (fine / "test_plain.py").write_text("def test_plain():\n    open('ran', 'w')\n")
+    cases, candidate = toy.task / "cases.jsonl", "plain"
+    if mistake == "leak":
+        cases.write_text(cases.read_text().replace('"k13"', '"k2"'))
+        says = "cases.jsonl:14: the source 'k2' of 'c13' (train) is in dev too, at "
+    elif mistake == "file":
+        cases.write_text(cases.read_text() + "{")
+        says = "cases.jsonl:23: not JSON"
+    else:
+        candidate, says = "nobody", "no candidate 'nobody' in task 'toy'"
+    words = ("evals", "--candidate", candidate, "--split", "train", "-p", "no:cacheprovider")
+    alone, spread = toy.pytest(*words), toy.pytest(*words, "-n", "2")
+    for done in (alone, spread):
+        assert done.returncode == 2, done.stdout
+        errors = done.stdout.split("short test summary info")[0]
+        assert errors.count(says) == 1
+        assert "during collection" in done.stdout
+        assert "passed" not in done.stdout
+    assert (toy.sent, (toy.root / "ran").exists()) == ([], False)
+
+
+def test_what_no_worker_can_choose_ends_the_run_as_one_process_would(toy: Toy) -> None:
+    done = toy.pytest("evals/toy", "--candidate", "plain", "--only", "missed", "-n", "2")
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert done.stderr.count("nothing is recorded of plain over dev") == 1
 
 
 def test_a_worker_that_dies_leaves_a_partial_run_and_no_verdict_on_an_older_one(toy: Toy) -> None:

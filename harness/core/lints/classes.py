@@ -72,27 +72,24 @@ class ClassLint(Lint):
         for name, label in labels_in("reference", row.example.reference):
             if name in self._over or (name not in self._counts and len(self._counts) >= COLUMNS):
                 continue
+            splits = self._counts.setdefault(name, {})
             self._rows[name] += 1
             if len(label) > LONGEST:
-                # one text among labels is a fault of its row; many are the kind of the answers
                 self._long[name] += 1
-                if self._long[name] > max(STRAY, STRAY_SHARE * self._rows[name]):
-                    self._leave(name)
                 continue
-            counts = self._counts.setdefault(name, {}).setdefault(row.example.split, Counter())
+            counts = splits.setdefault(row.example.split, Counter())
             counts[label] += 1
             self._first[name].setdefault(label, row.place)
             if len(self._first[name]) > MOST:
-                self._leave(name)
-
-    def _leave(self, name: str) -> None:
-        self._over.add(name)
-        self._counts.pop(name, None)
-        self._first.pop(name, None)
+                self._over.add(name)
+                del self._counts[name], self._first[name]
 
     def findings(self) -> Iterable[Finding]:
         """Return what was found of each column of labels."""
         for name, splits in self._counts.items():
+            # one text among labels is a fault of its row; many are the kind of the answers
+            if self._long[name] > max(STRAY, STRAY_SHARE * self._rows[name]):
+                continue
             total: Counter[str] = Counter()
             for counts in splits.values():
                 total.update(counts)

@@ -122,7 +122,7 @@ class TwinLint(Lint):
     def wanted(self) -> Iterable[int]:
         """Return the rows that must be named or compared."""
         splits = np.frombuffer(self._split, dtype=np.uint8)
-        self._keep("leak", (g for g in repeated(self._twins.asked) if _several(g, splits)))
+        self._keep("leak", (g for g in repeated(self._twins.asked.all()) if _several(g, splits)))
         sources = repeated(self._source.all())
         self._keep("source-leak", (_one_a_split(g, splits) for g in sources if _several(g, splits)))
         answers = self._answer.all()

@@ -19,6 +19,7 @@ from harness.core.examples import Example
 from harness.core.wording import says_something
 from harness.engine.data.first_splits import first_splits
 from harness.engine.data.forms import cases
+from harness.engine.data.forms.promptfoo_asserts import check_of, is_only_measured
 from harness.engine.data.forms.turns import EXTRAS
 from harness.engine.data.offered import (
     DIALOGUE,
@@ -354,12 +355,20 @@ def _named(name: str, value: Json) -> list[str]:
     so that a person can tell what is missing.
     """
     if name == "assert" and isinstance(value, list):
-        kinds = dict.fromkeys(str(one.get("type")) for one in value if isinstance(one, Mapping))
-        return [f"asserts that no check of ours means, `{kind[:60]}`" for kind in kinds]
+        return list(dict.fromkeys(_assert(one) for one in value if isinstance(one, Mapping)))
     if isinstance(value, Mapping) and len(value) <= MOST_KEYS:
         keys = [f"`{name}.{str(key)[:60]}`" for key, v in value.items() if v not in _NOTHING]
         return [f"rows' {key}" for key in keys]
     return [f"rows' `{name[:60]}`"]
+
+
+def _assert(one: Mapping[str, Json]) -> str:
+    kind = str(one.get("type"))[:60]
+    if is_only_measured(one):
+        return f"asserts of weight 0, which cannot fail, `{kind}`"
+    if isinstance(one.get("type"), str) and check_of(one) is not None:
+        return f"asserts that decide together, as no check of ours does, `{kind}`"
+    return f"asserts that no check of ours means, `{kind}`"
 
 
 def _rows(given: Sequence[Example], splits: Sequence[str]) -> Iterable[dict[str, Json]]:

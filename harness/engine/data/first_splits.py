@@ -6,13 +6,12 @@ A source's place is that of `harness data split`, so that dealing anew there mov
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 from harness.core.examples import Example
 from harness.core.groups import Groups
 from harness.core.near import normalised
-from harness.core.splits import Group, deal, key_of, share_of
+from harness.core.splits import Row, deal, key_of, room, share_of
 from harness.core.twins import Pair, Twins, asked_code
 from harness.core.wording import wording_of
 from harness.engine.data.forms.cases import NEAREST
@@ -23,7 +22,7 @@ ALL_DEV = 20
 """Rows below which all are dev: a share of so few would be no evidence at all."""
 
 FEW = 100
-"""Rows below which the shares are dealt out exactly: by chance alone, dev could be a handful."""
+"""Rows below which shares are held within one row: by chance alone, dev could be a handful."""
 
 
 def shares(rows: int) -> tuple[float, float]:
@@ -40,7 +39,7 @@ def shares(rows: int) -> tuple[float, float]:
 def first_splits(given: Sequence[Example], *, seed: int, notes: list[str]) -> list[str]:
     """Return the split of each row: its own where the file tells, else as `harness data split`
     deals, by its source's hash alone: it stays where it is when rows are added. A few rows are
-    dealt as rows of one tag are, in exact shares.
+    dealt as rows of one tag are, and within a row of their shares.
     """
     own = [NEAREST.get(e.split.strip().lower(), e.split.strip().lower()) for e in given]
     strange = next((e for e, s in zip(given, own, strict=True) if s not in {*SPLITS, ""}), None)
@@ -65,11 +64,18 @@ def first_splits(given: Sequence[Example], *, seed: int, notes: list[str]) -> li
         )
         return ["dev"] * len(given)
     dev, test = shares(len(given))
-    rows, kind = Counter(groups), "all" if len(given) < FEW else ""
-    known = [Group(key=key, rows=rows[key], stratum=kind) for key in rows]
-    dealt = deal(known, {"dev": dev, "test": test}, seed=seed)
-    by_key = dict(zip(rows, dealt, strict=True))
-    return [by_key[key] or "train" for key in groups]
+    is_small = len(given) < FEW
+    dealt = deal(
+        [Row(key=key, kind="all" if is_small else "") for key in groups],
+        {"dev": dev, "test": test},
+        seed=seed,
+        room=_one_row if is_small else room,
+    )
+    return [split or "train" for split in dealt]
+
+
+def _one_row(rows: int) -> float:
+    return 1.0
 
 
 def _groups(given: Sequence[Example]) -> list[str]:

@@ -1,7 +1,8 @@
 """Tables and texts without a header: told from their first rows, so that the first is not lost.
 
 Decided here: a first row is none where one of its cells comes back in its own column, as a label
-does; and the lines of a .txt file that are no table are rows, each a text. Where nothing tells a
+does, and none of its other cells is a usual name (`text,spam` above texts that are spam or ham is a
+header); and the lines of a .txt file that are no table are rows, each a text. Where nothing tells a
 header from a row, it is taken as one, and said.
 """
 
@@ -38,11 +39,17 @@ def names_without_header(rows: Sequence[Sequence[str]]) -> list[str] | None:
     others = [row for row in others if len(row) == len(first) and row != first]
     if first == [str(n) for n in range(len(first))]:  # pandas' own names, and not values
         return None
+    usual = {column for column, cell in enumerate(first) if _is_usual(cell)}
     for column, cell in enumerate(first):
         again = sum(row[column].strip() == cell.strip() for row in others)
-        if cell.strip() and again >= TIMES:
+        if cell.strip() and again >= TIMES and not usual - {column}:
             return [f"column_{n}" for n in range(1, len(first) + 1)]
     return None
+
+
+def _is_usual(name: str) -> bool:
+    """Whether a column may well be called so."""
+    return name.strip().lower().replace(" ", "_") in NAMES or name.startswith("__")
 
 
 def note_of_no_header(names: Sequence[str]) -> str:
@@ -52,8 +59,7 @@ def note_of_no_header(names: Sequence[str]) -> str:
 
 def note_of_header(names: Sequence[str]) -> str:
     """Return what is said of a first row that is taken as names though none is a usual one."""
-    usual = (name.strip().lower().replace(" ", "_") for name in names)
-    if any(name in NAMES or name.startswith("__") for name in usual):
+    if any(map(_is_usual, names)):
         return ""
     named = [repr(f"{name[:30]}..." if len(name) > 30 else name) for name in names if name]
     more = [f"{len(named) - NAMED} more"] if len(named) > NAMED else []

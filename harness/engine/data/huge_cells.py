@@ -14,8 +14,9 @@ from collections.abc import Iterator
 from harness.errors import TaskError
 
 BLOCK = 1 << 19
-"""Bytes of XML of one cell from which on it is refused: those of 32,767 characters, Excel's most,
-are fewer however they are written. Source: Excel's specifications and limits.
+"""Bytes of XML of one cell from which on it may be refused, and from twice as many it is: those of
+32,767 characters, Excel's most, are fewer however they are written. Source: Excel's specifications
+and limits.
 """
 STRINGS = "xl/sharedStrings.xml"
 _TOKEN = re.compile(rb"<(/?)(?:\w+:)?(c|si)(?=[\s/>])")

@@ -19,9 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.core.examples import Example
-from harness.core.groups import links_of, roots_of
+from harness.core.groups import links_in, roots_of
 from harness.core.lints.base import Place, row_of
-from harness.core.splits import NUMBERS, Bytes, Numbers, deal_many, key_of, order_of
+from harness.core.splits import NUMBERS, Bytes, counts_of, deal_many, key_of, order_of
 from harness.core.spool import Codes, Column
 from harness.core.twins import FEW, NEAR, Twins, asked_code, code
 from harness.core.wording import FIRST, Wording, answer_text, wording_of
@@ -44,6 +44,7 @@ STRANGE = len(SPLITS) + 1
 """The number of a split that is none of ours."""
 
 Indices = npt.NDArray[np.uint32]
+Strata = npt.NDArray[np.uint16]
 Pairs = set[tuple[int, int]]
 """Rows by number, the earlier first."""
 
@@ -169,7 +170,8 @@ def _dealt(
     had = np.frombuffer(seen.own.tobytes(), dtype=np.uint8)
     kept = np.where(had == STRANGE, 0, had).astype(np.uint8)
     if earlier is not None:
-        kept = np.where(kept == 0, earlier.of(seen.twins.asked), kept).astype(np.uint8)
+        for part, asked in _parts(seen.twins.asked):
+            kept[part] = np.where(kept[part] == 0, earlier.of(asked), kept[part])
     if anew:
         kept = np.zeros_like(had)
     else:
@@ -181,8 +183,8 @@ def _dealt(
     np.bitwise_or.at(bits, groups.of[is_kept], np.left_shift(np.uint8(1), kept[is_kept]))
     dealt = deal_many(
         groups.order,
-        np.bincount(groups.of, minlength=groups.total),
-        stratum=_most(groups, stratum, names=len(names)),
+        groups.of,
+        kind=stratum,
         kept=bits,
         shares={"dev": dev, "test": test},
         drawn=names.index("") if "" in names else None,
@@ -246,15 +248,18 @@ class _Seen:
         """Return where a source's group stands in the deal: that tells sources apart, too."""
         return order_of(key_of(0, cluster), seed=self.seed) or 1 if cluster else 0
 
-    def strata(self) -> tuple[list[str], Numbers]:
+    def strata(self) -> tuple[list[str], Strata]:
         """Return the names of the strata, in order, and which one each row is of."""
+        found = np.zeros(len(self.twins), dtype=np.uint16)
         if self.names is None:
-            return [""], np.zeros(len(self.twins), dtype=np.int64)
+            return [""], found
         names = sorted(self.names, key=self.names.__getitem__)
         codes = np.asarray(names, dtype=np.uint64)
         by_code = np.argsort(codes)
-        at = np.searchsorted(codes[by_code], self._strata.all())
-        return [self.names[n] for n in names], by_code[at]
+        codes = codes[by_code]
+        for part, mine in _parts(self._strata):
+            found[part] = by_code[np.searchsorted(codes, mine)]
+        return [self.names[n] for n in names], found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -271,38 +276,38 @@ class _Groups:
 
 
 def _groups(seen: _Seen) -> _Groups:
-    asked, clusters = seen.twins.asked, seen.clusters.all()
-    near = seen.twins.links()
-    links = [links_of(clusters), links_of(asked), near]
-    roots = roots_of(
-        len(asked), (np.concatenate([a for a, _ in links]), np.concatenate([b for _, b in links]))
-    )
-    del links
+    asked, clusters, near = seen.twins.asked, seen.clusters, seen.twins.links()
+    roots = roots_of(len(asked), chain(links_in(clusters), links_in(asked), [near]))
     is_root = roots == np.arange(len(roots), dtype=np.uint32)
-    of = (np.cumsum(is_root, dtype=np.uint32) - np.uint32(1))[roots]
-    del roots
+    number = np.cumsum(is_root, dtype=np.uint32)
+    number -= 1
+    of = number[roots]
+    del roots, number
     # a group stands where its first row does: whatever joins it later, it stays there
-    first = np.flatnonzero(is_root)
-    order = clusters[first]
-    for group in np.flatnonzero(order == 0).tolist():
-        order[group] = order_of(key_of(int(asked[first[group]]), ""), seed=seen.seed)
+    order = np.empty(np.count_nonzero(is_root), dtype=np.uint64)
+    at = 0
+    for (part, sources), ask in zip(_parts(clusters), asked.parts(), strict=True):
+        first = np.flatnonzero(is_root[part])
+        mine = [
+            stands or order_of(key_of(it, ""), seed=seen.seed)
+            for stands, it in zip(sources[first].tolist(), ask[first].tolist(), strict=True)
+        ]
+        order[at : at + len(mine)] = mine
+        at += len(mine)
     return _Groups(of=of, order=order, near=len(near[0]))
 
 
-def _most(groups: _Groups, stratum: Numbers, *, names: int) -> Numbers:
-    """Return the stratum of each group: that of most of its rows."""
-    both, counts = np.unique(groups.of.astype(np.int64) * names + stratum, return_counts=True)
-    group, rank = both // names, both % names
-    order = np.lexsort((rank, -counts, group))
-    most: Numbers = rank[order[np.unique(group[order], return_index=True)[1]]]
-    return most
+def _parts(column: Column) -> Iterator[tuple[slice, Codes]]:
+    """Yield a column a part at a time, with where it is."""
+    at = 0
+    for part in column.parts():
+        yield slice(at, at + len(part)), part
+        at += len(part)
 
 
-def _counts(names: Sequence[str], stratum: Numbers, found: Bytes) -> dict[str, dict[str, int]]:
+def _counts(names: Sequence[str], stratum: Strata, found: Bytes) -> dict[str, dict[str, int]]:
     """Return the rows of each stratum and split."""
-    width = len(SPLITS) + 1
-    counts = np.bincount(stratum * width + found, minlength=len(names) * width)
-    told = counts.reshape(len(names), width)[:, 1:].tolist()
+    told = counts_of(stratum, found, kinds=len(names))[:, 1:].tolist()
     return {n: dict(zip(SPLITS, row, strict=True)) for n, row in zip(names, told, strict=True)
             if any(row)}  # fmt: skip
 

@@ -35,6 +35,7 @@ def command(store: str | None, task: str, page: Path | None, as_json: bool) -> i
 
     with App(store, as_json=as_json) as app:
         loaded = app.task(task)
+        app.refuse_leaks(loaded, "dev")
         evidence = gather(loaded, app.store, pool=app.pool, root=app.project.root)
         advice = advise(evidence)
         app.answer(advice)

@@ -81,12 +81,13 @@ def command(
     from harness.core.release import shown_loss
     from harness.core.synth_origin import made_note
     from harness.engine.certificates import ADVICE, advised_scores
-    from harness.engine.ladder import read_ladder
+    from harness.engine.ladder import read_ladder, refuse_without_scores
     from harness.engine.release import arms_of, best_prompt
 
     with App(store, as_json=as_json) as app:
         loaded = app.task(task)
         app.refuse_leaks(loaded, "dev")
+        refuse_without_scores(loaded)
         if bless is not None or (baseline or "").endswith(".json"):
             from harness.surface.cli.blessed_path import bless_run, compare_blessed
 
@@ -147,13 +148,14 @@ def _two_by_two(
     store: str | None, task: str, names: Sequence[str], *, base_url: str | None, as_json: bool
 ) -> int:
     """Show what two factors do, from four recorded runs."""
-    from harness.engine.ladder import read_ladder
+    from harness.engine.ladder import read_ladder, refuse_without_scores
     from harness.engine.two_by_two import two_by_two
     from harness.surface.two_by_two import two_by_two_lines
 
     with App(store, as_json=as_json) as app:
         loaded = app.task(task)
         app.refuse_leaks(loaded, "dev")
+        refuse_without_scores(loaded)
         candidates = [app.candidate(loaded, name, base_url=base_url) for name in names]
         found = two_by_two(loaded, read_ladder(loaded, app.store), candidates)
         app.answer(

@@ -44,8 +44,8 @@ EACH = 256
     type=click.Choice(["tag", "answer", "none"]),
     default="tag",
     show_default=True,
-    help="What should have its exact share in every split: tags, or answers (labels). Rows without "
-    "one are dealt each by its own draw.",
+    help="What should have its share in every split: tags, or answers (labels). Rows without one "
+    "are dealt each by its own draw.",
 )
 @click.option(
     "--near",
@@ -82,10 +82,12 @@ def split_command(
 ) -> int:
     """Deal rows into train, dev and test; rows of one source, or nearly the same, stay together.
 
-    Where nothing was dealt before, a hash of each group decides alone, so that rows which are added
-    move no other; shares come out as chance lets them. With tags each kind has its exact share.
+    Where nothing was dealt before, a hash of each group decides, so that rows which are added at
+    the end move no other. Each kind (of tags, or of answers) has its share within some rows: 2 of
+    20, 7 of 400. Without kinds, shares come out as chance lets them, and rows may come anywhere.
     Rows that have a split keep it, as do rows of a file that is replaced (--out FILE --force): a
-    longer export is dealt as the shorter one was. New rows follow the group that they belong to.
+    longer export, in any order, is dealt as the shorter one was. New rows follow the group that
+    they belong to.
 
     Without --out nothing is written, and the counts are shown. Exit code 1: rows that have a split
     already leak into another one (--all deals anew); 2: rows that cannot be read.

@@ -102,6 +102,7 @@ def synth_command(
         raise click.UsageError("--out FILE: where the rows go (or --plan, to see what would be)")
     with App(store, as_json=as_json) as app:
         loaded = app.task(task)
+        app.refuse_leaks(loaded, split)  # a change of a row that leaks would leak unseen
         if out is not None:
             free(out, overwrite=force)  # before anything is paid for
         wish = Wish(

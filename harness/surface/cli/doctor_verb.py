@@ -73,9 +73,12 @@ def installation() -> Iterator[Finding]:
 
 def _of_project(app: App) -> Iterator[Finding]:
     yield Finding(what="project", holds=True, text=f"{app.project.root}, store {app.project.store}")
+    place = app.project.store
     try:
-        runs = app.store.runs()
-        yield Finding(what="store", holds=True, text=f"{len(runs)} runs")
+        if not place.exists() and not place.parent.is_file():  # to look makes no store
+            yield Finding(what="store", holds=None, text="none yet: the first run makes it")
+        else:
+            yield Finding(what="store", holds=True, text=count(len(app.store.runs()), "run"))
     except HarnessError as exc:
         yield Finding(what="store", holds=False, text=str(exc))
     try:
@@ -89,8 +92,11 @@ def _of_project(app: App) -> Iterator[Finding]:
         yield Finding(what="plugins", holds=True, text=f"{text}; schemes {schemes or 'none'}")
     except HarnessError as exc:
         yield Finding(what="plugins", holds=False, text=str(exc))
-    for name in task_names(app.project):
+    names = task_names(app.project)
+    for name in names:
         yield from _of_task(app, name)
+    if not names:
+        yield Finding(what="tasks", holds=None, text="none yet: harness init NAME makes one")
 
 
 def _of_task(app: App, name: str) -> Iterator[Finding]:

@@ -72,7 +72,8 @@ def command(
     chosen = {"only": only, "sample": sample, "repeats": repeats, "max-cost": max_cost}
     with App(store, as_json=as_json) as app:
         loaded = app.task(task)
-        cases_of(loaded, split)  # what is wrong is told before pytest begins
+        app.refuse_leaks(loaded, split)  # what is wrong is told before pytest begins
+        cases_of(loaded, split)
         check_floors(floor, known=loaded.eval_names)
         check_verdict(loaded.settings.repeat_verdict, repeats=repeats or loaded.settings.repeats)
         for name in candidate or loaded.settings.default_candidates:

@@ -58,6 +58,8 @@ def open_mapped(
         if chosen == {c: c if r == "input" else r for c, r in roles.items()}:
             chosen = {}  # what the reader does by itself
     ignored = [column for column, role in chosen.items() if role == IGNORE]
+    if "reference" in reading.names:  # then every column that is named nothing is an input
+        ignored += left
     columns = {c: "reference" if r == "answer" else r for c, r in chosen.items() if r != IGNORE}
     if columns:
         reading = open_examples(file, form=form, columns=columns)
@@ -124,11 +126,13 @@ def _better(reading: Reading, roles: Mapping[str, str], prompt: str) -> dict[str
     """Return the roles, with what the prompt tells: what it names is asked, and one column that
     it does not name may be the answer.
     """
-    plain = {_plain(name): name for name in reading.names}
+    blank = {c for c, r in roles.items() if r == "reference" and _is_blank(reading, c)}
+    roles = {c: r for c, r in roles.items() if c not in blank}
+    plain = {_plain(name): name for name in reading.names if name not in blank}
     named = [plain[n] for n in map(_plain, _names(prompt)) if n in plain]
     named = [n for n in named if roles.get(n) not in {"reference", "rejected"}]
     chosen = {c: r for c, r in roles.items() if r != "input" and c not in named}
-    rest = [n for n in reading.names if n not in named and n not in chosen]
+    rest = [n for n in reading.names if n not in blank and n not in named and n not in chosen]
     for role, likely in (("reference", ANSWERS), ("cluster", SOURCES)):
         if role not in chosen.values():
             found = next((plain[n] for n in likely if plain.get(n) in rest), None)
@@ -137,8 +141,15 @@ def _better(reading: Reading, roles: Mapping[str, str], prompt: str) -> dict[str
                 rest.remove(found)
     if "reference" not in chosen.values() and named and len(rest) == 1:
         chosen[rest.pop()] = "reference"
+    if "reference" not in chosen.values():
+        chosen |= dict.fromkeys(blank, "reference")
     inputs = named or [n for n in rest if roles.get(n) == "input"]
     return {n: n for n in dict.fromkeys(inputs)} | chosen
+
+
+def _is_blank(reading: Reading, column: str) -> bool:
+    """Tell whether no row seen has a value there: `data split` writes unknown answers so."""
+    return all(row.get(column) in (None, "") for row in reading.sample)
 
 
 def _names(prompt: str) -> list[str]:

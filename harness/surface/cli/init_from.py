@@ -167,7 +167,7 @@ def _first_run(app: App, wish: Wish, made: _Made, brought: Brought, *, told: dic
             )
         return exc.exit_code
     app.answer(told)
-    again = "" if made.candidate == made.name else f" --candidate {made.candidate}"
+    again = "" if made.candidate == made.name else f" --candidate {made.name}"
     dev = brought.counts["dev"]
     app.say(
         "",

@@ -195,6 +195,7 @@ def adopt_command(
                 raise UsageError(f"for which task? --task NAME. Known: {known}")
             task = names[0]
         loaded = app.task(task)
+        app.refuse_leaks(loaded, "train", is_anew=True)
         done = adopt_folder(
             folder,
             base=base,

@@ -365,10 +365,7 @@ def _candidate_artifacts(app: App) -> list[str]:
     """The artifacts that task files name. Raises TaskError for a file that cannot be read: what it
     names is not known, so nothing is removed.
     """
+    from harness.engine.candidates import named_artifacts
     from harness.engine.project import task_names
 
-    found = []
-    for name in task_names(app.project):
-        tables = app.task(name).settings.candidates.values()
-        found += [t.artifact for t in tables if t.artifact]
-    return found
+    return [a for name in task_names(app.project) for a in named_artifacts(app.task(name))]

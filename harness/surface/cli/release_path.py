@@ -90,6 +90,7 @@ def decide(app: App, name: str, wish: Wish) -> ReleaseVerdict:
 
 def bout_of(app: App, task: Task, wish: Wish) -> Bout:
     """Return who stands against whom. Raises UsageError or Refused where they may not."""
+    app.refuse_leaks(task, "test", is_anew=True)
     new_name = wish.candidate or (task.settings.tune.name if task.settings.tune else None)
     if new_name is None:
         raise UsageError("which candidate? --candidate NAME")
@@ -107,7 +108,6 @@ def bout_of(app: App, task: Task, wish: Wish) -> Bout:
     )
     if not task.split("test"):
         raise UsageError(f"task {task.name!r} has no test split: a release needs sealed cases")
-    app.refuse_leaks(task, "test", is_anew=True)
     refuse_without_scores(task)
     if (origin := made[1][1]) is not None:
         not_a_pilot(old, origin)

@@ -19,6 +19,8 @@ from harness.surface.words import clean, one_line
 @click.pass_obj
 def command(store: str | None, run_id: str | None, task: str | None, as_json: bool) -> int:
     """List the recorded runs, or show one."""
+    from harness.surface.tables import without_blank
+
     with App(store, as_json=as_json) as app:
         place = app.project.store
         if run_id is None and not place.exists() and not place.parent.is_file():
@@ -56,7 +58,8 @@ def command(store: str | None, run_id: str | None, task: str | None, as_json: bo
             ]
             for r in found
         ]
-        heads = ["run", "task", "split", "candidate", "backend", "artifact", "cases", "", "at"]
+        heads = ["run", "task", "split", "candidate", "backend", "artifact", "cases", "note", "at"]
+        heads, rows = without_blank(heads, rows)
         app.say(tabulate(rows, headers=heads, disable_numparse=True) if rows else "no runs yet")
     return 0
 

@@ -156,9 +156,6 @@ def preview_lines(shown: Preview) -> list[str]:
             f"  dev       {count(shown.check_cases, 'case')} after each {every}; the best "
             "checkpoint is kept"
         )
-    lines += [f"  leak      {clean(text)}" for text in shown.leaks[:5]]
-    if len(shown.leaks) > 5:
-        lines.append(f"            and {len(shown.leaks) - 5} more")
     if shown.parity is not None:
         found = parity_line(shown.parity_rows, [f.name for f in shown.parity])
         lines.append(f"  parity    {found}")

@@ -13,6 +13,7 @@ import click
 from harness.core.scoring import ALL, trial_value
 from harness.core.words import count
 from harness.engine.tasks import Task
+from harness.errors import BackendError
 from harness.records import Case
 from harness.surface.cli.app import App, now, options
 from harness.surface.cli.tune_show import (
@@ -23,6 +24,7 @@ from harness.surface.cli.tune_show import (
     next_line,
     preview_lines,
 )
+from harness.surface.words import sentence
 
 if TYPE_CHECKING:
     from harness.engine.tune_plan import Plan
@@ -55,6 +57,12 @@ if TYPE_CHECKING:
     metavar="REASON",
     help="Send internal rows to a tuner outside; recorded for ever.",
 )
+@click.option(
+    "--max-cost",
+    type=click.FloatRange(min=0),
+    metavar="USD",
+    help="Spend at most this on judges, who are asked about the rows' references.",
+)
 @click.option("--fresh", is_flag=True, help="Begin anew, though a training was cut short.")
 @click.option(
     "--pilot",
@@ -85,6 +93,7 @@ def command(
     seed: int,
     devices: int,
     override_boundary: str | None,
+    max_cost: float | None,
     fresh: bool,
     pilot: bool,
     rows: int | None,
@@ -111,6 +120,7 @@ def command(
 
     with App(store, as_json=as_json) as app:
         loaded = app.task(task)
+        app.refuse_leaks(loaded, "train", is_anew=True)
         licence, unlicensed = planning.Licence(), None
         if not pilot:
             try:
@@ -123,7 +133,7 @@ def command(
             loaded,
             plugins=app.plugins,
             licence=licence,
-            passing=passing_rows(loaded, app.project.store),
+            passing=passing_rows(loaded, app.project.store, max_cost_usd=max_cost),
             tuner=tuner,
             recipe=recipe,
             name=name,
@@ -143,15 +153,30 @@ def command(
         return train(app, plans, is_fresh=fresh)
 
 
-def passing_rows(task: Task, store: Path) -> Callable[[Sequence[Case]], set[str]]:
-    """Return what gives the cases whose references pass the task's own evals; runs them once."""
+def passing_rows(
+    task: Task, store: Path, *, max_cost_usd: float | None = None
+) -> Callable[[Sequence[Case]], set[str]]:
+    """Return what gives the cases whose references pass the task's own evals; runs them once.
+
+    It raises BackendError where a judge did not answer: such a row fails nothing.
+    """
+    from harness.engine.fetch import was_not_asked
     from harness.surface.run_evals import completed, run_evals
 
     @cache
     def good() -> frozenset[str]:
-        run = completed(run_evals(task, ["reference"], store=store, split="train")).runs[0]
+        cap = [] if max_cost_usd is None else [f"--max-cost={max_cost_usd}"]
+        run = run_evals(task, ["reference"], store=store, split="train", extra=cap)
+        trials = completed(run).runs[0].trials
+        faults = [t.fault for t in trials if t.fault is not None and t.fault.origin == "harness"]
+        if faults:
+            again = "" if was_not_asked(faults[0]) else " The same command asks again."
+            raise BackendError(
+                f"{len(faults)} of {count(len(trials), 'reference')} were not judged: "
+                f"{sentence(faults[0].message)}{again}"
+            )
         # what an eval had nothing to measure of, as the latency of a reference, fails nothing
-        return frozenset(t.case_id for t in run.trials if trial_value(t, ALL) == 1)
+        return frozenset(t.case_id for t in trials if trial_value(t, ALL) == 1)
 
     return lambda cases: {c.id for c in cases} & good()
 

@@ -87,7 +87,7 @@ def ladder(
             LadderRow(
                 y=round(y + (row_height / 2 if wide else row_height - 18), 1),
                 top=round(y, 1),
-                label=words.cut(tried.candidate, 26),
+                label=words.cut_middle(tried.candidate, 24),
                 note=words.cut(" · ".join(s for s in said if s), 34 if wide else 26),
                 value=words.percent(estimate.mean),
                 span=words.span(estimate),

@@ -107,7 +107,7 @@ def field_view(found: Field, *, rows: int) -> FieldView:
     """Return how a field is drawn: classes where values come back, else a histogram."""
     kind = KINDS.get(found.kind, "nothing")
     gone = rows - found.seen + found.absent
-    remarks = [f"{gone:,} rows without"] if gone else []
+    remarks = [f"{gone:,} row{'s' * (gone != 1)} without"] if gone else []
     remarks += [f"{found.empty:,} empty"] if found.empty else []
     classes = readable_classes(found)
     few = bool(classes) and (found.kind != "number" or len(classes) <= MOST_CLASSES)
@@ -125,7 +125,8 @@ def field_view(found: Field, *, rows: int) -> FieldView:
     if not spread.count:
         return FieldView(name=found.name, kind=kind, text=", ".join(remarks))
     unit = {"number": "", "list": " items"}.get(found.kind, " characters")
-    said = [span_text(spread, "–") + unit, *remarks]
+    is_one = found.kind != "number" and spread.high == spread.low
+    said = [(f"all of {spread.high:.0f}" if is_one else span_text(spread, "–")) + unit, *remarks]
     if found.kind == "number" and found.heaps:
         said.append(f"heaps: {heap_text(found)}")
     bins = histogram(spread.kept, BINS) if spread.high > spread.low else []

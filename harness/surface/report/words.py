@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -129,6 +130,13 @@ def usd(value: float | None) -> str:
     return f"${value:,.2f}"
 
 
+def measured(value: float) -> str:
+    """Return what a tuner measured: whole from a thousand up, else with four digits."""
+    if math.isfinite(value) and (abs(value) >= 1000 or value == int(value)):
+        return number(value)
+    return f"{value:.4g}".replace("-", MINUS)
+
+
 def plural(count: int, one: str, many: str = "") -> str:
     """Return `3 cases`, `1 case`."""
     return f"{number(count)} {one if count == 1 else many or one + 's'}"
@@ -145,3 +153,11 @@ def cut(text: str, length: int) -> str:
     """Return `text` on one line, cut to `length` characters with an ellipsis."""
     line = " ".join(text[: length * 4].split())
     return line if len(line) <= length else line[: length - 1].rstrip() + "…"
+
+
+def cut_middle(text: str, length: int) -> str:
+    """Return `text`, its middle left out from `length` characters on: names of candidates differ
+    at their ends, as in `PROMPT@SCHEME:MODEL`.
+    """
+    head = (length - 1) // 2
+    return text if len(text) <= length else f"{text[:head]}…{text[head + 1 - length :]}"

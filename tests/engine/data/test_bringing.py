@@ -240,10 +240,11 @@ def test_a_text_and_a_message_ask_by_the_same_name_and_empty_inputs_are_left_out
 def test_what_is_lost_of_an_object_is_named_by_its_keys() -> None:
     other = {
         "metadata": {"source": "x", "empty": ""},
-        "assert": [{"type": "llm-rubric"}, {"type": "cost"}],
+        "assert": [{"type": "llm-rubric"}, {"type": "cost"}, {"type": "equals", "weight": 0}],
     }
     assert brought(example(1, other=other), example(2)).dropped == {
         "rows' `metadata.source`": 1,
         "asserts that no check of ours means, `llm-rubric`": 1,
         "asserts that no check of ours means, `cost`": 1,
+        "asserts of weight 0, which cannot fail, `equals`": 1,
     }

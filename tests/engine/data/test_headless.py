@@ -37,6 +37,8 @@ def test_a_first_row_whose_label_comes_back_is_no_header(name: str) -> None:
     assert found[0] == {"column_1": "ham", "column_2": "Go until"}
     assert len(found) == 4
     assert notes[0] == "no header: the columns are called column_1 to column_2"
+    found, _ = rows("kinds.csv", "question,Why?\ncomment,Ah\nquestion,Who?\nquestion,How?\n")
+    assert found[0] == {"column_1": "question", "column_2": "Why?"}
 
 
 def test_a_line_for_excel_is_no_header() -> None:
@@ -50,6 +52,7 @@ def test_a_line_for_excel_is_no_header() -> None:
         "label,text\nham,a\nlabel,text\nham,b\nlabel,text\nspam,c\n",  # files one after the other
         "0,1\n0,a\n1,b\n0,c\n0,d\n",  # pandas' names
         "yes,no\nyes,a\nb,c\n",  # once is chance
+        "text,spam\nBuy,spam\nHi,ham\nWin,spam\n",  # a column that is called as its label is
     ],
 )
 def test_a_header_stays_one(text: str) -> None:

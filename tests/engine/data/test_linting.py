@@ -167,3 +167,18 @@ def test_one_long_answer_does_not_hide_what_is_wrong_with_the_labels() -> None:
     assert {f.rule for f in run(labels, [ClassLint()])} == told
     texts = [one(f"{n}: {long}") for n in range(9)]
     assert not run([*labels, *texts], [ClassLint()])
+
+
+def test_longer_answers_hide_the_labels_by_their_share_wherever_they_stand() -> None:
+    def one(answer: str) -> Example:
+        return Example(place="", inputs={"q": answer}, reference=answer)
+
+    long = [
+        one(f"{n}: a text that goes on and on, and on again, and then on once more")
+        for n in range(5)
+    ]
+    labels = [*map(one, ["red", "blue"] * 150), one("Red")]
+    for rows in ([*labels, *long], [*long, *labels], [*labels[:99], *long, *labels[99:]]):
+        assert {f.rule for f in run(rows, [ClassLint()])} == {"class-spelling", "rare-class"}
+    for rows in ([*labels[-100:], *long], [*long, *labels[-100:]]):
+        assert not run(rows, [ClassLint()])

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from harness import Miss, Reply, checks
+from harness.checks.registry import binding, names_in
 from harness.engine.data.forms.promptfoo import parse, write
 from harness.engine.data.forms.promptfoo_asserts import assert_of, check_of
 from harness.records import Json
@@ -61,15 +62,25 @@ def test_what_weighs_nothing_cannot_fail_and_is_told_as_not_carried() -> None:
     assert found.keys() == {"checks", "assert"}
     only = of({"type": "equals", "value": "x", "weight": 0})
     assert "checks" not in only
-    [check] = of({"type": "assert-set", "assert": [HELLO, idle]})["checks"]
-    assert check["name"] == "contains"
+    within = {"type": "assert-set", "assert": [HELLO, idle]}
+    for whole in (of(within), of(within | {"threshold": 1}), of(HELLO, idle, threshold=0.5)):
+        assert [name for one in whole["checks"] for name in names_in(one)][-1] == "contains"
+        assert whole["assert"] == [idle]
+    inside = {"type": "assert-set", "assert": [idle]}
+    assert of(inside) == {"assert": [idle]}
 
 
 def test_a_threshold_over_an_assert_that_is_no_check_of_ours_is_left_whole() -> None:
     rubric = {"type": "llm-rubric", "value": "is polite"}
     found = of(HELLO, rubric, threshold=0.5)
-    assert found["threshold"] == 0.5
-    assert [one["type"] for one in found["assert"]] == ["llm-rubric"]
+    assert found == {"threshold": 0.5, "assert": [HELLO, rubric]}  # a miss of ours is no miss there
+    scored = of(HELLO, BYE, threshold=1, assertScoringFunction="file://score.js")
+    assert scored["assert"] == [HELLO, BYE]
+    every = of(HELLO, rubric, threshold=1)
+    assert ([c["name"] for c in every["checks"]], every["assert"]) == (["contains"], [rubric])
+    idle = {**rubric, "weight": 0}
+    beside = of(HELLO, idle, threshold=0.5)
+    assert ([c["name"] for c in beside["checks"]], beside["assert"]) == (["several"], [idle])
 
 
 def test_a_set_of_asserts_is_one_check_or_all_of_its_own() -> None:
@@ -111,6 +122,62 @@ def test_milliseconds_and_dollars() -> None:
         "type": "latency",
         "threshold": 250,
     }
+
+
+HUGGING = "huggingface:text-classification:org/tone-1.5"
+TONE = {"type": "classifier", "provider": HUGGING, "value": "positive", "threshold": 0.8}
+
+
+def test_a_classifier_is_asked_with_the_same_weights_and_written_back() -> None:
+    check = check_of({**TONE, "weight": 2, "metric": "tone"})
+    arguments = {"label": "positive", "model": "org/tone-1.5", "at_least": 0.8}
+    assert check == {"name": "classifier", "arguments": arguments}
+    assert binding(check["name"], check["arguments"])
+    assert assert_of(check) == TONE
+    bare = {"type": "not-classifier", "provider": "hf:text-classification:tone", "value": "rude"}
+    check = check_of(bare)
+    assert check["name"] == "no.classifier"
+    assert check["arguments"]["at_least"] == 1  # theirs where none is given
+    told = {**bare, "provider": "huggingface:text-classification:tone", "threshold": 1}
+    assert assert_of(check) == told
+    ours = {"name": "classifier", "arguments": {"label": "rude", "model": "org/tone"}}
+    assert assert_of(ours)["threshold"] == 0.5
+
+
+def test_a_classifier_of_the_case_is_filled_in_from_its_vars() -> None:
+    row = {"vars": {"q": "?", "mood": "calm"}, "assert": [{**TONE, "value": "{{ mood }}"}]}
+    [check] = parse(row, "x:1").other["checks"]
+    assert check["arguments"]["label"] == "calm"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"value": None},
+        {"provider": None},
+        {"provider": {"id": HUGGING}},
+        {"provider": "huggingface:token-classification:org/pii"},
+        {"provider": "huggingface:text-classification:{{ model }}"},
+        {"threshold": 1.5},
+        {"threshold": "0.5"},
+        {"transform": "output.trim()"},
+    ],
+)
+def test_a_classifier_that_is_asked_otherwise_is_no_check(change: Json) -> None:
+    assert check_of({**TONE, **change}) is None
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"label": ["rude", "mean"], "model": "org/tone"},
+        {"label": "rude", "model": "./models/tone"},
+        {"label": "rude", "model": "/models/tone"},
+        {"label": "rude"},
+    ],
+)
+def test_a_classifier_that_promptfoo_cannot_ask_is_not_written(arguments: Json) -> None:
+    assert assert_of({"name": "classifier", "arguments": arguments}) is None
 
 
 @pytest.mark.parametrize(

@@ -133,9 +133,11 @@ def parse(row: Object, place: str) -> Example:
     checks, left = [], []
     answered_by = ""
     whole = _whole(row, inputs)
+    by_mean = whole is None and _is_by_mean(row)
     if whole is not None:
         checks.append(whole)
         other.pop("threshold", None)
+        left += [dict(one) for one in _list(row) if is_only_measured(one)]
     for one in () if whole is not None else _list(row):
         if not isinstance(one, Mapping) or not isinstance(one.get("type"), str):
             raise ValueError("an assert must be an object with a `type`")
@@ -148,8 +150,12 @@ def parse(row: Object, place: str) -> Example:
             given["reference"] = told
             answered_by = named(one.get("value"))
             continue
-        if one["type"] == "assert-set":
+        if by_mean:
+            found = None
+        elif one["type"] == "assert-set":
             found = _set(one, inputs)
+            inner = one["assert"] if found is not None else []
+            left += [dict(row) for row in inner if is_only_measured(row)]
         else:
             check = _known(one, inputs)
             found = None if check is None else [check]
@@ -176,6 +182,13 @@ def _known(one: Json, inputs: Object) -> Json | None:
     return None if told is UNKNOWN else check_of({**one, "value": told})
 
 
+def _is_by_mean(row: Object) -> bool:
+    """Whether no assert of a test must hold: the mean of all has to reach its `threshold`."""
+    bound = row.get("threshold")
+    is_all = bound is None or (isinstance(bound, int | float) and bound >= 1)
+    return bool(row.get("assertScoringFunction")) or not is_all
+
+
 def _whole(row: Object, inputs: Object) -> Json | None:
     """Return all asserts of a test as one check, where its `threshold` decides."""
     asserts = _list(row)
@@ -191,6 +204,8 @@ def _set(one: Mapping[str, Json], inputs: Object) -> list[Json] | None:
     rows = one.get("assert")
     if not isinstance(rows, list) or one.keys() - {"type", "assert", "threshold", *BESIDE_ONE}:
         return None
+    if not all(isinstance(row, Mapping) and isinstance(row.get("type"), str) for row in rows):
+        raise ValueError("an assert in an `assert-set` must be an object with a `type`")
     found = [_known(row, inputs) for row in rows if not is_only_measured(row)]
     if any(check is None for check in found):
         return None

@@ -10,6 +10,7 @@ Source: https://www.promptfoo.dev/docs/configuration/expected-outputs, and promp
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -35,19 +36,25 @@ BOUNDED: dict[str, tuple[str, str, float]] = {
 """An assert's type whose `threshold` is all it says: the check, its argument, and how many of
 theirs (milliseconds) are one of ours.
 """
+CLASSIFIERS = re.compile(r"(?:huggingface|hf):text-classification:([\w.-]+(?:/[\w.-]+)?)")
+"""A `provider` of `classifier`, with the name of its model on the hub: the same weights, asked
+there of a service, here on this machine.
+"""
 NEAR = 5
 """promptfoo's threshold of `levenshtein` where none is given."""
 BESIDE = frozenset({"weight", "metric"})
 """What an assert may carry that does not change whether it holds."""
 
 
-def is_only_measured(one: Mapping[str, Json]) -> bool:
+def is_only_measured(one: Json) -> bool:
     """Whether an assert cannot fail: its weight is 0."""
-    return _is_number(one.get("weight")) and one["weight"] == 0
+    return isinstance(one, Mapping) and _is_number(one.get("weight")) and one["weight"] == 0
 
 
 def check_of(one: Mapping[str, Json]) -> Json | None:
     """Return the check that holds where an assert does; None where there is none."""
+    if str(one["type"]).removeprefix("not-") == "classifier":
+        return _classifier(one)
     if one.keys() - {"type", "value", "threshold", *BESIDE}:
         return None
     kind, value = str(one["type"]), one.get("value")
@@ -83,6 +90,20 @@ def check_of(one: Mapping[str, Json]) -> Json | None:
     return {"name": f"{negated}{name}", "arguments": {argument: value, **more}}
 
 
+def _classifier(one: Mapping[str, Json]) -> Json | None:
+    label, provider, bound = one.get("value"), one.get("provider"), one.get("threshold")
+    match = CLASSIFIERS.fullmatch(provider) if isinstance(provider, str) else None
+    at_least: Any = 1.0 if bound is None else bound  # theirs where none is given
+    is_plain = not one.keys() - {"type", "value", "threshold", "provider", *BESIDE}
+    if match is None or not is_plain or not isinstance(label, str):
+        return None
+    if not _is_number(at_least) or not 0 <= at_least <= 1:
+        return None
+    name = "no.classifier" if str(one["type"]).startswith("not-") else "classifier"
+    arguments = {"label": label, "model": match[1], "at_least": at_least}
+    return {"name": name, "arguments": arguments}
+
+
 def several_of(
     asserts: Sequence[Mapping[str, Json]],
     threshold: Json,
@@ -95,13 +116,12 @@ def several_of(
     rows = []
     for one in asserts:
         weight = one.get("weight", 1)
-        if not _is_number(weight) or weight < 0:
-            return None
+        if is_only_measured(one):
+            continue
         check = known(one)
-        if check is None:
+        if check is None or not _is_number(weight) or weight < 0:
             return None
-        if weight:
-            rows.append(check | ({} if weight == 1 else {"weight": weight}))
+        rows.append(check | ({} if weight == 1 else {"weight": weight}))
     if not rows or not _is_number(threshold) or not 0 <= threshold <= 1:
         return None
     return {"name": "several", "arguments": {"checks": rows, "at_least": threshold}}
@@ -128,6 +148,8 @@ def assert_of(check: Json) -> Json | None:
         return {"type": f"{before}levenshtein", "value": value, "threshold": bound}
     if name == "equals" and before and arguments.get("normalise") == []:
         return {"type": "not-equals", "value": arguments["expected"]}
+    if name == "classifier" and {"label", "model"} == arguments.keys() - {"at_least"}:
+        return _classifier_of(before, arguments)
     for kind, (ours, argument, unit) in BOUNDED.items():
         if name == ours and arguments.keys() == {argument} and _is_number(arguments[argument]):
             return {"type": before + kind, "threshold": arguments[argument] * unit}
@@ -136,6 +158,17 @@ def assert_of(check: Json) -> Json | None:
         if is_same and all(arguments[k] == v for k, v in more.items()):
             return {"type": before + kind, "value": arguments[argument]}
     return None
+
+
+def _classifier_of(before: str, arguments: Mapping[str, Any]) -> Json | None:
+    told = {
+        "type": f"{before}classifier",
+        "provider": f"huggingface:text-classification:{arguments['model']}",
+        "value": arguments["label"],
+        "threshold": arguments.get("at_least", 0.5),
+    }
+    # a folder is no name of a hub, and several labels are none of promptfoo's
+    return told if _classifier(told) is not None else None
 
 
 def _set_of(arguments: Mapping[str, Any]) -> Json | None:

@@ -89,7 +89,7 @@
     if (reply.facts.length) node.append(make("p", "soft small", clean(reply.facts.join(" · "))));
     if (reply.sent) {
       const [label, settings, at] = reply.sent;
-      const box = make("details", "sent", make("summary", "", "Prompt as sent ", make("span", "soft", label)), make("p", "soft small", clean(settings)));
+      const box = make("details", "sent", make("summary", "", "Prompt as sent: ", make("span", "soft", label)), make("p", "soft small", clean(settings)));
       box.dataset.sent = at;
       box.addEventListener("toggle", () => { if (box.open) openSent(box); });
       node.append(box);

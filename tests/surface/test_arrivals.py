@@ -1,0 +1,254 @@
+"""Evals run while later replies are on their way, where both are quick; else after all of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.engine import sending
+from harness.records import Run
+from harness.store.store import Store
+from harness.surface import eval_arrivals
+from tests.surface.inprocess import Cli
+
+CASES = 120
+BACKEND = """
+import asyncio, os, re, time
+import harness
+
+class Adder:
+    concurrency = 8
+    only_waits = True
+    identity = {"version": "1"}
+    def __init__(self, config):
+        pass
+    async def answer(self, request):
+        began = time.perf_counter()
+        number = int(re.findall(r"\\d+", request.messages[-1].content)[0])
+        with open(os.environ["SENT"], "a") as log:
+            log.write(f"ask {number}\\n")
+        await asyncio.sleep(float(os.environ.get("PAUSE", "0.02")))
+        if number == int(os.environ.get("BAD", "-1")):
+            raise harness.BackendError("context overflow", is_systemic=True)
+        return harness.Reply(text=str(3 * number), latency_s=time.perf_counter() - began)
+
+@harness.hookimpl
+def harness_backends():
+    return {"adder": Adder}
+"""
+EVALS = """
+import os, time
+
+def test_right(case, reply):
+    number = case.inputs["a"]
+    with open(os.environ["SENT"], "a") as log:
+        log.write(f"eval {number}\\n")
+    if number in map(int, os.environ.get("LONG", "-1").split()):
+        time.sleep(0.4)
+    if number == int(os.environ.get("STOP", "-1")):
+        raise KeyboardInterrupt
+    assert reply.text == case.reference
+"""
+WIDE = """
+import pytest
+
+@pytest.fixture(scope="module", autouse=True)
+def world():
+    yield
+"""
+ASYNC = """
+plain = test_right
+
+async def test_right(case, reply):
+    plain(case, reply)
+"""
+CALM = """
+from harness.engine import sending
+from harness.surface import eval_arrivals
+
+sending.LONG_S = eval_arrivals.SLOW_S = 0.25  # of a busy machine
+eval_arrivals.QUICK_S = (0.01, 5.0)
+"""
+RUN = ("eval", "toy", "--candidate", "plain")
+
+
+@pytest.fixture
+def quick(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Cli:
+    """The toy with a backend that waits for another process, and one quick eval, on a machine that
+    may be busy: what takes long takes very long here.
+    """
+    monkeypatch.setattr(sending, "LONG_S", 0.25)
+    monkeypatch.setattr(eval_arrivals, "SLOW_S", 0.25)
+    monkeypatch.setattr(eval_arrivals, "QUICK_S", (0.01, 5.0))
+    toy = cli.toy
+    (toy.root / "site" / "adder.py").write_text(BACKEND)
+    (toy.task / "eval_toy.py").write_text(EVALS)
+    rows: list[dict[str, object]] = [
+        {"id": f"c{i}", "split": "dev", "cluster": f"k{i}", "inputs": {"a": i, "b": 2 * i},
+         "reference": str(3 * i)}
+        for i in range(CASES)
+    ]  # fmt: skip
+    toy.write_cases(rows)
+    return cli
+
+
+def asked_before(cli: Cli, number: int) -> int:
+    """How many requests had been sent when the eval of a case began."""
+    log = cli.toy.sent
+    return sum(line.startswith("ask ") for line in log[: log.index(f"eval {number}")])
+
+
+def latencies(cli: Cli) -> list[float | None]:
+    with Store.open(cli.toy.root / ".harness/harness.db", read_only=True) as store:
+        run = next(store.newest_runs("toy", "dev", candidate="plain"))
+        keys = [t.reply_key for t in run.trials if t.reply_key]
+        return [reply.latency_s for reply in store.known_replies(keys).values()]
+
+
+def run_of(cli: Cli, **environment: str) -> Run:
+    cli(*RUN, **environment)
+    with Store.open(cli.toy.root / ".harness/harness.db", read_only=True) as store:
+        return next(store.newest_runs("toy", "dev", candidate="plain"))
+
+
+def test_quick_evals_run_while_later_replies_are_on_their_way(quick: Cli) -> None:
+    done = quick(*RUN)
+    assert (done.code, "100 %" in done.out) == (0, True), done.err
+    assert asked_before(quick, 0) < 40, "the first wave, not all of them"
+    assert asked_before(quick, 60) < CASES
+    asked = [line for line in quick.toy.sent if line.startswith("ask")]
+    assert asked == [f"ask {i}" for i in range(CASES)], "each once, in the order of the items"
+    assert "replies: " not in done.err, "the dots show how far it is"
+    assert all(taken is not None and 0.015 < taken < 5 for taken in latencies(quick))
+    again = quick(*RUN)
+    assert (again.code, len(quick.toy.sent)) == (0, 3 * CASES), "the second run asks for nothing"
+
+
+def test_what_they_measure_is_what_a_run_of_two_phases_measures(
+    quick: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    between = run_of(quick, BAD="70")
+    assert asked_before(quick, 60) < CASES
+    (quick.toy.root / ".harness/harness.db").unlink()
+    monkeypatch.setattr(eval_arrivals, "QUICK_S", (2.0, 5.0))
+    after = run_of(quick, BAD="70")
+    assert [t.scores for t in between.trials] == [t.scores for t in after.trials]
+    assert [t.fault for t in between.trials] == [t.fault for t in after.trials]
+    assert [t.case_id for t in between.trials if t.fault] == ["c70"]
+    assert between.is_complete == after.is_complete
+
+
+@pytest.mark.parametrize(
+    ("why", "limits", "environment"),
+    [
+        ("replies take longer than evals ever will", (0.01, 0.015), {}),
+        ("replies come at once", (2.0, 5.0), {}),
+        ("the second eval is slow", (0.01, 5.0), {"LONG": "0 1"}),
+    ],
+)
+def test_all_replies_are_fetched_first_where(
+    quick: Cli,
+    monkeypatch: pytest.MonkeyPatch,
+    why: str,
+    limits: tuple[float, float],
+    environment: dict[str, str],
+) -> None:
+    monkeypatch.setattr(eval_arrivals, "QUICK_S", limits)
+    done = quick(*RUN, **environment)
+    assert (done.code, "100 %" in done.out) == (0, True), done.err
+    shown = 2 if environment else 0
+    assert asked_before(quick, shown) == CASES, why
+    assert f"replies: {CASES} of {CASES}" in done.err
+    assert None not in latencies(quick), "nothing was on its way while a slow eval ran"
+
+
+def test_a_slow_first_eval_alone_changes_nothing(quick: Cli) -> None:
+    assert quick(*RUN, LONG="0").code == 0
+    assert asked_before(quick, 60) < CASES, "it had things to load"
+    assert None not in latencies(quick)
+
+
+@pytest.mark.parametrize(
+    ("what", "text"),
+    [
+        ("task.toml", "[budgets]\np95_latency_s = 1\n"),
+        ("task.toml", "[advise]\nlatency_needed_s = 1\n"),
+        ("eval_toy.py", WIDE),
+        ("eval_toy.py", ASYNC),
+    ],
+)
+def test_all_replies_are_fetched_first_where_latencies_decide_or_evals_may_take_long(
+    quick: Cli, what: str, text: str
+) -> None:
+    path: Path = quick.toy.task / what
+    path.write_text(path.read_text() + text)
+    assert quick(*RUN).code == 0
+    assert asked_before(quick, 0) == CASES
+
+
+def test_an_eval_that_takes_long_all_of_a_sudden_costs_latencies_and_tells_no_wrong_one(
+    quick: Cli,
+) -> None:
+    done = quick(*RUN, LONG="50")
+    assert (done.code, "100 %" in done.out) == (0, True), done.err
+    assert asked_before(quick, 50) < CASES == asked_before(quick, 51)
+    taken = latencies(quick)
+    assert 1 <= taken.count(None) <= 8, "those that were in flight"
+    assert all(seconds < 0.4 for seconds in taken if seconds is not None)
+
+
+def test_ctrl_c_in_an_eval_keeps_what_arrived_and_the_next_run_asks_for_the_rest(
+    quick: Cli,
+) -> None:
+    stopped = quick(*RUN, STOP="60")
+    assert stopped.code == 130
+    asked = {line for line in quick.toy.sent if line.startswith("ask")}
+    assert 60 < len(asked) < CASES
+    quick.toy.sent_log.unlink()
+    done = quick(*RUN)
+    assert (done.code, "100 %" in done.out) == (0, True), done.err
+    again = [line for line in quick.toy.sent if line.startswith("ask")]
+    assert len(again) < CASES - 60 + 2, "what had arrived when it stopped is known"
+    assert len(set(again) & asked) <= 8, "at most what was in flight is asked twice"
+
+
+def test_stopping_at_the_first_fault_asks_for_little_more(quick: Cli) -> None:
+    (quick.toy.root / "conftest.py").write_text(CALM)
+    done = quick.toy.pytest("evals/toy", "--candidate", "plain", "-x", BAD="20")
+    assert (done.returncode, "context overflow" in done.stdout) == (1, True), done.stdout
+    asked = [line for line in quick.toy.sent if line.startswith("ask")]
+    assert 20 < len(asked) < 60
+    assert "eval 21" not in quick.toy.sent
+
+
+def test_a_store_that_fails_midway_stops_the_run_with_its_reason(
+    quick: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from harness.errors import UsageError
+
+    real, calls = Store.add_replies, []
+
+    def failing(self: Store, rows: object) -> object:
+        calls.append(rows)
+        if len(calls) > 4:
+            raise UsageError("the disk is full")
+        return real(self, rows)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Store, "add_replies", failing)
+    done = quick(*RUN)
+    assert (done.code, "the disk is full" in done.err) == (2, True), (done.out, done.err)
+    assert "eval 0" in quick.toy.sent
+    assert "eval 119" not in quick.toy.sent
+
+
+def test_an_ordinary_test_beside_evals_runs_when_nothing_is_on_its_way(quick: Cli) -> None:
+    (quick.toy.task / "test_other.py").write_text(
+        "import os\n\ndef test_other():\n    open(os.environ['SENT'], 'a').write('eval -5\\n')\n"
+    )
+    (quick.toy.root / "conftest.py").write_text(CALM)
+    done = quick.toy.pytest("evals/toy", "--candidate", "plain", "-p", "no:randomly", "-v")
+    assert done.returncode == 0, done.stdout
+    assert f"{CASES + 1} passed" in done.stdout
+    assert asked_before(quick, 0) < CASES
+    assert asked_before(quick, -5) == CASES

@@ -1,0 +1,83 @@
+"""A run without some items of an eval is a partial one: its mean is over what was left in."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.engine.ladder import read_ladder
+from harness.engine.tasks import load_task
+from harness.store.store import Store
+from tests.surface.inprocess import Cli
+
+PARAMETERS = """
+import os, pytest
+
+@pytest.mark.parametrize("part", ["first", "second"])
+def test_right(case, reply, part):
+    if os.environ.get("CRASH") and (case.id, part) == ("c5", "second"):
+        os._exit(9)
+    assert part == "first"
+"""
+FIXTURE = """
+import pytest
+
+@pytest.fixture(params=["first", "second"])
+def part(request):
+    return request.param
+
+def test_right(case, reply, part):
+    assert part == "first"
+"""
+CLASSES = """
+class TestFirst:
+    def test_right(self, case, reply):
+        assert reply
+
+class TestSecond:
+    def test_right(self, case, reply):
+        assert not reply
+"""
+AGGREGATE = """
+import pytest
+
+def test_right(case, reply):
+    assert reply.text == case.reference
+
+@pytest.mark.parametrize("part", ["first", "second"])
+def test_mean(trials, score, part):
+    score(1 if part == "first" else 0)
+"""
+
+
+def is_complete(cli: Cli, *more: str) -> bool:
+    said = cli("eval", "toy", "--candidate", "shots", "--json", "--", *more, PAUSE="0")
+    [one] = said.json["runs"]
+    return bool(one["run"]["is_complete"])
+
+
+@pytest.mark.parametrize("evals", [PARAMETERS, FIXTURE, CLASSES])
+def test_what_is_left_out_of_an_eval_leaves_no_whole_run(cli: Cli, evals: str) -> None:
+    (cli.toy.task / "eval_toy.py").write_text(evals)
+    assert is_complete(cli)
+    assert not is_complete(cli, "-k", "first or First")  # it would be right all the time
+    assert not is_complete(cli, "--lf")  # and this one never
+    with Store.open(cli.toy.root / ".harness/harness.db", read_only=True) as store:
+        runs = read_ladder(load_task(cli.toy.task), store).runs
+    whole = [run for run in runs if run.is_complete]
+    assert {s.value for run in whole for t in run.trials for s in t.scores} == {0.5}
+    assert len(whole) == 1
+
+
+def test_an_aggregate_with_parameters_is_whole_with_all_of_them_alone(cli: Cli) -> None:
+    (cli.toy.task / "eval_toy.py").write_text(AGGREGATE)
+    assert is_complete(cli)
+    assert not is_complete(cli, "-k", "right or first")
+
+
+def test_an_item_that_took_its_worker_with_it_is_missed_in_the_run(cli: Cli) -> None:
+    (cli.toy.task / "eval_toy.py").write_text(PARAMETERS)
+    for crash, code in (("1", 1), ("", 0)):
+        done = cli.toy.pytest("evals/toy", "--candidate", "shots", "-n", "1", CRASH=crash)
+        assert done.returncode == code, done.stdout
+    runs = cli("runs", "--json").json
+    assert [(run["cases"], run["is_complete"]) for run in runs] == [(12, False), (12, True)]
