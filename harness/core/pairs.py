@@ -9,6 +9,7 @@ import numpy as np
 
 from harness.core.bounds import Array, Clusters, as_scores, missing_share, paired_bounds
 from harness.core.tries import try_estimates
+from harness.core.words import percent
 from harness.errors import Refused, UsageError
 from harness.records import Comparison, Estimate, Split
 
@@ -55,7 +56,7 @@ def align(
     if len(shared) < OVERLAP_NEEDED * larger:
         raise Refused(
             f"{name}: the arms share {len(shared)} of {larger} cases; at least "
-            f"{OVERLAP_NEEDED:.0%} are needed. Run both on the present cases."
+            f"{percent(OVERLAP_NEEDED, digits=0)} are needed. Run both on the present cases."
         )
     return Pair(
         name=name,

@@ -170,13 +170,15 @@ def needed(plan: Plan) -> str:
 
 
 def brief(plan: Plan, *, task: str) -> list[str]:
-    """Return the line or two that a run begins with. It names a verdict only where no number of
-    tries could change it: how far below the target prompts stay is not known yet.
+    """Return the sentence or two that a run begins with. It names no verdict: how far below the
+    target prompts stay is not known yet, and a run measures them, however few the cases.
     """
-    is_settled = plan.shown_gap is None
-    lines = [f"{plan.answer if is_settled else 'forecast'}: {reason(plan)}"]
+    lines = [f"forecast: {reason(plan)}"]
     if plan.answer != "ENOUGH":
-        lines.append(f"  what is useful meanwhile: harness wall {task} --plan")
+        lines.append(
+            "Scores are measured all the same; what is useful meanwhile: "
+            f"harness wall {task} --plan"
+        )
     return lines
 
 

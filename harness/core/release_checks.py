@@ -150,8 +150,7 @@ def _judge_pair(
         need = _need(pair, shown, threshold=threshold, floor=floor, alphas=(alpha, block_alpha))
         text = _open(name, shown, threshold=threshold, need=need, at=at)
     if not is_must_hold:
-        text += "; watched only: a loss above "
-        text += f"{points(max(-shown.lower, 0.0))} can be excluded, no less"
+        text += f"; watched only: {_excluded(shown)}"
     return Judged(
         check=Check(
             name=name, kind=kind, answer=answer, text=text, delta=shown, threshold=threshold
@@ -159,6 +158,12 @@ def _judge_pair(
         is_must_hold=is_must_hold,
         need_cases=need,
     )
+
+
+def _excluded(shown: Estimate) -> str:
+    if shown.lower >= 0:
+        return "a loss is excluded"
+    return f"a loss above {points(-shown.lower)} is excluded, a smaller one is not"
 
 
 def _at(alpha: float, *, is_look: bool) -> str:

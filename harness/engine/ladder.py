@@ -231,8 +231,10 @@ def wall_input(
     s = task.settings
     notes = []
     if ladder.versions > 1:
+        times = ladder.versions - 1
+        often = "once" if times == 1 else f"{times} times"
         notes.append(
-            f"labels or evals were edited {ladder.versions - 1} time(s) after scores were seen; "
+            f"labels or evals were edited {often} after scores were seen; "
             "recorded replies were scored anew"
         )
     if ladder.stale:

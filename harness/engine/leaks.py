@@ -16,6 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from harness.core.words import percent
 from harness.engine.project import find_project, find_task_folder
 from harness.engine.tasks import Task
 from harness.errors import HarnessError, TaskError
@@ -41,7 +42,7 @@ _SAID: dict[Kind, str] = {
     "the same input in other letters": "the inputs of {id!r} ({split}), but for case, spacing, "
     "punctuation or the names of pictures, stand in {other} too, at {place}",
     "the same source": "the source {cluster!r} of {id!r} ({split}) is in {other} too, at {place}",
-    "near": "the inputs of {id!r} ({split}) are nearly those in {other}, at {place}: {same:.0%} of "
+    "near": "the inputs of {id!r} ({split}) are nearly those in {other}, at {place}: {same} of "
     "their word sequences are the same",
 }
 
@@ -65,7 +66,7 @@ class Leak:
             other=other.split,
             place=other.line or other.id,
             cluster=case.cluster,
-            same=self.similarity,
+            same=percent(self.similarity, digits=0),
         )
         return f"{case.line or case.id}: {told}"
 

@@ -31,7 +31,8 @@ class BackendConfig:
 
 
 class Backend(Protocol):
-    """Answers requests. A plain `def answer` is accepted and run in a thread.
+    """Answers requests. A plain `def answer` is accepted and run in a thread. An `async` one may
+    not block (`time.sleep`, `requests`): it holds up every other request, and no limit ends it.
 
     Optional attributes, each with the default that the engine assumes:
 

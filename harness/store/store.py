@@ -121,12 +121,12 @@ class Store:
     def add_replies(self, rows: Iterable[StoredReply]) -> dict[str, Reply]:
         """Store `rows` in one commit; what is stored under a key already is never overwritten.
 
-        Returns the replies that had been stored before for keys of `rows`: score those, so that
+        Returns the other replies that were stored before for keys of `rows`: score those, so that
         a score and the reply that its key finds are always the same (two processes may have
         asked the same thing at once). Raises StoreError, after the others were stored, where a
         row holds what JSON cannot.
         """
-        keys, requests, replies, refused = [], {}, [], []
+        given, requests, replies, refused = {}, {}, [], []
         for row in rows:
             try:
                 name, body = request_body(row)
@@ -134,20 +134,23 @@ class Store:
             except StoreError as exc:
                 refused.append(exc)  # the others were paid for: they are stored all the same
                 continue
-            keys.append(row.key)
+            given[row.key] = row.reply
             requests[name] = body
             replies.append((column(row.key), name, column(row.backend), reply))
+        before: dict[str, Reply] = {}
         with self.writing() as connection:
-            before = self.known_replies(keys)
             connection.executemany(
                 "INSERT INTO requests (digest, body) VALUES (?, ?) ON CONFLICT DO NOTHING",
                 requests.items(),
             )
-            connection.executemany(
+            new = connection.executemany(
                 "INSERT INTO replies (key, request_digest, backend, body) VALUES (?, ?, ?, ?) "
                 "ON CONFLICT DO NOTHING",
                 replies,
-            )
+            ).rowcount
+            if new < len(replies):
+                stored = self.known_replies(given)
+                before = {key: stored[key] for key, reply in given.items() if stored[key] != reply}
         if refused:
             raise refused[0]
         return before

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType, FunctionType
 from typing import Any
 
@@ -173,6 +173,7 @@ class Watch:
         self._due_at: float | None = None  # when the alarm rings; None while nothing is limited
         self._armed_for: float | None = None
         self._depth = 0  # the limit of recursions before room was made
+        self._word: tuple[float, str] | None = None  # when to say what, where nothing is limited
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
@@ -216,6 +217,14 @@ class Watch:
         if self._armed_for is not None:
             self._arm()
 
+    def say_in(self, in_s: float, text: str) -> None:
+        """Say something on standard error, once, unless `say_no_more` comes before it is time."""
+        self._word = (time.monotonic() + in_s, text)
+
+    def say_no_more(self) -> None:
+        """What was waited for is there."""
+        self._word = None
+
     def take(self) -> None:
         """Write to what is standard error now, before pytest captures it."""
         self.give_back()
@@ -227,6 +236,7 @@ class Watch:
     def give_back(self) -> None:
         """End the thread, and close what `take` opened."""
         self.pause()
+        self.say_no_more()
         if self._thread is not None:
             self._over.set()
             self._thread.join()
@@ -237,6 +247,10 @@ class Watch:
 
     def _run(self) -> None:
         while not self._over.wait(TICK_S):
+            word = self._word
+            if word is not None and time.monotonic() > word[0]:
+                self.say_no_more()
+                self._say(word[1])
             if self._due_at is not None and not self._is_ours:
                 self.pause()  # the eval has an alarm of its own
             if self._due_at != self._armed_for:
@@ -245,6 +259,12 @@ class Watch:
             if due_at is not None and time.monotonic() > due_at + TICK_S:
                 self._make_room()
                 signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGALRM)
+
+    def _say(self, text: str) -> None:
+        if self.error_fd is None:
+            return
+        with suppress(OSError):  # nobody reads it any more
+            os.write(self.error_fd, f"\n{text}\n".encode("utf-8", "backslashreplace"))
 
     def _make_room(self) -> None:
         depth = sys.getrecursionlimit()

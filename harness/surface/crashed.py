@@ -28,12 +28,13 @@ def tell_crash(session: EvalSession, nodeid: str, report: pytest.TestReport) -> 
         evaluation = session.evaluation_of(path)
     except HarnessError:  # not an eval of a task that can be read: pytest's own error says it
         return
-    title = rest.rpartition("::")[2].partition("[")[2]
-    trials = [EvalTrial(evaluation, id_) for id_ in evaluation.trial_ids()]
-    found = [t.id for t in trials if t.title == title.removesuffix("]")]
-    if len(found) != 1 or not _is_of_evals(path):
+    if not _is_of_evals(path):
         return
-    report.longrepr = f"{found[0].case_id}: {WHY}"
+    name = rest.partition("[")[2].removesuffix("]")  # a candidate's name may hold `::`
+    trials = (EvalTrial(evaluation, id_) for id_ in evaluation.trial_ids())
+    found = {t.id.case_id for t in trials if f"{name}-".startswith(f"{t.title}-")}
+    # an eval with parameters of its own bears them behind; one case, or what pytest calls it
+    report.longrepr = f"{found.pop() if len(found) == 1 else name or rest}: {WHY}"
 
 
 def _is_of_evals(path: Path) -> bool:

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from harness.surface.eval_session import EvalSession
     from harness.surface.progress import TextProgress
 
-MANY = 100
-"""Fewer requests are over before it matters."""
+MANY, MOST = 100, 20_000
+"""Fewer requests are over before it matters; more, held while items run, take too much memory."""
 QUICK_S = (0.01, 0.1)
 """A first reply within these seconds: a faster one leaves nothing to wait for, and beside a slower
 one evals take no time."""
@@ -46,7 +46,7 @@ def is_worth_it(asked: Sequence[Asked], config: pytest.Config) -> bool:
     """Tell whether evals may run before every reply is there."""
     asks = [ask for _, some in asked for ask in some.values()]
     return (
-        len(asks) >= MANY
+        MANY <= len(asks) <= MOST
         and not config.option.usepdb
         and not config.option.trace
         and all(ask.live.only_waits for ask in asks)

@@ -1,7 +1,8 @@
 """How an eval and its fixtures are called: within a time limit, and awaited where async.
 
 Knows nothing of scores. Setup, call and teardown of an item have the limit each; fixtures of a
-wider scope than a function (a model that is loaded once) have none. Where the platform has no
+wider scope than a function (a model that is loaded once) have none: that one takes longer is said
+once, on standard error. Where the platform has no
 SIGALRM, or the alarm belongs to somebody else (a time-out plugin), or evals do not run in the main
 thread, there is no limit.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 import inspect
 import signal
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from functools import partial
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -56,6 +57,10 @@ class EvalTimeout(pytest.fail.Exception):  # type: ignore[misc, name-defined]
 class WideFixtures:
     """The plugin of a session in which an eval needs a fixture of a wider scope than a function."""
 
+    def __init__(self, waiting: Callable[[], tuple[str, float] | None]) -> None:
+        self._waiting = waiting
+        """The eval that is under way, and its limit in seconds; None where it has none."""
+
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(
         self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
@@ -64,11 +69,36 @@ class WideFixtures:
         if fixturedef.scope == "function":
             return (yield)
         left: list[tuple[float, float]] = []
-        fixturedef.addfinalizer(lambda: go(left.pop()) if left else None)
-        with unlimited():
-            result = yield
-        fixturedef.addfinalizer(lambda: left.append(stop()))  # the last one comes first
+        name = f"{fixturedef.argname!r} (scope {fixturedef.scope})"
+
+        def begin() -> None:
+            left.append(stop())
+            self._will_say(f"the fixture {name} is not gone yet")
+
+        def end() -> None:
+            if left:
+                WATCH.say_no_more()
+                go(left.pop())
+
+        fixturedef.addfinalizer(end)
+        self._will_say(f"the fixture {name} is not there yet")
+        try:
+            with unlimited():
+                result = yield
+        finally:
+            WATCH.say_no_more()
+        fixturedef.addfinalizer(begin)  # the last one comes first
         return result
+
+    def _will_say(self, what: str) -> None:
+        waiting = self._waiting()
+        if waiting is not None:
+            eval_, limit_s = waiting
+            WATCH.say_in(
+                limit_s,
+                f"{eval_} waits: {what}, after {limit_s:g} s (`eval_timeout_s` in task.toml). "
+                "Fixtures of this scope have no time limit; Ctrl-C ends the run",
+            )
 
 
 def may_be_wide(fixtures: Any) -> bool:
@@ -106,7 +136,7 @@ class EvalCalls:
         if fixtures is not self._fixtures:  # shared by the items of one function
             self._fixtures = fixtures
             if not item.config.pluginmanager.has_plugin(WIDE) and may_be_wide(fixtures):
-                item.config.pluginmanager.register(WideFixtures(), WIDE)
+                item.config.pluginmanager.register(WideFixtures(self._waiting), WIDE)
         yield from self._limited(item, "setup")
 
     @pytest.hookimpl(wrapper=True)
@@ -161,9 +191,11 @@ class EvalCalls:
 
     def _told(self, item: pytest.Item) -> str:
         """What a process that C ends under an eval tells of it, beside where it was held."""
-        trial = eval_trial_of(item)
-        what = f"{score_name(item)}[{trial.title}]" if trial else item.name
-        return f"{what} was under way: {ALONE}"
+        return f"{_name_of(item)} was under way: {ALONE}"
+
+    def _waiting(self) -> tuple[str, float] | None:
+        item = self._item
+        return None if item is None else (_name_of(item), self._limits_s[item.path])
 
     def _end_escape(self) -> None:
         if self._escape is not None:
@@ -216,6 +248,7 @@ class EvalCalls:
         """Leave a person at a debugger all the time in the world."""
         if self._has_alarm:
             stop()
+            WATCH.say_no_more()
 
     def pytest_configure(self, config: pytest.Config) -> None:
         """Watch for code that holds the interpreter, where pytest's own watch does not."""
@@ -276,6 +309,11 @@ class EvalCalls:
             f"{what}: {WHERE[self._phase]} did not end within {limit_s:g} s "
             "(`eval_timeout_s` in task.toml)"
         )
+
+
+def _name_of(item: pytest.Item) -> str:
+    trial = eval_trial_of(item)
+    return f"{score_name(item)}[{trial.title}]" if trial else item.name
 
 
 def _until(trace: TracebackType | None, folder: Path) -> TracebackType | None:

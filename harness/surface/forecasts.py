@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import textwrap
+
 from harness.core.planning import (
     EXPECTED_GAP,
     Plan,
@@ -14,6 +17,9 @@ from harness.core.planning import (
 )
 from harness.engine.tasks import Task
 from harness.surface.words import clean, percent
+
+WIDEST = 100
+KEPT = "\u00a0"
 
 
 def plan_of(task: Task, *, gap: float = EXPECTED_GAP) -> Plan:
@@ -33,8 +39,12 @@ def plan_of(task: Task, *, gap: float = EXPECTED_GAP) -> Plan:
 
 
 def opening_lines(task: Task) -> list[str]:
-    """Return the line or two that a run over dev begins with."""
-    return [clean(line) for line in brief(plan_of(task), task=task.name)]
+    """Return the few lines that a run over dev begins with."""
+    width = min(WIDEST, shutil.get_terminal_size((WIDEST, 24)).columns)
+    first, *more = (clean(line) for line in brief(plan_of(task), task=task.name))
+    kept = first.replace(" %", f"{KEPT}%")  # no number is parted from its sign
+    lines = textwrap.wrap(kept, width, subsequent_indent="  ", break_long_words=False)
+    return [*(line.replace(KEPT, " ") for line in lines), *(f"  {line}" for line in more)]
 
 
 def plan_lines(task: Task, plan: Plan) -> list[str]:

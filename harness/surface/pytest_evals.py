@@ -19,6 +19,7 @@ from harness.engine.evaluate import TrialId
 from harness.engine.project import task_folder_of
 from harness.errors import HarnessError
 from harness.surface import eval_properties
+from harness.surface.alike_failures import fold_alike
 from harness.surface.builtin_collector import collector_of
 from harness.surface.eval_calls import EvalCalls
 from harness.surface.eval_fixtures import EvalFixtures
@@ -124,11 +125,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
         items[:] = kept
     if ours.error is not None and hasattr(config, "workeroutput"):
-        error = {"text": str(ours.error), "exit_code": ours.error.exit_code}
-        config.workeroutput["harness_error"] = error
+        _tell_controller(config, ours.error)
         if not option.continue_on_collection_errors:
             items.clear()  # a worker of xdist runs what it has collected, whatever went wrong
     items.sort(key=lambda item: "trials" in getattr(item, "fixturenames", ()))
+
+
+def _tell_controller(config: Any, error: HarnessError) -> None:
+    told = {"text": str(error), "exit_code": error.exit_code}
+    config.workeroutput["harness_error"] = told
 
 
 def _stop(config: pytest.Config, error: HarnessError) -> None:
@@ -160,13 +165,22 @@ def pytest_runtestloop(session: pytest.Session) -> Iterator[None]:
             ours.prefetch(session.items)
         except HarnessError as exc:
             ours.error = exc
+            if hasattr(session.config, "workerinput"):
+                _tell_controller(session.config, exc)
+                session.shouldstop = "a worker could not begin"
+                raise session.Failed(session.shouldstop) from exc
             if ours.is_watched:
                 session.items.clear()
-            elif not hasattr(session.config, "workerinput"):
+            else:
                 raise pytest.UsageError(from_here(str(exc))) from exc
         _set_aside(ours)
     try:
         done = yield
+    except KeyboardInterrupt as exc:  # xdist's own, in the controller, where a worker stopped
+        is_a_persons = type(exc) is KeyboardInterrupt
+        if is_a_persons or ours.error is None or ours.is_watched or session.testsfailed:
+            raise
+        raise pytest.UsageError(from_here(str(ours.error))) from ours.error
     finally:
         ours.end_fetch()
     if session.config.pluginmanager.hasplugin("dsession") and not ours.is_watched:
@@ -240,8 +254,9 @@ _CONTROLLER: list[EvalSession] = []  # logreport is given no config
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Remember whose reports these are."""
+    """Remember whose reports these are, and show those of one bug a few times."""
     _CONTROLLER.append(session.config.stash[SESSION])
+    fold_alike(session.config)
 
 
 @pytest.hookimpl(wrapper=True, trylast=True)
@@ -271,13 +286,13 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Iterator[N
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    """Hear what a worker of xdist chose, and what stopped it; each says the same."""
+    """Hear what a worker of xdist chose, and what stopped it: the first, if not all alike."""
     output = getattr(node, "workeroutput", {})
     ours = node.config.stash[SESSION]
     if told := output.get("harness_selection"):
         ours.notes = list(told["notes"])
         ours.selected_none = told["selected_none"]
-    if told := output.get("harness_error"):
+    if (told := output.get("harness_error")) and ours.error is None:
         ours.error = HarnessError(told["text"])
         ours.error.exit_code = told["exit_code"]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from harness.core.scoring import trial_value
 from harness.core.tries import build_tries
 from harness.engine.advise import last_release
-from harness.engine.candidates import REFERENCE
+from harness.engine.candidates import CONSTANT, REFERENCE
 from harness.engine.ladder import (
     Ladder,
     is_present,
@@ -20,6 +20,7 @@ from harness.engine.ladder import (
     scored_cases,
     title_of,
     try_scores,
+    why_not_counted,
 )
 from harness.engine.project import Project
 from harness.engine.release import arms_of, best_prompt
@@ -96,20 +97,33 @@ def _rungs(task: Task, ladder: Ladder) -> tuple[Rung, ...]:
         kind: RungKind = "tuned" if said.is_tuned else "other" if said.is_other_model else "prompt"
         rungs.append(Rung(result=one, kind=kind))
     rungs.sort(key=lambda r: r.kind == "tuned")
-    control = next((r for r in ladder.runs if r.candidate.backend == REFERENCE), None)
+    return (*rungs, *_controls(task, ladder))
+
+
+def _controls(task: Task, ladder: Ladder) -> list[Rung]:
+    """What no model answered: the lazy answers and recorded replies that the tries are read
+    against, and the reference last.
+    """
     clusters = {c.id: c.cluster for c in task.split("dev")}
-    estimate = estimate_of(control, task.settings.primary, clusters=clusters) if control else None
-    if control and estimate:
+    rungs = []
+    for run in ladder.runs:
+        one = run.candidate
+        estimate = estimate_of(run, task.settings.primary, clusters=clusters)
+        if one.prompt is not None or estimate is None:
+            continue
+        is_lazy = one.backend.startswith(CONSTANT)
+        note = "the same answer to all" if is_lazy else why_not_counted(run, task)
         result = Try(
-            candidate=REFERENCE,
+            candidate=one.name,
             family="",
-            run_id=control.id,
+            run_id=run.id,
             estimate=estimate,
             is_counted=False,
-            note="positive control",
+            note=note if run.is_complete else f"{note}, partial run",
         )
-        rungs.append(Rung(result=result, kind="reference"))
-    return tuple(rungs)
+        kind: RungKind = "reference" if one.backend == REFERENCE else "other"
+        rungs.append(Rung(result=result, kind=kind))
+    return sorted(rungs, key=lambda r: r.kind == "reference")
 
 
 def _tags(task: Task, dev: Ladder) -> TagTable | None:

@@ -259,7 +259,7 @@ def test_an_edited_label_keeps_the_tries_and_their_order_and_is_noted(workshop: 
     assert [t.candidate for t in tries(workshop)] == ["terse", "plain"]
     assert ladder.stale == ()
     evidence = wall_input(workshop.task, ladder)
-    assert any("edited 1 time(s) after scores were seen" in note for note in evidence.notes)
+    assert any("edited once after scores were seen" in note for note in evidence.notes)
 
 
 def test_labels_edited_before_any_score_was_seen_are_no_edit(workshop: Workshop) -> None:

@@ -87,7 +87,7 @@ def test_how_near_is_a_copy_is_the_tasks_to_say(make: Make) -> None:
     workshop = make(some=changed(asks(LONG), asks(LONG.replace("last", "this"))))
     [leak] = find_leaks(workshop.task, near=0.5)
     assert leak.similarity == pytest.approx(12 / 16)
-    assert "75% of their word sequences" in leak.text
+    assert "75 % of their word sequences" in leak.text
     assert find_leaks(workshop.task) == []
     refuse_leaks(workshop.task, "dev")
     tune = {"tuner": "by-heart", "prompt": "plain"}

@@ -8,8 +8,11 @@ from pathlib import Path
 from tests.surface.toy import TASK, Toy
 
 JUDGE = '''
-import json, os, re
+import asyncio, json, os, re
 import harness
+
+def fenced_15(user):
+    return "reply\\n15\\n" in user
 
 class Arbiter:
     """Passes a reply that is a number. Its mode says how it should misbehave."""
@@ -23,6 +26,8 @@ class Arbiter:
         with open(os.environ["SENT"] + ".judge", "a") as log:
             log.write(json.dumps(user) + "\\n")
         mode = os.environ.get("JUDGE", "")
+        if mode == "hangs" and fenced_15(user):
+            await asyncio.sleep(60)
         if mode == "down":
             raise harness.BackendError("no judge at home")
         if mode == "mumbles":

@@ -561,7 +561,7 @@ def test_the_wall_scores_recorded_replies_anew_after_a_label_was_edited(cli: Cli
     said = cli("wall", "toy")
     assert said.code == 3
     assert "scoring recorded replies anew: plain, shots, reference" in said.out
-    assert "edited 1 time(s) after scores were seen" in said.out
+    assert "edited once after scores were seen" in said.out
     assert len(cli.toy.sent) == sent
     assert "scoring recorded" not in cli("wall", "toy").out
 

@@ -110,13 +110,17 @@ def test_a_cap_that_is_reached_leaves_a_partial_run_that_goes_on(
     assert runs_of(toy) == [False, True]
 
 
-def test_a_forecast_above_the_cap_stops_every_worker(toy: Toy) -> None:
-    done = toy.pytest(
-        "evals/toy", "--candidate", "plain", "--max-cost", "0.2", "-q", "-n", "2", "-k", "right"
-    )
-    assert "not asked: the forecast is $0.40" in done.stdout
-    assert len(toy.sent) == 10
-    assert runs_of(toy) == [False]
+@pytest.mark.parametrize("workers", [(), ("-n", "2")])
+def test_a_forecast_above_the_cap_stops_one_process_and_every_worker(
+    toy: Toy, workers: tuple[str, ...]
+) -> None:
+    words = ("evals/toy", "--candidate", "plain", "--max-cost", "0.2", "-q", "-k", "right")
+    done = toy.pytest(*words, *workers)
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert done.stderr.count("the forecast is $0.40") == 1
+    assert "fault" not in done.stdout
+    assert len(toy.sent) == 10  # what was answered is kept
+    assert runs_of(toy) == []
 
 
 def test_an_unknown_price_refuses_the_cap_after_one_request(toy: Toy) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from harness.engine.data.synth_setting import Setting, Wish, prepare
+from harness.engine.tasks import Task
 from tests.surface.inprocess import Cli
 from tests.surface.toy import EVALS, Toy
 
@@ -165,3 +168,41 @@ def test_a_task_is_converted_with_its_train_rows_alone_unless_others_are_named(c
     assert {row["split"] for row in lines(out)} == {"dev", "test"}
     wrong = cli("data", "convert", str(out), "x.jsonl", "--to", "cases", "--split", "dev")
     assert (wrong.code, "is a file" in wrong.err) == (2, True)
+
+
+@pytest.mark.parametrize(("near", "kept"), [((), 0), (("--near", "0.8"), 1)])
+def test_what_is_a_near_copy_is_what_the_task_says_unless_told(
+    cli: Cli, near: tuple[str, ...], kept: int
+) -> None:
+    """`tune` refuses what the task calls a copy: no row that it would refuse is made or kept."""
+    words = "one two three four five six seven eight nine ten eleven twelve 2 + 4"
+    cases = lines(cli.toy.task / "cases.jsonl")
+    held = {"id": "held", "split": "test", "inputs": {"say": words, "a": 1, "b": 2}}
+    cli.toy.write_cases([*cases, {**held, "cluster": "held", "reference": "3"}])
+    task = cli.toy.task / "task.toml"
+    task.write_text(task.read_text() + "\nnear = 0.6\n")
+    rows = cli.toy.root / "rows.jsonl"
+    inputs = {"say": words.replace("seven", "acht"), "a": 1, "b": 2}
+    rows.write_text(json.dumps({**held, "id": "r", "split": "train", "inputs": inputs,
+                                "reference": "3"}) + "\n")  # fmt: skip
+    out = cli.toy.root / "kept.jsonl"
+    said = cli("data", "curate", str(rows), "--task", "toy", "--out", str(out), *near)
+    assert (len(lines(out)) if out.exists() else 0) == kept, said.out + said.err
+
+
+@pytest.mark.parametrize(("told", "near"), [((), 0.6), (("--near", "0.9"), 0.9)])
+def test_made_rows_are_copies_from_the_share_on_that_the_task_names(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, told: tuple[str, ...], near: float
+) -> None:
+    wishes: list[Wish] = []
+
+    def noted(task: Task, wish: Wish, **more: Any) -> Setting:
+        wishes.append(wish)
+        return prepare(task, wish, **more)
+
+    monkeypatch.setattr("harness.engine.data.synth_setting.prepare", noted)
+    task = cli.toy.task / "task.toml"
+    task.write_text(task.read_text() + "\nnear = 0.6\n")
+    said = cli("data", "synth", "toy", "--by", "perturb", "--for", "dev", "--plan", *told)
+    assert said.code == 0, said.err
+    assert [wish.near for wish in wishes] == [near]

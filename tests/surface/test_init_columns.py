@@ -19,13 +19,38 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     return found
 
 
-def test_a_table_that_was_split_is_brought_in_with_the_answers_of_the_table(cli: Cli) -> None:
-    """`data split` writes an answer that nobody named as an empty column `reference`."""
-    assert cli("data", "split", "tickets.csv", "--out", "dealt.csv").code == 0
-    assert (cli.toy.root / "dealt.csv").read_text().startswith("Message,Team,Comment,reference,")
+def test_a_table_with_an_empty_column_of_answers_is_brought_in_with_those_it_has(cli: Cli) -> None:
+    """`data split` once wrote an answer that nobody named as an empty column `reference`."""
+    root = cli.toy.root
+    head, *rows = (root / "tickets.csv").read_text().splitlines()
+    dealt = "\n".join([f"{head},reference", *(f"{row}," for row in rows)])
+    (root / "dealt.csv").write_text(dealt + "\n")
     said = cli("init", "mine", "--from", "dealt.csv", "--prompt", "p.txt", "--yes",
                "--candidate", "constant:a")  # fmt: skip
     assert said.code == 0, said.err
     assert "answer 'Team'" in said.out
     assert "  asked        Message\n" in said.out
     assert "the column 'Comment'" in said.out
+
+
+def test_what_split_dealt_keeps_a_customer_together_and_init_brings_it_in(cli: Cli) -> None:
+    rows = [f"What of {n} and {n * n}?,{'ab'[n % 2]},Okafor {n // 3}" for n in range(60)]
+    (cli.toy.root / "t.csv").write_text("Message,Team,Customer\n" + "\n".join(rows) + "\n")
+    assert cli("data", "split", "t.csv", "--out", "dealt.csv").code == 0
+    head, *dealt = (cli.toy.root / "dealt.csv").read_text().splitlines()
+    assert head == "Message,reference,split,cluster"
+    split_of = {(row.split(",")[3], row.split(",")[2]) for row in dealt}
+    assert len(split_of) == 20
+    assert {split for _, split in split_of} == {"train", "dev", "test"}
+    said = cli("init", "mine", "--from", "dealt.csv", "--prompt", "p.txt",
+               "--candidate", "constant:a")  # fmt: skip
+    assert said.code == 0, said.err
+    assert "60 cases of dealt.csv" in said.out
+    assert "  asked        Message\n" in said.out
+
+
+def test_a_prompt_that_names_a_column_says_that_it_is_asked(cli: Cli) -> None:
+    (cli.toy.root / "p.txt").write_text("{{ Message }} to {{ Team }}?")
+    said = cli("init", "mine", "--from", "tickets.csv", "--prompt", "p.txt", "--yes",
+               "--candidate", "constant:a")  # fmt: skip
+    assert "input 'Message', input 'Team', answer 'Comment'" in said.out, said.err

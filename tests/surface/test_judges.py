@@ -168,6 +168,21 @@ def test_an_answer_that_is_no_verdict_is_unscored_and_counted(cli: Cli) -> None:
     assert "judge polite: 12 of 12 verdicts unreadable" in said.out
 
 
+def test_a_judge_that_never_answers_costs_its_own_score_of_one_case(cli: Cli) -> None:
+    limit = "\n[backends.arbiter]\ntimeout_s = 0.5\n"
+    with_judge(cli.toy, POLITE + limit, evals=ASKING)
+    said = cli("eval", "toy", "--candidate", "shots", JUDGE="hangs")
+    assert said.code == 1
+    told = "judge polite: arbiter:strict: no reply within 0.5 s"
+    assert f"F shots 1 of 12: {told}" in said.out
+    assert scores(cli, "right", "shots")["c5"] == (1.0, "")
+    assert scores(cli, "polite", "shots").pop("c5") == (None, told)
+    assert [v for v, _ in scores(cli, "polite", "shots").values()].count(1.0) == 11
+    again = cli("eval", "toy", "--candidate", "shots")
+    assert again.code == 0
+    assert len(cli.toy.sent) == 12
+
+
 def test_a_judge_that_is_down_is_no_failure_of_the_candidate(cli: Cli) -> None:
     """Its score is missing; what no judge gave stands."""
     with_judge(cli.toy, POLITE)

@@ -19,6 +19,7 @@ import pytest
 from harness import records
 from harness.errors import StoreError
 from harness.records import Message, Request
+from harness.surface.report import words
 from harness.surface.report.island import unpack
 from harness.surface.report.model import CaseView, ReportData, RungKind
 from harness.surface.report.page import render_report, write_report
@@ -164,7 +165,7 @@ def test_each_wall_verdict_is_in_words_with_an_icon_and_a_colour(answer: str) ->
     assert f"<strong>{answer.replace('_', ' ')}</strong>" in strip
     assert re.search(r'<article class="verdict (good|go|wall|open)">', strip)
     assert re.search(r'<use href="#i-(tick|ladder|wall|question)"/>', strip)
-    assert data.wall.reason in strip
+    assert words.said(data.wall.reason) in strip
 
 
 def test_an_answer_of_a_later_version_is_shown_as_it_is() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from harness.surface.report import words
 from harness.surface.report.page import render_report
 from tests.surface.chromium import Browser, binary
 from tests.surface.payloads import OUT, PAYLOADS, RUN, changed
@@ -237,7 +238,8 @@ def test_without_script_everything_but_cut_texts_is_readable(tmp_path: Path) -> 
         quiet.open(path)
         assert quiet.run("document.querySelector('.tools').hidden")
         text = quiet.run("document.body.innerText")
-        for said in (data.wall.reason, data.release.reason, "same_query", "How to reproduce"):  # type: ignore[union-attr]
+        reasons = (words.said(v.reason) for v in (data.wall, data.release) if v)
+        for said in (*reasons, "same_query", "How to reproduce"):
             assert said in text
         whole = quiet.run("document.querySelector('#rows').textContent")
         for view in data.cases:

@@ -266,7 +266,7 @@ def test_several_tasks_get_a_verdict_each(harness: Harness) -> None:
             "give NAME=NUMBER",
         ),
         (["compare", "--scores", "s.csv"], "which one? --baseline NAME"),
-        (["compare", "toy"], "Missing option '--candidate'"),
+        (["compare", "toy"], "no task 'toy'"),
     ],
 )  # fmt: skip
 def test_a_wrong_command_is_exit_2_with_one_message(

@@ -84,6 +84,34 @@ def test_a_fixture_of_the_whole_run_may_take_its_time_to_come_and_to_go(cli: Cli
     assert (cli.toy.root / "gone").exists()
 
 
+@pytest.mark.parametrize(
+    ("scope", "phase", "case"), [("class", "there", 0), ("session", "gone", 11)]
+)
+def test_a_fixture_without_a_limit_that_takes_longer_is_named_once(
+    cli: Cli, scope: str, phase: str, case: int
+) -> None:
+    waits = "    time.sleep(1)\n"
+    before, after = (waits, "") if phase == "there" else ("", waits)
+    write(
+        cli,
+        f"import pytest, time\n@pytest.fixture(scope={scope!r})\ndef model():\n"
+        f"{before}    yield\n{after}    print('loaded')\n"
+        f"class TestAll:\n    def test_right(self, case, reply, model):\n    {RIGHT}",
+    )
+    asked = ("toy", "--candidate", "shots")
+    for done in (
+        cli.toy.pytest("evals/toy", *asked[1:], "-n", "1"),
+        cli.toy.harness("eval", *asked),
+    ):
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.stderr.count(" waits: ") == 1
+        assert (
+            f"\nright[shots-c{case}] waits: the fixture 'model' (scope {scope}) is not {phase} "
+            "yet, after 0.3 s (`eval_timeout_s` in task.toml). Fixtures of this scope have no time "
+            "limit; Ctrl-C ends the run\n"
+        ) in done.stderr
+
+
 # ---------------------------------------------------------------- what swallows everything
 
 SWALLOWING = {
@@ -295,13 +323,31 @@ def test_code_that_never_comes_back_to_python_costs_a_worker_and_its_own_case(cl
     done = cli.toy.pytest("evals/toy", "--candidate", "shots", "-n", "1", "-q")
     assert done.returncode == 1, done.stdout + done.stderr
     assert "c5: the process that ran it ended" in done.stdout
-    assert "test_right" in done.stderr + done.stdout
+    assert 'eval_toy.py", line 4 in test_right' in done.stderr
     assert "1 failed, 11 passed" in done.stdout
     recorded = cli("runs", "--json").json
     run = cli("runs", recorded[0]["id"], "--json").json["run"]
     assert values(run) == {f"c{i}": 1.0 for i in range(12) if i != 5}
     assert run["is_complete"] is False  # no verdict rests on it
     assert len(cli.toy.sent) == 12
+
+
+@pytest.mark.parametrize(
+    ("candidate", "marks"),
+    [("shots", "@pytest.mark.parametrize('by', 'xy')\n"), ("shots@adder:small::7b", "")],
+)
+def test_a_crash_names_its_case_whatever_else_stands_in_the_name(
+    cli: Cli, candidate: str, marks: str
+) -> None:
+    argument = ", by" if marks else ""
+    write(
+        cli,
+        f"import os, pytest\n{marks}def test_right(case, reply{argument}):\n"
+        f"    if case.id == 'c5':\n        os._exit(3)\n{RIGHT}",
+    )
+    done = cli.toy.pytest("evals/toy", "--candidate", candidate, "-n", "1", "-q")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "c5: the process that ran it ended" in done.stdout
 
 
 # ---------------------------------------------------------------- recursion

@@ -190,7 +190,14 @@ def test_that_no_number_of_tries_can_decide_is_said(dial: Cli) -> None:
     assert "No number of tries can give a verdict on 12 cases in 12 clusters" in said.out
     assert "SHIP_PROMPT is not possible: test has 6 clusters, 15 are needed" in said.out
     begun = dial("eval", "toy").out
-    assert begun.startswith("INSUFFICIENT_EVIDENCE: No number of tries can give a verdict")
+    assert begun.startswith(
+        "forecast: No number of tries can give a verdict on 12 cases in 12 clusters: a wall needs "
+    )
+    first = [*begun.splitlines()[:4]]
+    assert max(map(len, first)) <= 100
+    assert first[-1] == (
+        "  Scores are measured all the same; what is useful meanwhile: harness wall toy --plan"
+    )
 
 
 # ---------------------------------------------------------------- a prompt that is good enough

@@ -29,16 +29,22 @@ def test_what_kept_a_reply_away_is_in_the_run_as_the_worker_knew_it(toy: Toy) ->
 
 
 @pytest.mark.parametrize("mistake", ["scheme", "field"])
-def test_what_stops_every_worker_is_told_in_a_line(toy: Toy, mistake: str) -> None:
+def test_what_stops_every_worker_ends_the_run_as_one_process_would(toy: Toy, mistake: str) -> None:
+    """Code 4 of pytest, told once, and no item runs; `harness eval` ends as with one process."""
     candidate, says = "plain@zz:x", "no backend 'zz'. Known: "
     if mistake == "field":
         (toy.task / "prompts/plain.md").write_text("@user\n{{ c }}\n")
         candidate, says = "plain", "'c' is undefined. Its fields: a, b"
-    done = toy.pytest("evals/toy", "--candidate", candidate, "-n", "2")
-    assert done.returncode == 2
-    assert says in done.stdout + done.stderr
-    assert "INTERNALERROR" not in done.stdout
+    for workers in ((), ("-n", "2")):
+        done = toy.pytest("evals/toy", "--candidate", candidate, *workers)
+        assert done.returncode == pytest.ExitCode.USAGE_ERROR, done.stdout + done.stderr
+        assert (done.stdout + done.stderr).count(says) == 1
+        assert not any(word in done.stdout for word in ("INTERNALERROR", "fault", "FAILED"))
+        told = toy.harness("eval", "toy", "--candidate", candidate, "--", *workers)
+        assert told.returncode == 2
+        assert (told.stdout + told.stderr).count(says) == 1
     assert toy.sent == []
+    assert json.loads(toy.harness("runs", "--json").stdout) == []
 
 
 @pytest.mark.parametrize("mistake", ["leak", "candidate", "file"])

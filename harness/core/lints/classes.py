@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from harness.core.lints.base import Finding, Lint, Place, Row, Rule
 from harness.core.near import normalised
-from harness.core.words import count
+from harness.core.words import count, percent
 from harness.records import Json
 
 MOST = 2000
@@ -131,7 +131,7 @@ class ClassLint(Lint):
         if most / rows >= MAJORITY:
             yield self.found(
                 "class-balance",
-                f"{name}: {most / rows:.0%} of {rows} answers are {label!r}",
+                f"{name}: {percent(most / rows, digits=0)} of {rows} answers are {label!r}",
                 count=most,
             )
         rare = sorted((label for label, n in total.items() if n < RARE), key=lambda x: total[x])

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from harness.core.heaps import LEAST, crowds, heaps, roundings
 from harness.core.lints.base import Finding, Lint, Row, Rule, Severity
+from harness.core.words import percent
 from harness.records import Json
 
 HELD = 100_000
@@ -98,19 +99,23 @@ class NumberLint(Lint):
         if heap is not None and is_heaped:
             few = ", ".join(f"{v:g}" for v in heap.values[:5])
             said.append(
-                f"{heap.share:.0%} of {heap.n} values (95 % interval {heap.lower:.0%} to "
-                f"{heap.upper:.0%}) stand on {len(heap.values)} favourites, as {few}; a smooth "
-                f"spread would put {heap.expected:.0%} there"
+                f"{_whole(heap.share)} of {heap.n} values (95 % interval {_whole(heap.lower)} to "
+                f"{_whole(heap.upper)}) stand on {len(heap.values)} favourites, as {few}; a smooth "
+                f"spread would put {_whole(heap.expected)} there"
             )
         if rounding is not None and is_round:
             said.append(
-                f"{rounding.share:.0%} (95 % interval {rounding.lower:.0%} to "
-                f"{rounding.upper:.0%}) are multiples of {rounding.step:g}, "
-                f"where {rounding.expected:.0%} would be"
+                f"{_whole(rounding.share)} (95 % interval {_whole(rounding.lower)} to "
+                f"{_whole(rounding.upper)}) are multiples of {rounding.step:g}, "
+                f"where {_whole(rounding.expected)} would be"
             )
         yield self.found(
             "heaping", f"{name}: {'; '.join(said)}", count=len(values), severity=severity
         )
+
+
+def _whole(share: float) -> str:
+    return percent(share, digits=0)
 
 
 def _numbers(name: str, value: Json) -> Iterator[tuple[str, float]]:

@@ -9,7 +9,7 @@ from typing import ClassVar
 from harness.core.lints.base import KEPT, Finding, Hits, Lint, Place, Row, Rule
 from harness.core.near import normalised
 from harness.core.wording import rejected_text
-from harness.core.words import count
+from harness.core.words import count, percent
 
 _TURN = re.compile(
     r"(?m:^)[ \t>*_#]*(?:user|human|customer)[*_ \t]*:|(?m:^)#+[ \t]*instruction[ \t]*:"
@@ -121,8 +121,9 @@ class PreferenceLint(Lint):
             which = "longer" if self._longer == most else "shorter"
             yield self.found(
                 "length-bias",
-                f"the better answer is the {which} one in {most / pairs:.0%} of {pairs} pairs "
-                f"(99 % interval {interval.low:.0%} to {interval.high:.0%}): guessing by length "
+                f"the better answer is the {which} one in {percent(most / pairs, digits=0)} of "
+                f"{pairs} pairs (99 % interval {percent(interval.low, digits=0)} to "
+                f"{percent(interval.high, digits=0)}): guessing by length "
                 "gets as many right",
                 count=pairs,
             )

@@ -16,7 +16,7 @@ from harness.core.lints.base import KEPT, Finding, Lint, Place, Row, Rule, Sever
 from harness.core.spool import Codes, Column, Held, Marks, Spools
 from harness.core.twins import NEAR, Pair, Twins, code, repeated, value_code
 from harness.core.wording import compact
-from harness.core.words import count
+from harness.core.words import count, percent
 
 MANY = 20_000
 """Names that are held before those that no finding needs are forgotten."""
@@ -240,7 +240,7 @@ class TwinLint(Lint):
             return
         shown = [
             [
-                self._name(n).told(f"{least[n]:.0%} the same" if n in least else "")
+                self._name(n).told(f"{percent(least[n], digits=0)} the same" if n in least else "")
                 for n in group[:SHOWN]
             ]
             for group in sorted(groups, key=lambda g: (-len(g), g))[:KEPT]
@@ -260,7 +260,7 @@ class TwinLint(Lint):
         return f" (up to {left} further candidate pairs were not compared)" if left else ""
 
     def _pair(self, pair: Pair) -> list[Place]:
-        detail = f"{pair.similarity:.0%} the same"
+        detail = f"{percent(pair.similarity, digits=0)} the same"
         names = {number: name for name, number in self._splits.items()}
         return [
             self._name(n).told(f"{names.get(self._split[n], '')}, {detail}")

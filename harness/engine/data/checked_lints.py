@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from harness.checks.safety import pii, secrets
 from harness.checks.tools import valid_tool_calls
 from harness.core.lints.base import Finding, Hits, Lint, Place, Row, Rule
-from harness.core.words import count
+from harness.core.words import count, percent
 from harness.errors import Miss, MissingExtra, UsageError
 from harness.records import Json, Reply
 
@@ -118,7 +118,7 @@ class LanguageLint(Lint):
             self._counts[what][language] += 1
             rows = self._rows[what].setdefault(language, [])
             if len(rows) < 100:
-                rows.append(row.told(f"{language}, {sure:.0%} sure"))
+                rows.append(row.told(f"{language}, {percent(sure, digits=0)} sure"))
             return  # where there is an answer, it is what is learned
 
     def _told(self, text: str) -> tuple[str, float]:

@@ -13,7 +13,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from harness.core.words import listed
-from harness.engine.data.forms.columns import FIELDS, GUESSES, INPUTS
+from harness.engine.data.forms.columns import FIELDS, INPUTS
+from harness.engine.data.forms.guesses import FURTHER, GUESSES
 from harness.engine.data.lines import Refusal, Row, decoded, lines
 from harness.engine.data.opening import opened
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 TEXT = "text"
 """What the one column of a file of lines is called."""
 NAMES = frozenset({*FIELDS, *INPUTS, TEXT, "word", "words", "question", "prompt", "message"}).union(
-    *GUESSES.values()
+    *GUESSES.values(), *FURTHER.values()
 )
 TIMES = 2
 """How often a cell of the first row comes back in the rows that are looked at."""

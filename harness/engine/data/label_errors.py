@@ -15,7 +15,7 @@ import numpy as np
 from harness.core.groups import Groups
 from harness.core.lints.base import Finding, Lint, Place, Row, Rule
 from harness.core.lints.classes import LONGEST, labels_in
-from harness.core.words import count
+from harness.core.words import count, percent
 from harness.errors import MissingExtra
 
 if TYPE_CHECKING:
@@ -162,8 +162,9 @@ def _doubted(rows: Sequence[_Labelled]) -> list[tuple[Place, str, str]] | str:
     constant = 1 - Counter(given.tolist()).most_common(1)[0][1] / len(rows)
     if wrong > KNOWS * constant:
         return (
-            f"a model of words is wrong for {wrong:.0%} of the rows, always the most frequent "
-            f"label for {constant:.0%}: it knows too little to doubt a label"
+            f"a model of words is wrong for {percent(wrong, digits=0)} of the rows, always the "
+            f"most frequent label for {percent(constant, digits=0)}: it knows too little to doubt "
+            "a label"
         )
     found = find_label_issues(
         given,

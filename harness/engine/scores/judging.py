@@ -15,6 +15,7 @@ from harness.core.pairs import OVERLAP_NEEDED, Pair, compare, slice_pair
 from harness.core.release import Guard, judge_release
 from harness.core.tries import TryScores
 from harness.core.wall import WallInput, judge_wall
+from harness.core.words import percent
 from harness.engine.release import SLICE_MARGIN, SMALLEST_SLICE
 from harness.engine.scores.table import Column, ScoreTable
 from harness.errors import Refused, UsageError
@@ -167,7 +168,8 @@ def pair_of(
     if shared < OVERLAP_NEEDED * larger:
         raise Refused(
             f"{metric}: {baseline[1].name} and {candidate[1].name} share {shared} of {larger} "
-            f"cases; at least {OVERLAP_NEEDED:.0%} are needed. Run both on the same cases."
+            f"cases; at least {percent(OVERLAP_NEEDED, digits=0)} are needed. Run both on the same "
+            "cases."
         )
     cases = list(dict.fromkeys([*old, *new]))
     sources = {

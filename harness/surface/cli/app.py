@@ -16,10 +16,10 @@ import click
 
 from harness.engine.backends import BackendPool
 from harness.engine.by_path import ArtifactsOf
-from harness.engine.candidates import resolve_candidate
+from harness.engine.candidates import REFERENCE, candidate_names, resolve_candidate
 from harness.engine.project import Project, artifact_folder, find_project, find_task_folder
 from harness.engine.tasks import Task, load_task
-from harness.errors import HarnessError
+from harness.errors import HarnessError, UsageError
 from harness.ports.manager import Plugins
 from harness.records import Candidate, Split, to_plain
 from harness.store.store import Store
@@ -97,6 +97,19 @@ class App:
             note=lambda line: click.echo(line, err=True),
         )
         return resolve_candidate(task, text, base_url=base_url, artifact_digest=finder)
+
+    def which_candidate(self, task: Task) -> UsageError:
+        """Return what is said where no candidate was named: those that could be."""
+        rows = self.store.runs(task=task.name)
+        names = dict.fromkeys(r.candidate for r in rows if r.backend != REFERENCE)
+        known = ", ".join(clean(name) for name in names)
+        said = (
+            f"Those with a recorded run: {known}."
+            if known
+            else f"None has a recorded run yet: harness eval {task.name} --candidate NAME. "
+            f"Known: {', '.join(candidate_names(task))}."
+        )
+        return UsageError(f"which candidate? --candidate NAME. {said}")
 
     def say(self, *lines: str) -> None:
         """Print lines for people; nothing where JSON was asked for."""

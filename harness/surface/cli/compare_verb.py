@@ -75,8 +75,6 @@ def command(
     task = one_task(task, files)
     if two_by_two:
         return _two_by_two(store, task, two_by_two, base_url=base_url, as_json=as_json)
-    if candidate is None:
-        raise click.UsageError("Missing option '--candidate'.")
     from harness.core.blessed import flaky_ids
     from harness.core.release import shown_loss
     from harness.core.synth_origin import made_note
@@ -87,6 +85,8 @@ def command(
     with App(store, as_json=as_json) as app:
         loaded = app.task(task)
         app.refuse_leaks(loaded, "dev")
+        if candidate is None:
+            raise app.which_candidate(loaded)
         refuse_without_scores(loaded)
         if bless is not None or (baseline or "").endswith(".json"):
             from harness.surface.cli.blessed_path import bless_run, compare_blessed

@@ -44,8 +44,9 @@ MOST_LINES = 24
     help="The score that each eval and judge must give.",
 )  # fmt: skip
 @click.option(
-    "--near", type=click.FloatRange(0, 1), default=0.8, show_default=True,
-    help="From which share of common word sequences a row is a copy of a dev or test case.",
+    "--near", type=click.FloatRange(0, 1),
+    help="From which share of common word sequences a row is a copy of a dev or test case "
+    "(default: the task's own `near`).",
 )  # fmt: skip
 @click.option("--max-cost", type=click.FloatRange(min=0), metavar="USD", help="Stop at this.")
 @click.option("--out", type=click.Path(path_type=Path), help="The file to write: a case file.")
@@ -66,7 +67,7 @@ def curate_command(
     tries: int,
     pairs: bool,
     least: float,
-    near: float,
+    near: float | None,
     max_cost: float | None,
     out: Path | None,
     force: bool,
@@ -123,6 +124,7 @@ def curate_command(
                 store=app.store, progress=progress, spending=spending, tries=tries,
             )  # fmt: skip
             cure.check()
+        near = task.settings.near if near is None else near
         curator = Curator(
             task=task, filters=filters, cure=cure, is_pairing=pairs, near=near or None
         )

@@ -46,8 +46,9 @@ SHOWN = 3
 @click.option("--max-cost", type=click.FloatRange(min=0), metavar="USD", help="Stop at this.")
 @click.option("--seed", default=0, show_default=True, help="Fixes every draw.")
 @click.option(
-    "--near", type=click.FloatRange(0, 1), default=0.8, show_default=True,
-    help="From which share of common word sequences a row is a copy; 0: only equal ones are.",
+    "--near", type=click.FloatRange(0, 1),
+    help="From which share of common word sequences a row is a copy; 0: only equal ones are "
+    "(default: the task's own `near`).",
 )  # fmt: skip
 @click.option(
     "--least", type=click.IntRange(min=1), default=10, show_default=True,
@@ -70,7 +71,7 @@ def synth_command(
     field: str | None,
     max_cost: float | None,
     seed: int,
-    near: float,
+    near: float | None,
     least: int,
     out: Path | None,
     force: bool,
@@ -107,7 +108,8 @@ def synth_command(
             free(out, overwrite=force)  # before anything is paid for
         wish = Wish(
             by=by, rows=rows or 0, kinds=kinds, split=split, model=model, base_url=base_url,
-            max_cost_usd=max_cost, seed=seed, field=field, near=near, least=least,
+            max_cost_usd=max_cost, seed=seed, field=field, least=least,
+            near=loaded.settings.near if near is None else near,
         )  # fmt: skip
         setting = prepare(loaded, wish, root=app.project.root, pool=app.pool)
         app.say(*setting_lines(setting))

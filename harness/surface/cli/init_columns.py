@@ -11,21 +11,11 @@ import click
 
 from harness.core.examples import Example
 from harness.engine.data.forms.columns import FIELDS, IGNORE
+from harness.engine.data.forms.guesses import is_blank, is_further, is_sure_name, likely, plain
 from harness.engine.data.reading import Reading, open_examples
 from harness.errors import UsageError
 from harness.surface.words import clean, one_line
 
-ANSWERS = (
-    "right_answer", "correct_answer", "correct", "truth", "class", "team", "route", "queue",
-    "department", "topic", "sentiment", "score", "value", "price", "amount", "translation", "sql",
-    "query", "code", "result", "decision", "reply",
-)  # fmt: skip
-"""Further names of an answer, beside those that every data verb takes for one."""
-SOURCES = (
-    "customer", "customer_id", "client", "client_id", "user", "user_id", "author", "account",
-    "account_id", "session", "session_id", "thread", "thread_id", "document", "source", "company",
-)  # fmt: skip
-"""Further names of what rows have in common."""
 _NAMED = re.compile(r"\{\{-?\s*([^{}|%]+?)\s*(?:\|[^{}]*)?-?\}\}|\{([^{}\n]+)\}")
 
 
@@ -126,38 +116,40 @@ def _better(reading: Reading, roles: Mapping[str, str], prompt: str) -> dict[str
     """Return the roles, with what the prompt tells: what it names is asked, and one column that
     it does not name may be the answer.
     """
-    blank = {c for c, r in roles.items() if r == "reference" and _is_blank(reading, c)}
-    roles = {c: r for c, r in roles.items() if c not in blank}
-    plain = {_plain(name): name for name in reading.names if name not in blank}
-    named = [plain[n] for n in map(_plain, _names(prompt)) if n in plain]
-    named = [n for n in named if roles.get(n) not in {"reference", "rejected"}]
+    rows = reading.sample
+    blank = {c for c, r in roles.items() if is_blank(c, rows) and _may_answer(c, r)}
+    before, roles = roles, {c: r for c, r in roles.items() if c not in blank}
+    by_name = {plain(name): name for name in reading.names if name not in blank}
+    named = [by_name[n] for n in map(plain, _names(prompt)) if n in by_name]
+    named = [n for n in named if not _is_sure_answer(n, roles.get(n, ""))]
     chosen = {c: r for c, r in roles.items() if r != "input" and c not in named}
     rest = [n for n in reading.names if n not in blank and n not in named and n not in chosen]
-    for role, likely in (("reference", ANSWERS), ("cluster", SOURCES)):
+    for role in ("reference", "cluster"):
         if role not in chosen.values():
-            found = next((plain[n] for n in likely if plain.get(n) in rest), None)
-            if found is not None and (named or len(rest) > 1):
+            found = likely(role, rest, rows, is_asked=bool(named))
+            if found is not None:
                 chosen[found] = role
                 rest.remove(found)
     if "reference" not in chosen.values() and named and len(rest) == 1:
         chosen[rest.pop()] = "reference"
     if "reference" not in chosen.values():
-        chosen |= dict.fromkeys(blank, "reference")
+        chosen |= {c: r for c, r in before.items() if c in blank and r == "reference"}
     inputs = named or [n for n in rest if roles.get(n) == "input"]
-    return {n: n for n in dict.fromkeys(inputs)} | chosen
+    answers = {c: r for c, r in chosen.items() if r == "reference"}
+    return {n: n for n in dict.fromkeys(inputs)} | answers | chosen
 
 
-def _is_blank(reading: Reading, column: str) -> bool:
-    """Tell whether no row seen has a value there: `data split` writes unknown answers so."""
-    return all(row.get(column) in (None, "") for row in reading.sample)
+def _may_answer(column: str, role: str) -> bool:
+    return role == "reference" or (role == "input" and is_sure_name("reference", column))
+
+
+def _is_sure_answer(column: str, role: str) -> bool:
+    """Tell whether a column is an answer although the prompt names it."""
+    return role == "rejected" or (role == "reference" and not is_further(role, column))
 
 
 def _names(prompt: str) -> list[str]:
     return [a or b for a, b in _NAMED.findall(prompt)]
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"\W+", "_", name.strip().lower()).strip("_")
 
 
 def _left(reading: Reading, chosen: Mapping[str, str]) -> list[str]:

@@ -93,7 +93,7 @@ def bout_of(app: App, task: Task, wish: Wish) -> Bout:
     app.refuse_leaks(task, "test", is_anew=True)
     new_name = wish.candidate or (task.settings.tune.name if task.settings.tune else None)
     if new_name is None:
-        raise UsageError("which candidate? --candidate NAME")
+        raise app.which_candidate(task)
     old_name = wish.baseline or best_prompt(task, read_ladder(task, app.store))
     new = app.candidate(task, new_name, base_url=wish.base_url)
     old = app.candidate(task, old_name, base_url=wish.base_url)

@@ -37,7 +37,7 @@ class Rung:
     """One row of the ladder: a try, and what kind of candidate made it.
 
     `reference` is the positive control; `other` is what the wall does not count (another model,
-    replayed human replies). The order of rungs is the order on the page.
+    replayed human replies, the same answer to all). The order of rungs is the order on the page.
     """
 
     result: Try

@@ -105,6 +105,14 @@ def span(estimate: Estimate) -> str:
     return f"{_short(estimate.lower * 100)}–{_short(estimate.upper * 100)}{NARROW}%"
 
 
+def said(text: str) -> str:
+    """Return a sentence of a verdict with numbers as a page has them: none parted from its `%`,
+    and the minus sign that stands in its tables.
+    """
+    text = re.sub(r"(?<=\d) %(?!\w)", f"{NARROW}%", text)
+    return re.sub(r"(?<![^\s(])-(?=\d)", MINUS, text)
+
+
 def surety(alpha: float) -> str:
     """Return the confidence of a one-sided bound."""
     return percent(1 - alpha)

@@ -94,7 +94,7 @@ def test_a_label_of_nine_rows_in_ten_is_told() -> None:
     rows = [replace(r, reference="no" if i % 20 else "yes") for i, r in enumerate(clean_rows(200))]
     [finding] = run(rows)
     assert finding.rule == "class-balance"
-    assert "95%" in finding.message
+    assert "95 %" in finding.message
 
 
 def test_strange_words_are_told_by_shape_list_and_pieces() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from harness.core.examples import Example
 from harness.engine.data.forms.base import Form, Object, Parse, Plan, is_texts, kind_of
+from harness.engine.data.forms.guesses import ANSWERED, GUESSES, likely
 from harness.engine.data.forms.turns import EXTRAS, plain_turns, turns
 from harness.engine.text_files import strict_json
 from harness.records import Json
@@ -26,27 +27,13 @@ ALIASES = {"answer": "reference"}
 IGNORE = "ignore"
 """What `--map` may say beside a field or the name of an input."""
 
-GUESSES: dict[str, tuple[str, ...]] = {
-    "id": ("_id", "uid", "uuid", "case_id", "example_id", "row_id", "key", "qid",
-        "question_id", "task_id"),
-    "reference": (
-        "expected", "expected_output", "expected_answer", "gold", "gold_answer", "ground_truth",
-        "target", "ideal", "answer", "label", "output", "completion", "response", "category",
-        "intent", "summary", "gold_label", "correct_answer", "best_answer", "reference_answer",
-        "reference_output", "canonical_solution", "highlights",
-    ),
-    "rejected": ("rejected_response", "rejected_output"),
-    "split": ("subset", "partition"),
-    "cluster": ("group", "source_id", "document_id", "doc_id", "conversation_id"),
-    "tags": ("tag",),
-}  # fmt: skip
-"""Names that are taken for a field, the likeliest first; capitals and spaces do not count."""
-
 INPUTS = ("input", "inputs")
 ITEM = "item"
 """Where OpenAI's evals product keeps a row of its data. Source: its API reference, Create eval
 run, `data_source` of type `jsonl`: `{"item": {...}, "sample": {...}}`.
 """
+ASKING = frozenset({"messages", "images"})
+"""Fields that ask by themselves."""
 BESIDE = frozenset({"metadata", "meta", "extra", "notes", "comment", "comments"})
 PAIR = frozenset({"a", "b", "preferred"})
 YES, NO = {"true", "yes", "1", "good", "up"}, {"false", "no", "0", "bad", "down"}
@@ -61,6 +48,7 @@ class _Roles:
     ignored: list[tuple[str, ...]] = field(default_factory=list)
     unpacked: str = ""
     has_rest: bool = True
+    beside: frozenset[str] = BESIDE
 
 
 def plan(rows: Sequence[Object], mapping: Mapping[str, str], *, is_table: bool = False) -> Plan:
@@ -88,11 +76,10 @@ def plan(rows: Sequence[Object], mapping: Mapping[str, str], *, is_table: bool =
             roles.fields[name] = (name,)
             taken.add(name)
     guessed = []
-    for name, likely in GUESSES.items() if not is_ours else ():
+    for name in GUESSES if not is_ours else ():
         if name in roles.fields or (name == "rejected" and "reference" not in roles.fields):
             continue
-        low = {c.strip().lower().replace(" ", "_"): c for c in columns if c not in taken}
-        found = next((low[g] for g in likely if g in low), None)
+        found = _guessed(name, [c for c in columns if c not in taken], rows, roles)
         if found is not None and len(columns) > 1:
             roles.fields[name] = (found,)
             taken.add(found)
@@ -109,7 +96,11 @@ def plan(rows: Sequence[Object], mapping: Mapping[str, str], *, is_table: bool =
             roles.unpacked, roles.has_rest = whole[0], False
         elif roles.named:
             roles.has_rest = False
-        inputs = [c for c in columns if c not in given and c not in BESIDE]
+        free = [c for c in columns if c not in given]
+        inputs = [c for c in free if c not in BESIDE]
+        if roles.has_rest and not inputs and not ASKING & set(roles.fields):
+            inputs = [c for c in free if _is_text(c, rows)]
+            roles.beside = BESIDE - set(inputs)  # what is asked is a comment, or notes
         if roles.has_rest and inputs:
             guessed.append("inputs from " + ", ".join(repr(c) for c in inputs[:6]))
         elif roles.unpacked:
@@ -127,6 +118,19 @@ def plan(rows: Sequence[Object], mapping: Mapping[str, str], *, is_table: bool =
         why=f"rows have {what}: {', '.join(columns[:8])}{' …' if len(columns) > 8 else ''}",
         notes=tuple(notes),
     )
+
+
+def _guessed(name: str, left: Sequence[str], rows: Sequence[Object], roles: _Roles) -> str | None:
+    """Return which of the columns that are `left` fills a field."""
+    left = [column for column in left if column not in BESIDE or _is_text(column, rows)]
+    if name == "reference" and any(column in row for row in rows for column in ANSWERED):
+        return likely(name, left, rows, has_further=False)
+    return likely(name, left, rows, is_asked=bool(roles.named))
+
+
+def _is_text(column: str, rows: Sequence[Object]) -> bool:
+    """Whether a column may be what is asked, though its name says that it stands beside."""
+    return any(isinstance(value := row.get(column), str) and value != "" for row in rows)
 
 
 def _is_item(row: Object) -> bool:
@@ -196,7 +200,7 @@ def _parser(roles: _Roles, taken: set[str], is_table: bool) -> Parse:
                 inputs |= value if isinstance(value, Mapping) else {column: value}
             elif column == "pair" and _is_pair(value):
                 _take_pair(value, given, other)
-            elif not roles.has_rest or column in BESIDE:
+            elif not roles.has_rest or column in roles.beside:
                 other[column] = value
             else:
                 inputs[column.removeprefix("inputs.")] = value

@@ -1,0 +1,60 @@
+"""A bug in an eval is shown a few times, and counted for all cases."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.surface.inprocess import Cli
+
+BUGS = """
+import pytest
+
+@pytest.fixture
+def broken(case):
+    return nothing
+
+def test_right(case, reply):
+    if case.inputs["a"] > 3:
+        undefined
+    raise ValueError if case.inputs["a"] == 3 else KeyError(case.id)
+
+def test_two(case, reply, broken):
+    pass
+"""
+READS = """
+def pytest_terminal_summary(terminalreporter):
+    print("\\nfailed:", len(terminalreporter.stats["failed"]))
+"""
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "1")])
+def test_a_bug_in_an_eval_is_shown_three_times_and_its_other_cases_are_counted(
+    cli: Cli, workers: tuple[str, ...]
+) -> None:
+    (cli.toy.task / "eval_toy.py").write_text(BUGS)
+    (cli.toy.task / "conftest.py").write_text(READS)
+    done = cli.toy.pytest("evals/toy", "--candidate", "shots", "--junit-xml=j.xml", *workers)
+    assert done.returncode == 1
+    lines = done.stdout.splitlines()
+    for error, told in (("NameError", 6), ("KeyError", 3), ("ValueError", 1)):
+        assert sum(f"[shots-c{i}] - {error}" in x for i in range(12) for x in lines) == told
+        assert sum(x.endswith(f": {error}") for x in lines) == told  # the tracebacks
+    assert [x for x in lines if x.startswith("and ")] == [
+        f"and {n} more of {name}, each with NameError at evals/toy/eval_toy.py:{line} "
+        "(pytest -v shows all)"
+        for n, name, line in [(5, "test_right", 10), (9, "test_two", 6)]
+    ]
+    assert "12 failed, 12 errors" in lines[-1]
+    assert "failed: 12" in lines  # what a plugin reads is whole
+    junit = (cli.toy.root / "j.xml").read_text()
+    assert (junit.count("<failure"), junit.count("<error")) == (12, 12)
+
+
+@pytest.mark.parametrize("option", ["-v", "--tb=long"])
+def test_all_of_them_are_shown_where_that_is_asked_for(cli: Cli, option: str) -> None:
+    (cli.toy.task / "eval_toy.py").write_text(BUGS)
+    done = cli.toy.pytest("evals/toy", "--candidate", "shots", option)
+    assert len(re.findall(r"^(?:FAILED|ERROR) .* - ", done.stdout, re.MULTILINE)) == 24
+    assert " more of " not in done.stdout
