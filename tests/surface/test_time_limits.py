@@ -342,8 +342,9 @@ def test_a_crash_names_its_case_whatever_else_stands_in_the_name(
     argument = ", by" if marks else ""
     write(
         cli,
-        f"import os, pytest\n{marks}def test_right(case, reply{argument}):\n"
-        f"    if case.id == 'c5':\n        os._exit(3)\n{RIGHT}",
+        f"import os, pytest, time\n{marks}def test_right(case, reply{argument}):\n"
+        # xdist breaks off where it sends to a worker that is just dying
+        f"    if case.id == 'c5':\n        time.sleep(0.2)\n        os._exit(3)\n{RIGHT}",
     )
     done = cli.toy.pytest("evals/toy", "--candidate", candidate, "-n", "1", "-q")
     assert done.returncode == 1, done.stdout + done.stderr
