@@ -83,9 +83,16 @@ class Coming:
         """Send no more than is on its way: at the beginning, what may be in flight at once."""
         self._sending.hold()
 
-    def settle(self) -> None:
-        """Send nothing more, and wait until nothing is on its way."""
-        self._sending.settle()
+    def comes_within(self, evaluation: Evaluation, trial: TrialId, seconds: float) -> bool:
+        """Tell whether the outcome of a trial is there, waiting for so long at most."""
+        ask = self._asks.get(evaluation, {}).get(trial)
+        if ask is None or ask.key in self._known:
+            return True
+        return self._sending.comes_within(ask.key, seconds)
+
+    def settle(self, within_s: float) -> bool:
+        """Send nothing more; tell whether nothing is on its way, waiting for so long at most."""
+        return self._sending.settle(within_s)
 
     def go_on(self) -> None:
         """Send again, after `hold` or `settle`."""

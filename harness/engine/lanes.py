@@ -83,15 +83,23 @@ class Lanes:
     stood_at: float = -math.inf
     here: tuple[Callable[[], bool], asyncio.Future[None]] | None = None
 
-    async def until(self, is_so: Callable[[], bool], task: asyncio.Task[Any]) -> None:
-        """Wait until something is so that an outcome can make so, or all is over."""
-        if is_so() or task.done():
-            return
-        here = asyncio.get_running_loop().create_future()
-        self.here = (is_so, here)
-        await asyncio.wait((task, here), return_when=asyncio.FIRST_COMPLETED)
-        self.here = None
-        here.cancel()
+    async def until(
+        self,
+        is_so: Callable[[], bool],
+        task: asyncio.Task[Any],
+        *,
+        at_most_s: float | None = None,
+    ) -> bool:
+        """Wait until something is so that an outcome can make so, all is over, or `at_most_s`
+        have passed; tell whether it is so.
+        """
+        if not is_so() and not task.done():
+            here = asyncio.get_running_loop().create_future()
+            self.here = (is_so, here)
+            await asyncio.wait((task, here), timeout=at_most_s, return_when=asyncio.FIRST_COMPLETED)
+            self.here = None
+            here.cancel()
+        return is_so()
 
     async def everything(
         self,

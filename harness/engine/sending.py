@@ -119,10 +119,15 @@ class Sending:
         for lane in self._lanes.lanes.values():
             lane.limiter.hold()
 
-    def settle(self) -> None:
-        """Send nothing more, and wait until nothing is on its way."""
+    def comes_within(self, key: str, seconds: float) -> bool:
+        """Tell whether the outcome of a request is known, waiting for so long at most."""
+        found = self._lanes.found
+        return self._run(self._lanes.until(lambda: key in found, self._task, at_most_s=seconds))
+
+    def settle(self, within_s: float) -> bool:
+        """Send nothing more; tell whether nothing is on its way, waiting for so long at most."""
         self.hold()
-        self._run(self._lanes.until(lambda: self._is_idle, self._task))
+        return self._run(self._lanes.until(lambda: self._is_idle, self._task, at_most_s=within_s))
 
     @property
     def _is_idle(self) -> bool:

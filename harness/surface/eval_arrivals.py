@@ -105,14 +105,16 @@ class Arrivals:
 
     def _show(self, coming: Coming, trial: EvalTrial, *, is_first: bool) -> None:
         """Let an item run alone, where replies are neither too fast nor too slow for all this."""
+        least_s, most_s = QUICK_S
         if is_first:
             coming.hold()
-        reply = coming.take(trial.evaluation, trial.id).reply
-        latency_s = reply.latency_s if reply is not None else None
-        if is_first and not (latency_s is not None and QUICK_S[0] <= latency_s <= QUICK_S[1]):
-            self._finish(coming)
-        else:
-            coming.settle()
+        if coming.comes_within(trial.evaluation, trial.id, most_s):
+            reply = coming.take(trial.evaluation, trial.id).reply
+            latency_s = reply.latency_s if reply is not None else None
+            is_slow_enough = latency_s is not None and latency_s >= least_s
+            if (is_slow_enough or not is_first) and coming.settle(most_s):
+                return
+        self._finish(coming)  # whoever waits for one slow reply holds up all others
 
     def _finish(self, coming: Coming) -> None:
         """Have every reply there before anything else runs."""

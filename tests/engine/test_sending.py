@@ -65,7 +65,7 @@ def test_held_from_the_beginning_what_may_be_in_flight_at_once_goes_out(store: S
     with on_the_way:
         on_the_way.hold()
         assert on_the_way.outcome(keys[3]).reply is not None
-        on_the_way.settle()
+        assert on_the_way.settle(5)
         assert (len(teller.came), on_the_way.is_settled) == (4, True)
         assert on_the_way.outcome(keys[4]).reply is not None, "who needs one need not release it"
         assert len(teller.came) > 4
@@ -76,7 +76,7 @@ def test_settled_nothing_is_on_its_way_until_it_goes_on(store: Store) -> None:
     on_the_way, keys = begin(teller, store)
     with on_the_way:
         on_the_way.outcome(keys[0])
-        on_the_way.settle()
+        assert on_the_way.settle(5)
         sent = len(teller.came)
         known = store.known_replies(keys)
         assert len(known) == sent, "each that was sent has its reply"
@@ -85,9 +85,20 @@ def test_settled_nothing_is_on_its_way_until_it_goes_on(store: Store) -> None:
         on_the_way.go_on()
         on_the_way.turn()
         assert len(teller.came) == sent + 4
-        on_the_way.settle()
+        assert on_the_way.settle(5)
         assert on_the_way.outcome(keys[19]).reply is not None, "who needs one need not release it"
         assert not on_the_way.is_settled
+
+
+def test_who_waits_for_one_reply_waits_no_longer_than_it_said(store: Store) -> None:
+    teller = Teller()
+    on_the_way, keys = begin(teller, store)
+    with on_the_way:
+        on_the_way.hold()
+        assert not on_the_way.comes_within(keys[0], 0.0)
+        assert not on_the_way.settle(0.0)
+        assert on_the_way.comes_within(keys[0], 5.0)
+        assert set(on_the_way.finish()) == set(keys)
 
 
 def test_replies_that_lay_there_while_it_stood_still_have_no_latency(

@@ -28,7 +28,9 @@ class Adder:
         number = int(re.findall(r"\\d+", request.messages[-1].content)[0])
         with open(os.environ["SENT"], "a") as log:
             log.write(f"ask {number}\\n")
-        await asyncio.sleep(float(os.environ.get("PAUSE", "0.02")))
+        await asyncio.sleep(1.5 if number == int(os.environ.get("LATE", "-1")) else 0.02)
+        with open(os.environ["SENT"], "a") as log:
+            log.write(f"told {number}\\n")
         if number == int(os.environ.get("BAD", "-1")):
             raise harness.BackendError("context overflow", is_systemic=True)
         return harness.Reply(text=str(3 * number), latency_s=time.perf_counter() - began)
@@ -122,7 +124,7 @@ def test_quick_evals_run_while_later_replies_are_on_their_way(quick: Cli) -> Non
     assert "replies: " not in done.err, "the dots show how far it is"
     assert all(taken is not None and 0.015 < taken < 5 for taken in latencies(quick))
     again = quick(*RUN)
-    assert (again.code, len(quick.toy.sent)) == (0, 3 * CASES), "the second run asks for nothing"
+    assert (again.code, len(quick.toy.sent)) == (0, 4 * CASES), "the second run asks for nothing"
 
 
 def test_what_they_measure_is_what_a_run_of_two_phases_measures(
@@ -161,6 +163,17 @@ def test_all_replies_are_fetched_first_where(
     assert asked_before(quick, shown) == CASES, why
     assert f"replies: {CASES} of {CASES}" in done.err
     assert None not in latencies(quick), "nothing was on its way while a slow eval ran"
+
+
+@pytest.mark.parametrize("late", ["0", "5"])
+def test_one_slow_reply_at_the_beginning_holds_up_no_other(
+    quick: Cli, monkeypatch: pytest.MonkeyPatch, late: str
+) -> None:
+    monkeypatch.setattr(eval_arrivals, "QUICK_S", (0.01, 0.3))
+    assert quick(*RUN, LATE=late).code == 0
+    log = quick.toy.sent
+    assert log.index(f"ask {CASES - 1}") < log.index(f"told {late}")
+    assert None not in latencies(quick)
 
 
 def test_a_slow_first_eval_alone_changes_nothing(quick: Cli) -> None:
