@@ -17,6 +17,7 @@ from typing import Any
 
 from harness.core.near import near_sets, normalised, plain_text, shingles
 from harness.core.wording import FIRST, Wording, wording_of
+from harness.core.words import count
 from harness.engine.backends import LiveBackend
 from harness.engine.data.forms.cases import of_case
 from harness.engine.data.reading import open_examples
@@ -93,8 +94,8 @@ def refuse_leaked(compared: Compared, task: Task) -> None:
         return
     first, many = compared.leaks[0], len(compared.leaks)
     text = (
-        f"{first.text}; {many} such case(s). It was trained on them, so that their scores mean "
-        f"nothing: remove them from {task.name!r}, or train again without those rows"
+        f"{first.text}; {count(many, 'such case')}. It was trained on them, so that their scores "
+        f"mean nothing: remove them from {task.name!r}, or train again without those rows"
     )
     if all(leak.kind == "near" for leak in compared.leaks):
         text += (

@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from harness.core.words import percent
+from harness.core.words import count, percent
 from harness.engine.project import find_project, find_task_folder
 from harness.engine.tasks import Task
 from harness.errors import HarnessError, TaskError
@@ -201,8 +201,8 @@ def _refused(task: Task, leaks: Sequence[Leak]) -> str:
     """Return why these leaks stop whatever rests on the cases, and the ways out."""
     place, name = _place(task), _name(task)
     out = (
-        f"{leaks[0].text}; {len(leaks)} such case(s), and no number can rest on them. Deal the "
-        f"splits anew: harness data split {name} --all --out {shlex.quote(str(place))}"
+        f"{leaks[0].text}; {count(len(leaks), 'such case')}, and no number can rest on them. "
+        f"Deal the splits anew: harness data split {name} --all --out {shlex.quote(str(place))}"
     )
     if place.exists():
         out += " --force"
