@@ -7,7 +7,6 @@ does other work in between lets them have a turn now and then.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from harness.engine.evaluate import Asked, Evaluation, TrialId
@@ -46,15 +45,8 @@ class Coming:
             override_boundary=override_boundary,
         )
 
-    def __enter__(self) -> Coming:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Stop what is under way; what arrived is stored."""
         self._sending.close()
 
     @property

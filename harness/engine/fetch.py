@@ -7,6 +7,7 @@ one is.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -129,7 +130,7 @@ def fetch(
     if missing:
         from harness.engine.sending import send
 
-        with send(
+        sending = send(
             list(unique.values()),
             known,
             store=store,
@@ -139,6 +140,7 @@ def fetch(
             is_batch=is_batch,
             pause=pause,
             override_boundary=override_boundary,
-        ) as sending:
+        )
+        with closing(sending):
             outcomes |= sending.finish()
     return outcomes

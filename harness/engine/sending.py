@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import suppress
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from harness.engine.batches import need_batches, pause_s
@@ -80,17 +79,6 @@ class Sending:
         self._task = self._loop.create_task(lanes.everything(asks, known, pause=pause))
         self._left_at = self._loop.time()
         self.is_settled = False
-
-    def __enter__(self) -> Sending:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     @property
     def stood_s(self) -> float:

@@ -233,7 +233,7 @@ class EvalSession:
             progress=progress,
             override_boundary=self.config.option.override_boundary,
         )
-        self._held.enter_context(coming)
+        self._held.callback(coming.close)
         arrivals = Arrivals(coming, self, progress=progress)
         self.config.pluginmanager.register(arrivals, "harness-arrivals")
         self._held.callback(self.config.pluginmanager.unregister, arrivals)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -50,7 +51,7 @@ def begin(teller: Teller, store: Store, n: int = 20) -> tuple[Sending, list[str]
 def test_an_outcome_comes_before_the_later_requests_are_sent(store: Store) -> None:
     teller = Teller()
     on_the_way, keys = begin(teller, store)
-    with on_the_way:
+    with closing(on_the_way):
         assert teller.came == []
         assert on_the_way.outcome(keys[0]).reply is not None
         assert 4 <= len(teller.came) < 12
@@ -62,7 +63,7 @@ def test_an_outcome_comes_before_the_later_requests_are_sent(store: Store) -> No
 def test_held_from_the_beginning_what_may_be_in_flight_at_once_goes_out(store: Store) -> None:
     teller = Teller()
     on_the_way, keys = begin(teller, store)
-    with on_the_way:
+    with closing(on_the_way):
         on_the_way.hold()
         assert on_the_way.outcome(keys[3]).reply is not None
         assert on_the_way.settle(5)
@@ -74,7 +75,7 @@ def test_held_from_the_beginning_what_may_be_in_flight_at_once_goes_out(store: S
 def test_settled_nothing_is_on_its_way_until_it_goes_on(store: Store) -> None:
     teller = Teller()
     on_the_way, keys = begin(teller, store)
-    with on_the_way:
+    with closing(on_the_way):
         on_the_way.outcome(keys[0])
         assert on_the_way.settle(5)
         sent = len(teller.came)
@@ -93,7 +94,7 @@ def test_settled_nothing_is_on_its_way_until_it_goes_on(store: Store) -> None:
 def test_who_waits_for_one_reply_waits_no_longer_than_it_said(store: Store) -> None:
     teller = Teller()
     on_the_way, keys = begin(teller, store)
-    with on_the_way:
+    with closing(on_the_way):
         on_the_way.hold()
         assert not on_the_way.comes_within(keys[0], 0.0)
         assert not on_the_way.settle(0.0)
@@ -107,7 +108,7 @@ def test_replies_that_lay_there_while_it_stood_still_have_no_latency(
     monkeypatch.setattr(sending, "LONG_S", 0.25)  # of a busy machine
     teller = Teller()
     on_the_way, keys = begin(teller, store)
-    with on_the_way:
+    with closing(on_the_way):
         on_the_way.outcome(keys[0])
         in_flight = set(teller.came) - {f"q{n}" for n in range(len(store.known_replies(keys)))}
         time.sleep(0.3)
@@ -121,7 +122,7 @@ def test_replies_that_lay_there_while_it_stood_still_have_no_latency(
 def test_closed_it_keeps_what_arrived_and_sends_no_more(store: Store) -> None:
     teller = Teller()
     on_the_way, keys = begin(teller, store)
-    with on_the_way:
+    with closing(on_the_way):
         on_the_way.outcome(keys[5])
     sent = len(teller.came)
     assert 6 <= sent < 20
@@ -139,5 +140,5 @@ def test_an_error_that_ends_it_is_told_to_whoever_asks(
 
     monkeypatch.setattr(Store, "add_replies", full)
     on_the_way, keys = begin(Teller(), store)
-    with on_the_way, pytest.raises(UsageError, match="disk is full"):
+    with closing(on_the_way), pytest.raises(UsageError, match="disk is full"):
         on_the_way.outcome(keys[0])
