@@ -26,8 +26,14 @@ NUMBERS: dict[str, int] = {"": 0} | {split: n for n, split in enumerate(SPLITS, 
 """Splits as numbers of one byte: 0 is none."""
 STEP = 8192
 """Rows that are walked at a time."""
+TIGHT = 0.8
+"""Next to no room: less than a row, and enough that the first of a kind goes by its own hash."""
 FEW = 6
 """Up to so many rows of a kind have next to no room: a kind of five has its test row."""
+FIRST = 4
+"""So many first rows of every kind are also walked together, with as little room: a hundred kinds
+of one row have exact shares between them.
+"""
 WHOLE = 2.0
 """The room that all rows together have, in rooms of a kind: with less, kinds would push each other
 about, and a row that is put between others would move more of them.
@@ -69,7 +75,7 @@ def order_of(key: str, *, seed: int) -> int:
 
 def room(rows: int) -> float:
     """Return how many rows dev and test may each be off their share of `rows` rows of a kind."""
-    return 0.8 if rows <= FEW else 1 + sqrt(rows) / 3
+    return TIGHT if rows <= FEW else 1 + sqrt(rows) / 3
 
 
 def deal(
@@ -197,6 +203,7 @@ def _walk(
         found[kept == 1 << number] = number
     counts = counts_of(kind, found[of], kinds=int(kind.max(initial=0)) + 1)
     tallies, whole = [_Tally(*some) for some in counts.tolist()], _Tally(*counts.sum(0).tolist())
+    firsts = _Tally(*counts[counts.sum(1) <= FIRST].sum(0).tolist())
     dealt, stays = bytearray(found), bytes(kept)
     for start in range(0, len(of), STEP):
         part = slice(start, start + STEP)
@@ -208,9 +215,13 @@ def _walk(
                 split = int(place[group])
                 if one != drawn:
                     split = whole.nearest(split, test, dev, most=WHOLE * room(whole.rows + 1))
+                    if tally.rows < FIRST:
+                        split = firsts.nearest(split, test, dev, most=TIGHT)
                     split = tally.nearest(split, test, dev, most=room(tally.rows + 1))
                 dealt[group] = split
             if one != drawn:
+                if tally.rows < FIRST:
+                    firsts.add(split)
                 tally.add(split)
                 whole.add(split)
     return np.frombuffer(dealt, dtype=np.uint8)

@@ -107,10 +107,24 @@ def test_groups_of_several_rows_are_counted_as_they_come_by() -> None:
         assert max(abs(counts[s] - 40) for s in ("dev", "test")) <= room(200) + 3
 
 
-def test_many_kinds_of_one_row_share_the_room_of_all_rows() -> None:
+@pytest.mark.parametrize(("rows_each", "most"), [(1, 0), (2, 1), (3, 3)])
+def test_many_small_kinds_still_give_every_split_its_share(rows_each: int, most: int) -> None:
     for seed in range(60):
-        counts = Counter(split_rows([(f"k{i}", f"tag {i}") for i in range(100)], seed=seed))
-        assert max(abs(counts[s] - 20) for s in ("dev", "test")) <= 2 * room(100)
+        given = [(f"k{i}", f"tag {i % 100}") for i in range(100 * rows_each)]
+        random.Random(seed).shuffle(given)
+        counts = Counter(split_rows(given, seed=seed))
+        assert max(abs(counts[s] - 20 * rows_each) for s in ("dev", "test")) <= most
+    assert Counter(split_rows([(f"k{i}", f"tag {i}") for i in range(100)])) == {
+        "train": 60, "dev": 20, "test": 20
+    }  # fmt: skip
+
+
+def test_all_rows_together_are_within_their_own_room_however_many_kinds_there_are() -> None:
+    for seed in range(30):
+        given = [(f"k{i}", f"tag {i % 30}") for i in range(600)]
+        random.Random(seed).shuffle(given)
+        counts = Counter(split_rows(given, seed=seed))
+        assert max(abs(counts[s] - 120) for s in ("dev", "test")) <= 2 * room(600)
 
 
 @pytest.mark.parametrize("where", ["anywhere", "in front"])
