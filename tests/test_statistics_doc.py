@@ -89,7 +89,7 @@ def test_the_limits_that_verdicts_hang_on_are_quoted() -> None:
     quoted = {row[0].strip("`") for row in table("constants")}
     assert quoted >= {
         "reach.REACH_LIMIT", "reach.TREND_ALPHA", "wall.MISSING_LIMIT", "pairs.MISSING_LIMIT",
-        "needs.CLUSTERS_FOR_WALL", "wall.CLUSTERS_FOR_ANY", "measures.LARGEST_SHARE",
+        "needs.CLUSTERS_FOR_WALL", "planning.CLUSTERS_FOR_ANY", "measures.LARGEST_SHARE",
         "release.MOST_MUST_HOLD_SLICES", "release.judge_release.min_gain",
     }  # fmt: skip
 

@@ -126,8 +126,8 @@ def language(
     among: Iterable[str] = (),
     at_least: float = 0.5,
 ) -> CheckResult:
-    """Hold where the text is in the `expected` language(s), by ISO 639-1 codes; the score is how
-    sure the model is of it.
+    """Hold where the text is in the `expected` language, or in one of several, by ISO 639-1 codes;
+    the score is how sure the model is of it.
 
     `among` names the languages that can come at all: a short text is told apart better from few.
     A dozen words are enough; one or two are not. Source of the model: Lui & Baldwin (2012),

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from harness.checks.base import CheckResult, Undecided, held, miss, show
-from harness.errors import Miss, PluginError, UsageError
+from harness.errors import HarnessError, Miss, PluginError, UsageError, words_of
 from harness.records import Json
 
 if TYPE_CHECKING:
@@ -174,6 +174,7 @@ def identity_of(name: str, *, texts: Callable[[], Collection[str]] = frozenset[s
     text, or a function that gives one) adds, as a digest of weights. None for a check of ours.
 
     A function that takes an argument is given `texts()`: all that stand where it may be called.
+    Raises PluginError where it fails, for nobody knows then whether earlier scores still stand.
     """
     if name in HOMES or name not in _strangers():
         return None
@@ -182,8 +183,17 @@ def identity_of(name: str, *, texts: Callable[[], Collection[str]] = frozenset[s
     own = next((i for i in _plugins[0].infos if i.module.split(".", maxsplit=1)[0] == top), None)
     said = getattr(check, "identity", "")
     parts = [own.distribution, own.version] if own else [top]
-    if callable(said):
-        said = said(texts()) if inspect.signature(said).parameters else said()
+    try:
+        if callable(said):
+            said = said(texts()) if inspect.signature(said).parameters else said()
+    except HarnessError:
+        raise
+    except Exception as exc:  # border: a stranger's function can raise anything
+        raise PluginError(
+            f"harness_checks: {name!r} of {parts[0]} cannot say what it is: its `identity` raised "
+            f"{type(exc).__name__}: {words_of(exc)}. Repair it there, or refuse the plugin in "
+            "[tool.harness] disabled_plugins."
+        ) from exc
     return " ".join([*parts, str(said)]).strip()
 
 

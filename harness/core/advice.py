@@ -64,7 +64,7 @@ class _Finding:
 def advise(evidence: Evidence) -> Advice:
     """Return the answer that the evidence supports."""
     found = _finding(evidence)
-    reasons = [*measured_reasons(evidence), *fact_reasons(evidence.facts)]
+    reasons = [*measured_reasons(evidence, told=found.summary), *fact_reasons(evidence.facts)]
     marked = [
         Reason(
             text=r.text,
@@ -181,7 +181,7 @@ def _no_wall(e: Evidence) -> _Finding | None:
             change=(f"a wall verdict: harness ladder {e.task}, then harness wall {e.task}",),
         )
     if e.wall.answer == "INSUFFICIENT_EVIDENCE":
-        more = f"about {e.wall.need_cases} cases" if e.wall.need_cases else "more cases"
+        more = f"about {e.wall.need_cases} cases in all" if e.wall.need_cases else "more cases"
         return _Finding(
             answer="INSUFFICIENT_EVIDENCE", summary=e.wall.reason, on=(wall_name(e),),
             change=(more,),

@@ -28,11 +28,14 @@ def span(one: Estimate) -> str:
     return f"{100 * one.mean:.0f} % ({100 * one.lower:.0f} to {100 * one.upper:.0f})"
 
 
-def measured_reasons(e: Evidence) -> list[Reason]:
-    """Return a reason for everything that was measured."""
+def measured_reasons(e: Evidence, *, told: str = "") -> list[Reason]:
+    """Return a reason for everything that was measured. What the answer has `told` already, a
+    verdict's own words, is not told again.
+    """
     reasons = []
     if e.wall is not None:
-        text = e.wall.reason
+        is_told = not e.why_stale and e.wall.reason in told
+        text = f"the verdict on prompting: {e.wall.answer}." if is_told else e.wall.reason
         if e.best is not None:
             text += f" Best prompt: {e.best.name}, {span(e.best.estimate)}."
         is_wall: bool | None = e.wall.answer == "WALL"
@@ -69,7 +72,8 @@ def measured_reasons(e: Evidence) -> list[Reason]:
         reasons.append(Reason(text=text, evidence=misses_name(e.misses), is_for_tuning=can_help))
     if e.release is not None:
         shipped = e.release.answer == "SHIP"
-        text = f"tuned, on sealed cases: {e.release.answer}. {e.release.reason}"
+        text = f"tuned, on sealed cases: {e.release.answer}."
+        text += "" if e.release.reason in told else f" {e.release.reason}"
         reasons.append(Reason(text=text, evidence=release_name(e)[0], is_for_tuning=shipped))
     return [*reasons, *_bill(e), *_latency(e), *_boundary(e)]
 

@@ -158,8 +158,8 @@ def _at_most(estimate: Estimate) -> str:
     return f"at most {percent(estimate.upper)} can be"
 
 
-def named(cases: Sequence[str]) -> str:
+def named(cases: Sequence[str], *, most: int = NAMED) -> str:
     """Return the first names, and how many more there are."""
-    if len(cases) <= NAMED:
+    if len(cases) <= most:
         return listed(cases)
-    return f"{', '.join(cases[:NAMED])} and {len(cases) - NAMED} more"
+    return f"{', '.join(cases[:most])} and {len(cases) - most} more"

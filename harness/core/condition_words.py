@@ -60,10 +60,8 @@ def resolution(seen: Measures) -> str:
     """Return condition (d)."""
     if seen.resolution is None:
         return "the gain that this eval could have seen: unknown below two tries in two clusters"
-    return (
-        f"this eval could have seen a gain of {points(seen.resolution)} "
-        f"({points(seen.limit)} or less needed)"
-    )
+    least = f"a gain of {points(seen.resolution)}" if seen.resolution < 1 else "no gain at all"
+    return f"this eval could have seen {least} ({points(seen.limit)} or less needed)"
 
 
 def clusters(seen: Measures) -> str:

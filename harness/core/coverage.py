@@ -48,7 +48,11 @@ def profile_named(name: str) -> Profile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Coverage:
-    """What was tried and what is owed. `owed` names families with the tries that each lacks."""
+    """What was tried and what is owed. `owed` names families with the tries that each lacks.
+
+    Where most tries (`echoes` of them) gave the very replies of another, `echoed` names the
+    families that would have enough tries otherwise: one more prompt is not what they lack.
+    """
 
     tried: Mapping[str, int]
     owed: tuple[str, ...]
@@ -56,12 +60,14 @@ class Coverage:
     families_short: int
     tries_short: int
     text: str
+    echoed: tuple[str, ...] = ()
+    echoes: int = 0
     is_checked: bool = True
 
     @property
     def is_complete(self) -> bool:
         """Nothing is owed."""
-        return not self.owed and self.families_short == 0 and self.tries_short == 0
+        return not (self.owed or self.echoed) and self.families_short == 0 and self.tries_short == 0
 
 
 def check_waivers(waivers: Mapping[str, str]) -> None:
@@ -80,15 +86,20 @@ def judge_coverage(
     *,
     waivers: Mapping[str, str] | None = None,
     needs_knowledge: bool = False,
+    echoes: Sequence[str] = (),
 ) -> Coverage:
-    """Return what the counted tries (one family each) cover, and what is still owed."""
+    """Return what the counted tries (one family each) cover, and what is still owed. `echoes` are
+    the families of tries that gave another's replies.
+    """
     waivers = waivers or {}
     check_waivers(waivers)
     tried = Counter(families)
     required = [("instructions",), ("few-shot", "dynamic-few-shot"), ("chain-of-thought",)]
     required += [("optimised",)] + ([("rag",)] if needs_knowledge else [])
-    owed = []
+    owed: list[str] = []
+    echoed: list[str] = []
     waived = {}
+    again = Counter(echoes)
     for group in required:
         made = sum(tried[family] for family in group)
         excuse = next((family for family in group if family in waivers), None)
@@ -97,8 +108,13 @@ def judge_coverage(
         if excuse is not None:
             waived[excuse] = waivers[excuse]
             continue
-        lacking = count(profile.tries_each - made, "more try") if made else ""
-        owed.append(" or ".join(group) + (f" ({lacking})" if lacking else ""))
+        lacking = [count(profile.tries_each - made, "more try")] if made else []
+        same = sum(again[family] for family in group)
+        is_echoed = made + same >= profile.tries_each and len(echoes) >= len(families)
+        if same and not is_echoed:
+            lacking.append(f"{same} gave the very replies of another try")
+        lack = " or ".join(group) + (f" ({', '.join(lacking)})" if lacking else "")
+        (echoed if is_echoed else owed).append(lack)
     short = max(profile.families - sum(n >= profile.tries_each for n in tried.values()), 0)
     return Coverage(
         tried={f: tried[f] for f in FAMILIES if tried[f]},
@@ -106,7 +122,9 @@ def judge_coverage(
         waived=waived,
         families_short=short,
         tries_short=max(profile.tries - len(families), 0),
-        text=_sentence(tried, owed, waived, profile=profile, families_short=short),
+        text=_sentence(tried, owed, waived, echoed=echoed, profile=profile, families_short=short),
+        echoed=tuple(echoed),
+        echoes=len(echoes),
     )
 
 
@@ -115,6 +133,7 @@ def without_families(coverage: Coverage, profile: Profile, *, tries: int) -> Cov
     return replace(
         coverage,
         owed=(),
+        echoed=(),
         families_short=0,
         is_checked=False,
         text=f"{count(tries, 'distinct try')} ({profile.tries} needed); families not checked: the "
@@ -122,11 +141,17 @@ def without_families(coverage: Coverage, profile: Profile, *, tries: int) -> Cov
     )
 
 
+def echoed_words(echoed: Sequence[str]) -> str:
+    """Return what came of the families whose tries changed no reply."""
+    return f"tried, with the very replies of another try: {listed(echoed)}"
+
+
 def _sentence(
     tried: Mapping[str, int],
     owed: Sequence[str],
     waived: Mapping[str, str],
     *,
+    echoed: Sequence[str],
     profile: Profile,
     families_short: int,
 ) -> str:
@@ -140,5 +165,7 @@ def _sentence(
         parts.append(f"{families_short} more needed")
     if owed:
         parts.append(f"not tried: {listed(owed)}")
+    if echoed:
+        parts.append(echoed_words(echoed))
     parts += [f"{name} waived: {reason}" for name, reason in waived.items()]
-    return "; ".join(parts)
+    return "; ".join(parts).replace(".; ", "; ")  # a reason that a person wrote is a sentence

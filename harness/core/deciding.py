@@ -5,7 +5,8 @@ The order is that of `wall.judge_wall`; a test holds the two together.
 
 from __future__ import annotations
 
-from harness.core.wall import CLUSTERS_FOR_ANY, MISSING_LIMIT
+from harness.core.planning import CLUSTERS_FOR_ANY
+from harness.core.wall import MISSING_LIMIT
 from harness.records import WallVerdict
 
 ALL = "every condition"

@@ -99,8 +99,9 @@ class Field:
             self.empty += not value
             self.lengths.see(len(value))
             self.kinds["list"] += 1
-            for item in value:
-                self._count(item if isinstance(item, str) else _compact(item))
+            items = (item if isinstance(item, str) else _compact(item) for item in value)
+            for item in dict.fromkeys(items):  # the share is that of lists which have it
+                self._count(item)
         else:
             self.empty += not value
             self._class("object", _compact(value))

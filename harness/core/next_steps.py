@@ -9,7 +9,7 @@ from harness.core.audit import named
 from harness.core.coverage import Coverage
 from harness.core.measures import Measures, WallInput
 from harness.core.needs import MOST_TIMES
-from harness.core.planning import CLUSTERS_FOR_WALL
+from harness.core.planning import CLUSTERS_FOR_WALL, FIRST_LOOK, no_look
 from harness.core.words import count, listed
 
 CHEAPEST_FIRST = {
@@ -46,6 +46,9 @@ def start(evidence: WallInput) -> str:
 
 def write_more(evidence: WallInput, coverage: Coverage) -> str:
     """Return which prompt to write next, the cheapest of what is owed first."""
+    if coverage.echoed:
+        model = evidence.model or "the model"
+        return unlike(coverage.echoes, model=model, cases=len(evidence.tries[0].scores))
     if coverage.owed:
         owed = sorted(coverage.owed, key=lambda text: _rank(text.split(" ")[0]))
         family = owed[0].split(" ")[0]
@@ -58,6 +61,17 @@ def write_more(evidence: WallInput, coverage: Coverage) -> str:
     return (
         "Write another prompt against the misses of the best one: repeats of a prompt, or of all "
         "its replies, count once."
+    )
+
+
+def unlike(echoes: int, *, model: str, cases: int) -> str:
+    """Return what helps where prompts change no reply: more of them would not."""
+    tries = "1 try gave" if echoes == 1 else f"{echoes} tries gave"
+    return (
+        f"{tries} the very replies of another, so that one more prompt is not the way: see that "
+        f"{model} is sent what the prompts say, add cases that it answers differently when asked "
+        f"differently (on these {count(cases, 'case')} it does not), or ask another"
+        " model."
     )
 
 
@@ -84,6 +98,9 @@ def confirm(evidence: WallInput, name: str) -> str:
     """Return how a prompt that is good enough on dev is confirmed."""
     if is_elsewhere(evidence):
         return f"Confirm {name} on cases that no prompt was written against."
+    why_not = no_look(evidence.sealed_clusters, target=evidence.target, alpha=FIRST_LOOK)
+    if why_not:
+        return f"Add sealed cases from other sources: no look can confirm {name} yet ({why_not})."
     return f"Spend one sealed look to confirm {name}: harness wall {evidence.task} --confirm."
 
 

@@ -12,7 +12,8 @@ from typing import Literal
 from harness.core.words import about, count, percent, points
 
 CLUSTERS_FOR_WALL = 30
-CLUSTERS_FOR_LOOK = 10
+CLUSTERS_FOR_ANY = 10
+"""Below so many clusters no bound holds what it promises, and nothing is said."""
 LARGEST_SHARE = 0.20
 POWER_FACTOR = 10.5
 """Cases for a wall: this x p(1-p)/gap^2, at 80 % power; held to `forecast.wall_power` by a test."""
@@ -37,7 +38,9 @@ class Plan:
 
     `independent` counts cases once what clusters share is taken off. `shown_gap` is the smallest
     gap at which a wall is shown with 80 % power, None where none is. `more` lists (gap, cases to
-    add). `sealed_needed` is how many sealed clusters let a perfect prompt be confirmed.
+    add). `sealed_needed` is how many sealed clusters let a perfect prompt be confirmed. `verdict`
+    is the answer of a wall verdict that holds for these cases, empty where none does, and
+    `measured_need` how many cases in all its scores ask for.
     """
 
     cases: int
@@ -54,6 +57,8 @@ class Plan:
     sealed_clusters: int
     sealed_needed: int
     largest_share: float = 0.0
+    verdict: str = ""
+    measured_need: int | None = None
 
 
 def independent(cases: int, clusters: int) -> float:
@@ -88,10 +93,9 @@ def plan_wall(
     gap = min(gap, target - LEAST_GAP) if target > 2 * LEAST_GAP else target / 2
     steps = [hundredth / 100 for hundredth in range(round(100 * LEAST_GAP), round(100 * target))]
     shown = next((g for g in steps if can_wall and cases_for_wall(g, target=target) <= alone), None)
-    # a perfect prompt on G clusters has the lower bound alpha^(1/G) at the most
-    best_case = DEV_ALPHA ** (1 / clusters) if clusters >= CLUSTERS_FOR_LOOK else 0.0
-    if sealed_clusters >= CLUSTERS_FOR_LOOK:
-        best_case = max(best_case, FIRST_LOOK ** (1 / sealed_clusters))
+    best_case = max(
+        perfect_bound(clusters, alpha=DEV_ALPHA), perfect_bound(sealed_clusters, alpha=FIRST_LOOK)
+    )
     size = cases / clusters if clusters else 1.0
     enough = can_wall and shown is not None and shown <= gap + 1e-9
     return Plan(
@@ -107,7 +111,7 @@ def plan_wall(
         more=tuple((g, _to_add(cases, size, g, target)) for g in GAPS if g < target),
         more_at_gap=_to_add(cases, size, gap, target),
         sealed_clusters=sealed_clusters,
-        sealed_needed=_sealed_needed(target),
+        sealed_needed=sealed_needed(target),
         largest_share=largest_share,
     )
 
@@ -119,10 +123,20 @@ def _to_add(cases: int, size: float, gap: float, target: float) -> int:
     return about(short) if short > 0 else 0
 
 
-def _sealed_needed(target: float) -> int:
+def perfect_bound(clusters: int, *, alpha: float) -> float:
+    """Return the most that the lower bound of a prompt can be that solves every case: alpha^(1/G).
+    It is 0 where so few clusters tell nothing.
+    """
+    return alpha ** (1 / clusters) if clusters >= CLUSTERS_FOR_ANY else 0.0
+
+
+def sealed_needed(target: float, *, alpha: float = FIRST_LOOK) -> int:
+    """Return from how many sealed clusters a look at `alpha` can confirm a perfect prompt; 0 where
+    none can, at a target of 1.
+    """
     if target >= 1:
         return 0
-    return max(CLUSTERS_FOR_LOOK, math.ceil(math.log(FIRST_LOOK) / math.log(target)))
+    return max(CLUSTERS_FOR_ANY, math.ceil(math.log(alpha) / math.log(target)))
 
 
 # ---------------------------------------------------------------- in words
@@ -159,13 +173,21 @@ def _why_no_wall(plan: Plan) -> str:
 
 
 def needed(plan: Plan) -> str:
-    """Return how many cases to add for the expected gap."""
+    """Return how many cases to add: as the scores of the tries ask, else for the expected gap."""
+    if plan.measured_need is not None:
+        more = max(plan.measured_need - plan.cases, 1)
+        return (
+            f"By the scores of the tries about {more} more would settle it (about "
+            f"{plan.measured_need} in all): so the last wall verdict, {plan.verdict}."
+        )
+    if plan.verdict:
+        return f"The last wall verdict, {plan.verdict}, asks for other things than cases."
     if not plan.more_at_gap:
         return "Add cases from other sources: their number would do."
     total = about(plan.cases + plan.more_at_gap)
     return (
         f"A gap of {points(plan.gap)} needs about {plan.more_at_gap} more "
-        f"(about {total} in all, from at least {CLUSTERS_FOR_WALL} sources)."
+        f"(about {total} in all, from at least {CLUSTERS_FOR_WALL} sources); tries tell the gap."
     )
 
 
@@ -190,22 +212,27 @@ def needs_line(plan: Plan) -> str:
 
 def ship_line(plan: Plan) -> str:
     """Return whether a good prompt could be shown good on these cases."""
-    if plan.sealed_clusters >= CLUSTERS_FOR_LOOK and (
-        FIRST_LOOK ** (1 / plan.sealed_clusters) >= plan.target
-    ):
+    why_not = no_look(plan.sealed_clusters, target=plan.target, alpha=FIRST_LOOK)
+    if not why_not:
         return (
             f"SHIP_PROMPT is possible: a look at {count(plan.sealed_clusters, 'sealed cluster')} "
             "can confirm a prompt (--confirm)"
         )
-    if plan.target >= 1:
-        return "SHIP_PROMPT is not possible: a target of 100 % can never be shown"
-    missing = (
-        f"test has {count(plan.sealed_clusters, 'cluster')}, {plan.sealed_needed} are needed "
-        f"before even a perfect prompt is confirmed at {percent(plan.target)}"
-    )
     if plan.can_ship:
-        return f"SHIP_PROMPT is possible on dev, unconfirmed; {missing}"
-    return f"SHIP_PROMPT is not possible: {missing}"
+        return f"SHIP_PROMPT is possible on dev, unconfirmed; {why_not}"
+    return f"SHIP_PROMPT is not possible: {why_not}"
+
+
+def no_look(sealed_clusters: int, *, target: float, alpha: float) -> str:
+    """Return why a look at `alpha` could confirm no prompt, however good; empty where one could."""
+    if perfect_bound(sealed_clusters, alpha=alpha) >= target:
+        return ""
+    if target >= 1:
+        return "a target of 100 % can never be shown"
+    return (
+        f"test has {count(sealed_clusters, 'cluster')}, {sealed_needed(target, alpha=alpha)} are "
+        f"needed before even a perfect prompt is confirmed at {percent(target)}"
+    )
 
 
 def meanwhile(plan: Plan) -> list[str]:

@@ -78,7 +78,10 @@ def parse_prompt(
         raise TaskError(f"{path}:1: unknown family {family!r}. Families: {', '.join(FAMILIES)}.")
     marks = list(_SECTION.finditer(body))
     if not marks or body[: marks[0].start()].strip():
-        raise TaskError(f"{path}:{first_line}: a prompt begins with @system, @user or @assistant")
+        raise TaskError(
+            f"{path}:{first_line}: a prompt begins with @system, @user or @assistant, alone on a "
+            "line. Write @user above the text"
+        )
     sections = []
     for mark, following in zip(marks, [*marks[1:], None], strict=True):
         source = body[mark.end() : following.start() if following else None].strip("\n")

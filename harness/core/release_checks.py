@@ -21,11 +21,11 @@ from harness.core.bounds import (
 )
 from harness.core.needs import cases_for_difference
 from harness.core.pairs import MISSING_LIMIT, Pair, arms, delta_bounds
+from harness.core.planning import CLUSTERS_FOR_ANY
 from harness.core.words import amount, count, percent, points, ratio
 from harness.errors import UsageError
 from harness.records import Check, Condition, Estimate, ReleaseAnswer
 
-CLUSTERS_FOR_ANY = 10
 CASES_FOR_MUST_HOLD = 20
 
 Values = Sequence[float | None] | Array
@@ -150,7 +150,10 @@ def _judge_pair(
         need = _need(pair, shown, threshold=threshold, floor=floor, alphas=(alpha, block_alpha))
         text = _open(name, shown, threshold=threshold, need=need, at=at)
     if not is_must_hold:
-        text += f"; watched only: {_excluded(shown)}"
+        is_told = pair.missing <= MISSING_LIMIT and shown.clusters >= CLUSTERS_FOR_ANY
+        # one that is shown says by itself what it can lose
+        is_news = is_told and answer != "SHIP"
+        text += f"; watched only{f': {_excluded(shown)}' if is_news else ''}"
     return Judged(
         check=Check(
             name=name, kind=kind, answer=answer, text=text, delta=shown, threshold=threshold
@@ -181,8 +184,10 @@ def _shown(name: str, shown: Estimate, *, threshold: float, at: str) -> str:
     if threshold >= 0:
         least = f"at least {points(shown.lower)} {at}"
         return f"{name} better by {points(shown.mean)} ({least})"
-    at_most = points(max(-shown.lower, 0.0))
-    return f"{name} {_span(shown, at)}: loses at most {at_most} (margin {points(-threshold)})"
+    margin = f"(margin {points(-threshold)})"
+    if shown.lower >= 0:
+        return f"{name} {_span(shown, at)}: a loss is excluded {margin}"
+    return f"{name} {_span(shown, at)}: loses at most {points(-shown.lower)} {margin}"
 
 
 def _blocked(name: str, shown: Estimate, blocking: Estimate, *, floor: float, alpha: float) -> str:
@@ -199,7 +204,7 @@ def _open(name: str, shown: Estimate, *, threshold: float, need: int | None, at:
     wanted = "better" if threshold >= 0 else f"within {points(-threshold)}"
     text = f"{name} {_span(shown, at)}: not shown to be {wanted}"
     if need is not None:
-        return f"{text}; about {count(need, 'case')} would settle it"
+        return f"{text}; about {count(need, 'case')} in all would settle it"
     return f"{text}, and more cases would hardly settle it"
 
 
@@ -324,7 +329,7 @@ def judge_advantage(advantage: Advantage, *, alpha: float, block_alpha: float) -
     if answer == "INSUFFICIENT_EVIDENCE":
         text += ": not shown to be lower"
         need = _need_of_mean(shown, n=len(mine), alpha=alpha)
-        text += f"; about {count(need, 'case')} would settle it" if need is not None else ""
+        text += f"; about {count(need, 'case')} in all would settle it" if need is not None else ""
     return _fact(name, answer, text, need=need)
 
 

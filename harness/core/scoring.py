@@ -25,15 +25,18 @@ def is_unscored(trial: Trial, score: Score) -> bool:
 
 
 def trial_value(trial: Trial, primary: str) -> float | None:
-    """Return the primary score of a trial: NaN where missing, None where unscored.
+    """Return the primary score of a trial: NaN where missing, None where unscored or not asked for.
 
     `primary` names one score, or is `all`: 1 if every scored one is 1. An eval that crashed, or a
-    judge that did not answer, makes the scores missing that depend on it, and no other.
+    judge that did not answer, makes the scores missing that depend on it, and no other. A trial
+    without any score, as of a reply that never came, lacks every one.
     """
+    asked = [s for s in trial.scores if primary in (ALL, s.name)]
+    if trial.scores and not asked:
+        return None  # its eval did not run, as with `-k`: what went wrong says nothing of it
     fault = trial.fault
     if fault is not None and not (fault.origin == "eval" or _is_of_the_harness(fault)):
         return math.nan if fault.is_missing else 0.0
-    asked = [s for s in trial.scores if primary in (ALL, s.name)]
     values = [s.value for s in asked if s.value is not None]
     if trial.fault is not None and (primary == ALL or any(s.is_fault for s in asked)):
         return math.nan
@@ -52,7 +55,12 @@ def _is_of_the_harness(fault: Fault) -> bool:
 
 
 def case_values(run: Run, primary: str) -> dict[str, float | None]:
-    """Return one value a case, by the run's `repeat_verdict`: NaN missing, None unscored."""
+    """Return one value a case, by the run's `repeat_verdict`: NaN missing, None unscored.
+
+    Where nothing but evals over all trials ran, no case has a score.
+    """
+    if run.aggregates and not any(t.scores for t in run.trials):
+        return dict.fromkeys(t.case_id for t in run.trials)
     verdict = parse_verdict(run.repeat_verdict)
     by_case: dict[str, list[float | None]] = {}
     for trial in run.trials:

@@ -61,6 +61,11 @@ def key_of(asked: int, source: str) -> str:
     return f"of {source}" if source else f"{asked:016x}"
 
 
+def kind_of(tags: Sequence[str]) -> str:
+    """Return the kind of a row with `tags`."""
+    return ", ".join(sorted(tags))
+
+
 def share_of(key: str, *, seed: int) -> float:
     """Return where a group stands in the deal, in [0, 1): the lowest are test, the next dev."""
     return order_of(key, seed=seed) / 2**64

@@ -59,8 +59,11 @@ def is_same_try(one: Identity, other: Identity) -> bool:
 
     Equal scores are not enough: ten different prompts that all score 0 are ten tries.
     """
-    is_same_question = bool(one[0]) and one[:2] == other[:2]
-    return is_same_question or (bool(one[2]) and one[2] == other[2])
+    return _is_same_question(one, other) or (bool(one[2]) and one[2] == other[2])
+
+
+def _is_same_question(one: Identity, other: Identity) -> bool:
+    return bool(one[0]) and one[:2] == other[:2]
 
 
 def repeats_of(identities: Sequence[Identity]) -> tuple[int | None, ...]:
@@ -71,6 +74,19 @@ def repeats_of(identities: Sequence[Identity]) -> tuple[int | None, ...]:
         root = earlier if earlier is None else first[earlier]
         first.append(earlier if root is None else root)
     return tuple(first)
+
+
+def echoed_families(tries: Sequence[TryScores], repeats: Sequence[int | None]) -> tuple[str, ...]:
+    """Return the family of each try that counts for nothing because to its own question came, case
+    by case, the replies of an earlier try. `repeats` is what `repeats_of` says of `tries`.
+    """
+    return tuple(
+        rung.family
+        for rung, again in zip(tries, repeats, strict=True)
+        if rung.is_countable
+        and again is not None
+        and not _is_same_question(identity_of(rung), identity_of(tries[again]))
+    )
 
 
 def score_table(tries: Sequence[TryScores], n: int) -> Array:

@@ -31,10 +31,12 @@ from harness.core.coverage import (
 )
 from harness.core.measures import Confirmation, Measures, WallInput, measure
 from harness.core.needs import cases_to_settle
+from harness.core.planning import CLUSTERS_FOR_ANY
 from harness.core.reach import REACH_LIMIT
 from harness.core.tries import (
     TryScores,
     build_tries,
+    echoed_families,
     identity_of,
     repeats_of,
     repeats_table,
@@ -45,7 +47,6 @@ from harness.records import Condition, Try, WallVerdict
 
 __all__ = ["Confirmation", "TryScores", "WallInput", "judge_wall", "nominee"]
 
-CLUSTERS_FOR_ANY = 10
 MISSING_LIMIT = 0.02
 
 
@@ -68,6 +69,7 @@ def judge_wall(evidence: WallInput) -> WallVerdict:
         profile,
         waivers=evidence.waivers,
         needs_knowledge=evidence.needs_knowledge,
+        echoes=echoed_families(evidence.tries, repeats),
     )
     if COVERAGE in evidence.unseen:
         coverage = without_families(coverage, profile, tries=len(counted))

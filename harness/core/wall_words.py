@@ -9,7 +9,7 @@ from harness.core import next_steps
 from harness.core.audit import named
 from harness.core.bounds import at_worst, mean_bounds
 from harness.core.condition_words import more_tries, next_tries, sure
-from harness.core.coverage import Coverage
+from harness.core.coverage import Coverage, echoed_words
 from harness.core.measures import Measures, WallInput
 from harness.core.needs import MOST_TIMES
 from harness.core.planning import CLUSTERS_FOR_WALL
@@ -120,6 +120,8 @@ def _owed(coverage: Coverage) -> str:
     parts = []
     if coverage.owed:
         parts.append(f"Not tried: {listed(coverage.owed)}.")
+    if coverage.echoed:
+        parts.append(f"T{echoed_words(coverage.echoed)[1:]}.")
     if coverage.families_short:
         parts.append(f"{count(coverage.families_short, 'more family')} needed.")
     if coverage.tries_short:
@@ -317,7 +319,7 @@ def _settling(seen: Measures, need: int) -> str:
     if need >= MOST_TIMES * seen.n:
         return f"Even {MOST_TIMES} times as many cases may not settle it: too close to the target."
     groups = count(next_steps.groups_needed(seen, need), "cluster")
-    return f"About {count(need, 'case')} from at least {groups} would settle it."
+    return f"About {count(need, 'case')} in all, from at least {groups}, would settle it."
 
 
 # ---------------------------------------------------------------- notes
@@ -348,8 +350,8 @@ def notes(evidence: WallInput, seen: Measures | None, rungs: Sequence[Try]) -> t
         found += _beyond_one_prompt(evidence, seen)
     uncounted = [rung for rung in rungs if not rung.is_counted]
     if uncounted:
-        shown = listed([f"{r.candidate} ({r.note or 'not counted'})" for r in uncounted])
-        found.append(f"Shown, never counted: {shown}.")
+        each = [f"{r.candidate} ({r.note or 'not counted'})" for r in uncounted]
+        found.append(f"Shown, never counted: {named(each, most=3)}.")  # the table has them all
     missing = sum(rung.missing for rung in rungs if rung.is_counted)
     if missing:
         found.append(

@@ -21,13 +21,14 @@ from harness.engine.backends import BackendPool, LiveBackend
 from harness.engine.by_path import BY_PATH
 from harness.engine.candidates import backend_options, resolve_candidate
 from harness.engine.collecting import Found, collect, look_at
-from harness.engine.ladder import last_wall, why_not_licensed
 from harness.engine.project import Project
 from harness.engine.tasks import Task
+from harness.engine.walls import last_wall, why_not_licensed
 from harness.errors import TaskError, UsageError
 from harness.ports.manager import Plugins
 from harness.records import Artifact, Candidate, Json, LedgerEntry
 from harness.store.artifacts import adopt
+from harness.store.home import make_home
 from harness.store.store import Store
 
 BASE_FILE = "harness-base.json"
@@ -161,7 +162,7 @@ def _copied(
     """
     prepared = read_prepared(trained_on) if trained_on else None
     compared = None
-    project.home.mkdir(parents=True, exist_ok=True)
+    make_home(project.home)
     workshop = Path(tempfile.mkdtemp(prefix=".making-", dir=project.home))
     try:
         folder = collect(found, workshop)

@@ -16,19 +16,20 @@ from harness.core.advice_evidence import (
     Provision,
     Scope,
 )
-from harness.core.bounds import mean_bounds
 from harness.core.costs import cost_view
 from harness.core.coverage import LABELS
 from harness.core.learning import LearningCurve, curve_lines
 from harness.core.scoring import case_values
+from harness.core.tries import try_estimates
 from harness.core.usage import Usage
 from harness.engine.backends import BackendPool
 from harness.engine.boundary import crossings, internal_ids, zone_of
 from harness.engine.candidates import CONSTANT, REPLAY, resolve_candidate
-from harness.engine.ladder import Ladder, is_present, last_wall, read_ladder, why_not_licensed
+from harness.engine.ladder import Ladder, is_present, read_ladder
 from harness.engine.providers import provisions, read_table
 from harness.engine.release import Arms
 from harness.engine.tasks import Task
+from harness.engine.walls import last_wall, why_not_licensed
 from harness.errors import HarnessError, UsageError
 from harness.records import Candidate, ReleaseVerdict, Run, WallVerdict, from_plain
 from harness.store.store import Store
@@ -142,12 +143,9 @@ def _baselines(task: Task, ladder: Ladder) -> tuple[list[Run], Run | None]:
 
 
 def _values(task: Task, run: Run) -> dict[str, float]:
-    """Return the primary score a case; a missing one counts as failed."""
-    return {
-        c: 0.0 if math.isnan(v) else v
-        for c, v in case_values(run, task.settings.primary).items()
-        if v is not None
-    }
+    """Return the primary score a case: NaN where missing."""
+    values = case_values(run, task.settings.primary)
+    return {c: v for c, v in values.items() if v is not None}
 
 
 def _measured(task: Task, run: Run | None, *, tag: str | None = None) -> Measured | None:
@@ -155,9 +153,12 @@ def _measured(task: Task, run: Run | None, *, tag: str | None = None) -> Measure
         return None
     cases = {c.id: c for c in task.split("dev") if tag is None or tag in c.tags}
     values = {c: v for c, v in _values(task, run).items() if c in cases}
-    if not values:
+    if all(map(math.isnan, values.values())):
         return None
-    estimate = mean_bounds(list(values.values()), [cases[c].cluster for c in values])
+    import numpy as np
+
+    table = np.array(list(values.values()))[:, None]
+    (estimate,) = try_estimates(table, [cases[c].cluster for c in values])
     return Measured(name=run.candidate.name, run_id=run.id, estimate=estimate)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-import math
+import sys
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -13,7 +14,7 @@ from typing import Any
 from harness.engine.threads import Threads
 from harness.errors import BackendError, HarnessError, UsageError, words_of
 from harness.ports.backends import AnswersBatches, Backend, BackendConfig, BatchState
-from harness.ports.manager import Plugins
+from harness.ports.manager import Plugins, PluginWarning
 from harness.records import SPEED, Candidate, Json, Reply, Request, canonical_json, digest
 
 CONCURRENCY = 16
@@ -68,7 +69,10 @@ class LiveBackend:
         lacking = [n for n, needed in needs.items() if needed and n not in self.honours]
         if not lacking:
             return None
-        hint = getattr(self.backend, "honours_hint", "")
+        told = getattr(self.backend, "honours_hint", "")
+        if isinstance(told, Mapping):
+            told = "; ".join(filter(None, (told.get(name) for name in lacking)))
+        hint = str(told)
         return f"{self.name} does not honour {', '.join(lacking)}{f' ({hint})' if hint else ''}"
 
     def tell_once(self, note: Callable[[str], None]) -> None:
@@ -145,7 +149,8 @@ class LiveBackend:
             value = getattr(reply, name)
             if value is not None and not _is_amount(value):
                 raise BackendError(f"{self.name}: the reply's {name} is {value!r:.80}, no amount")
-        if not all(isinstance(call, Mapping) for call in reply.tool_calls):
+        calls: object = reply.tool_calls
+        if not isinstance(calls, list | tuple) or not all(isinstance(c, Mapping) for c in calls):
             raise BackendError(f"{self.name}: the reply's tool_calls are no objects")
         if _is_plain(reply):
             return reply
@@ -167,7 +172,7 @@ def _is_plain(reply: Reply) -> bool:
 def _is_amount(value: object) -> bool:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
-    return math.isfinite(value) and value >= 0
+    return 0 <= value <= sys.float_info.max  # not NaN, nor a whole number that no float can hold
 
 
 class BackendPool:
@@ -219,13 +224,35 @@ class BackendPool:
             )
         return self._live[place]
 
+    def lacking(self, backend: str) -> str:
+        """Return what must be installed before `backend` can be made, as its factory says without
+        making it, with what to type; "" where nothing is known to lack.
+        """
+        scheme, _, model = backend.partition(":")
+        lacks = getattr(self._plugins.table("harness_backends").get(scheme), "lacks", None)
+        if not callable(lacks):
+            return ""
+        try:
+            return str(lacks(model))
+        except Exception as exc:  # border: a stranger's factory can raise anything
+            raise BackendError(f"{backend}: {type(exc).__name__}: {words_of(exc)}") from exc
+
     def close(self) -> None:
-        """Close every backend that was made."""
+        """Close every backend that was made; one that cannot be closed holds up no other."""
         for live in self._live.values():
             live.threads.close()
             close = getattr(live.backend, "close", None)
-            if callable(close):
+            if not callable(close):
+                continue
+            try:
                 close()
+            except Exception as exc:  # noqa: BLE001 - border: a stranger's backend
+                warnings.warn(
+                    f"{live.name} could not be closed: {type(exc).__name__}: {words_of(exc)}. "
+                    "What it answered is kept.",
+                    PluginWarning,
+                    stacklevel=2,
+                )
         self._live.clear()
 
 
@@ -234,8 +261,7 @@ def _wish(candidate: Candidate, name: str) -> float | None:
     value = candidate.options.get(name)
     if value is None:
         return None
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value) or value <= 0:
+    if not _is_amount(value) or value == 0:
         raise UsageError(
             f"{candidate.backend}: option {name} = {value!r} is not a positive number (task.toml, "
             "[backends] or the candidate's options)"

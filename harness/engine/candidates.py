@@ -71,10 +71,13 @@ def resolve_candidate(
     elif table is None and (tune := task.settings.tune) and text == tune.name:
         table = CandidateTable(prompt=tune.prompt, artifact=tune.name)
     if table is None:
+        known = candidate_names(task)
+        asks = next(iter(task.prompts), None)
+        meant = f" With a prompt: {asks}@{text}." if ":" in text and asks else ""
         raise UsageError(
-            f"no candidate {text!r} in task {task.name!r}. Known: "
-            f"{', '.join(candidate_names(task))}; or write PROMPT@SCHEME:MODEL[+ARTIFACT], "
-            "replay:FILE or constant:TEXT. `harness plugins` lists schemes."
+            f"no candidate {text!r} in task {task.name!r}.{meant} Known: {', '.join(known)}; or "
+            "write PROMPT@SCHEME:MODEL[+ARTIFACT], replay:FILE or constant:TEXT. `harness "
+            "plugins` lists schemes."
         )
     prompt = _known_prompt(task, table.prompt or text)
     backend = table.backend or task.settings.model

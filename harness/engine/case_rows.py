@@ -102,4 +102,8 @@ def _validated(plain: Json, place: str) -> CaseRow:
         return as_table(CaseRow, plain)
     except Misfit as exc:
         known = ", ".join(keys_of(CaseRow))
-        raise TaskError(f"{place}: {exc.place('row')}: {exc}. Keys of a row: {known}.") from exc
+        said = f"{place}: {exc.place('row')}: {exc}. Keys of a row: {known}.{exc.hint}"
+        if "split" not in plain:
+            file = place.rpartition(":")[0]
+            said += f" Rows are dealt by: harness data split {file} --out {file} --force"
+        raise TaskError(said) from exc

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from harness.engine.text_files import read_text
@@ -27,12 +27,17 @@ def eval_functions(folder: Path) -> list[str]:
 
     Raises TaskError where a file is not Python.
     """
-    return [name for name, asked in _asked(folder) if OURS & asked]
+    return [name for _, name, asked in _asked(folder) if OURS & asked]
+
+
+def evals_in(folder: Path, files: Container[Path]) -> list[str]:
+    """Return those of `eval_functions` that stand in some of the folder's files."""
+    return [name for path, name, asked in _asked(folder) if path in files and OURS & asked]
 
 
 def aggregates(folder: Path) -> list[str]:
     """Return those of `eval_functions` that give one number for all replies of a candidate."""
-    return [n for n, asked in _asked(folder) if OURS & asked and OF_A_CASE.isdisjoint(asked)]
+    return [n for _, n, asked in _asked(folder) if OURS & asked and OF_A_CASE.isdisjoint(asked)]
 
 
 def texts_in(files: Iterable[Path]) -> set[str]:
@@ -57,8 +62,10 @@ def texts_of(value: Json | Sequence[Mapping[str, Json]]) -> set[str]:
     return set()
 
 
-def _asked(folder: Path) -> list[tuple[str, set[str]]]:
-    """Return the tests without `test_`, and all that each asks for, fixtures of fixtures too."""
+def _asked(folder: Path) -> list[tuple[Path, str, set[str]]]:
+    """Return the tests without `test_`, each after its file, and all that it asks for, fixtures of
+    fixtures too.
+    """
     asks: dict[str, set[str]] = {}
     tests = []
     for path in [*conftests(folder), *sorted(folder.glob("eval_*.py"))]:
@@ -66,8 +73,8 @@ def _asked(folder: Path) -> list[tuple[str, set[str]]]:
             names = function.args.posonlyargs + function.args.args + function.args.kwonlyargs
             asks.setdefault(function.name, set()).update(a.arg for a in names)
             if function.name.startswith("test_") and path.name != "conftest.py":
-                tests.append(function.name)
-    return [(t.removeprefix("test_"), _reached(t, asks)) for t in tests]
+                tests.append((path, function.name))
+    return [(path, t.removeprefix("test_"), _reached(t, asks)) for path, t in tests]
 
 
 def conftests(folder: Path) -> Iterator[Path]:

@@ -52,6 +52,8 @@ class Outcome:
     is_cached: bool = False
 
 
+OFFLINE = "(run without --offline)"
+"""How the fault ends of a reply that was not recorded, and was not asked for."""
 NOT_ASKED = "not asked: "
 """How the fault begins of a request that was held back; its run is partial."""
 
@@ -123,9 +125,7 @@ def fetch(
     outcomes = {k: Outcome(key=k, reply=r, is_cached=True) for k, r in known.items()}
     missing = [ask for key, ask in unique.items() if key not in known]
     if is_offline:
-        fault = Fault(
-            origin="harness", message="no recorded reply (run without --offline)", is_missing=True
-        )
+        fault = Fault(origin="harness", message=f"no recorded reply {OFFLINE}", is_missing=True)
         return outcomes | {a.key: Outcome(key=a.key, fault=fault) for a in missing}
     if missing:
         from harness.engine.sending import send

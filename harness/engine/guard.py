@@ -20,6 +20,7 @@ from typing import Literal
 
 from harness.core.answers import answer_of
 from harness.core.prompts import check_text
+from harness.core.words import count
 from harness.engine.attempts import Attempt, GuardResult, failed, reasons_of, result_of
 from harness.engine.backends import BackendPool, LiveBackend
 from harness.engine.candidates import CONSTANT, REFERENCE, REPLAY, resolve_candidate
@@ -339,8 +340,8 @@ class Guard(Closing):
         if self._is_raising and not result.is_good:
             why = "; ".join(result.reasons) or "no eval could measure it"
             raise GuardRefused(
-                f"guard of {self.task.name!r}: no good reply in {len(result.attempts)} "
-                f"attempt(s): {why}",
+                f"guard of {self.task.name!r}: no good reply in "
+                f"{count(len(result.attempts), 'attempt')}: {why}",
                 result=result,
             )
         return result

@@ -23,7 +23,7 @@ from harness.engine.evaluate import verdict_of
 from harness.engine.leaks import refuse_leaks
 from harness.engine.tasks import Task
 from harness.errors import HarnessError, NotEnoughEvidence, TaskError
-from harness.records import Case, LedgerEntry, Run, WallVerdict as Verdict, digest, from_plain
+from harness.records import Case, LedgerEntry, Run, digest
 from harness.store.store import RunRow, Store
 
 
@@ -266,44 +266,6 @@ def wall_input(
         control_missed=missed,
         judges=judges_condition(task, ladder.runs, certificates),
         case_ids=[c.id for c in cases],
-    )
-
-
-def last_wall(task: Task, store: Store) -> Verdict | None:
-    """Return the newest recorded wall verdict of `task`, whatever it says."""
-    entries = store.ledger(task=task.name, kind="wall")
-    return from_plain(Verdict, entries[-1].payload) if entries else None
-
-
-def why_not_licensed(task: Task, verdict: Verdict | None) -> str | None:
-    """Return why tuning may not start under `verdict`, or None where it may."""
-    if verdict is None:
-        return f"there is no wall verdict. Ask for one: `harness wall {task.name}`."
-    if verdict.answer != "WALL":
-        return f"the last verdict is {verdict.answer}: {verdict.reason}"
-    now = {
-        "cases": (verdict.inputs_digest, task.inputs_digest("dev")),
-        "references": (verdict.labels_digest, task.labels_digest("dev")),
-        "evals": (verdict.evals_digest, task.evals_digest),
-        "model, goal, target or margins": (verdict.policy_digest, task.policy_digest),
-    }
-    changed = [what for what, (then, here) in now.items() if then != here]
-    if not changed:
-        return None
-    return (
-        f"the {', '.join(changed)} changed since the wall verdict {verdict.id}. "
-        f"Ask again: `harness wall {task.name}`."
-    )
-
-
-def wall_entry(verdict: Verdict, *, at: str) -> LedgerEntry:
-    """Return the line of the ledger that records `verdict`."""
-    return LedgerEntry(
-        kind="wall",
-        task=verdict.task,
-        at=at,
-        payload=verdict,
-        text=f"{verdict.answer}: {verdict.reason}",
     )
 
 

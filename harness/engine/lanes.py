@@ -258,10 +258,10 @@ class Lanes:
                     lane.noted.add((str(error), attempt))  # once, not once for each in flight
                     self.progress.note(
                         f"{ask.live.name}: {error} "
-                        f"(try {attempt} of {TRIES}, again in {pause:.1f} s)"
+                        f"(try {attempt} of {TRIES}, again in {pause:.1f} s{_longer(error)})"
                     )
             self._give_up(ask, lane, error)
-            message = f"{error} ({TRIES} tries)"
+            message = f"{error} ({TRIES} tries{_longer(error)})"
             return _failed(ask, message, is_missing=not error.is_systemic)
         finally:
             if has_begun:
@@ -285,7 +285,7 @@ class Lanes:
     def _give_up(self, ask: Ask, lane: _Lane, error: BackendError) -> None:
         lane.exhausted += 1
         if not lane.has_answered and lane.exhausted >= GIVE_UP_AFTER and not lane.down:
-            lane.down = f"{ask.live.name} is down: {error}"
+            lane.down = f"{ask.live.name} is down: {error}{_longer(error)}"
             self.progress.note(f"{lane.down}; the other requests to it are not sent")
 
     async def _stored(self) -> None:
@@ -325,6 +325,12 @@ def _by_lane(asks: Sequence[Ask]) -> list[tuple[Iterator[Ask], int]]:
         (iter(some), min(len(some), max(AT_ONCE, 2 * some[0].live.concurrency)))
         for some in lanes.values()
     ]
+
+
+def _longer(error: BackendError) -> str:
+    """Return that a backend asks to be left alone for longer than anybody waits here."""
+    asked_s = error.retry_after_s or 0.0
+    return f"; it asks to wait {asked_s:,.0f} s" if asked_s > LONGEST_WAIT_S else ""
 
 
 def _is_too_much(error: BackendError) -> bool:

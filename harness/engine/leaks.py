@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -20,7 +20,8 @@ from harness.core.words import count, percent
 from harness.engine.project import find_project, find_task_folder
 from harness.engine.tasks import Task
 from harness.errors import HarnessError, TaskError
-from harness.records import Case, Split
+from harness.records import SPLITS, Case, Split
+from harness.store.home import make_home
 
 if TYPE_CHECKING:
     from harness.core.examples import Example
@@ -103,9 +104,15 @@ def find_leaks(task: Task, split: Split = "train", *, near: float | None = NEAR)
     return [found[n] for n in held if n in found]
 
 
-def every_leak(task: Task) -> list[Leak]:
-    """Return the leaks of dev and test, as the verbs find them; a pair of the two is told once."""
-    found = [leak for s in HELD_OUT for leak in find_leaks(task, s, near=task.settings.near)]
+def every_leak(
+    task: Task, *, memory: Path | None = None, told: Callable[[str], None] = lambda _: None
+) -> list[Leak]:
+    """Return the leaks of dev and test, as the verbs find them; a pair of the two is told once.
+
+    `memory` and `told` are as in `refuse_leaks`; nothing is written.
+    """
+    searched = _searched(task, HELD_OUT, memory=memory, told=told, is_looking=True)
+    found = [leak for leaks in searched for leak in leaks]
     return [leak for leak in found if (leak.case.split, leak.other.split) != ("test", "dev")]
 
 
@@ -181,20 +188,38 @@ def refuse_leaks(
     is made once; one that `is_looking` writes nothing there. `told` hears of a search that takes
     long.
     """
-    if len({case.split for case in task.cases}) < 2:
-        return
-    content = _content(task)
-    for split in dict.fromkeys((*splits, *HELD_OUT)):
-        if not task.split(split):
-            continue
+    every = dict.fromkeys((*splits, *HELD_OUT))
+    for leaks in _searched(task, every, memory=memory, told=told, is_looking=is_looking):
+        raise TaskError(_refused(task, leaks))
+
+
+def _searched(
+    task: Task,
+    splits: Iterable[Split],
+    *,
+    memory: Path | None,
+    told: Callable[[str], None],
+    is_looking: bool,
+) -> Iterator[list[Leak]]:
+    """Yield the leaks of each of `splits` that has any, and remember each that has none."""
+    some = [split for split in splits if task.split(split)]
+    others = sum(bool(task.split(split)) for split in SPLITS) - 1
+    content = _content(task) if others > 0 else ""
+    clean = 0
+    for split in some:
+        if clean == others:  # each pair of splits was searched by now
+            return
         known = f"{split}-{content}"
         if known in _CLEAN or _is_remembered(memory, known):
+            clean += 1
             continue
         if len(task.cases) > LONG:
             told(f"looking for leaks between the splits of {len(task.cases):,} cases, once")
         if leaks := find_leaks(task, split, near=task.settings.near):
-            raise TaskError(_refused(task, leaks))
-        _remember(None if is_looking else memory, known)
+            yield leaks
+        else:
+            _remember(None if is_looking else memory, known)
+            clean += 1
 
 
 def _refused(task: Task, leaks: Sequence[Leak]) -> str:
@@ -273,7 +298,7 @@ def _remember(memory: Path | None, known: str) -> None:
     if memory is None:
         return
     with suppress(OSError):
-        memory.parent.mkdir(parents=True, exist_ok=True)
+        make_home(memory.parent)
         if memory.is_file() and memory.stat().st_size > MOST_REMEMBERED:
             memory.unlink(missing_ok=True)
         line = f"{known}\n".encode("ascii")

@@ -34,6 +34,7 @@ class Limiter:
             return
         turn = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
+        self._call_next()  # those before it may have been cancelled: nobody else would call
         try:
             await turn  # whoever ends it gives it a place, so that nobody comes in between
         except asyncio.CancelledError:

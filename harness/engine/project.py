@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import UsageError
+from harness.store.home import HOME
 
-STORE = Path(".harness") / "harness.db"
+STORE = Path(HOME) / "harness.db"
 TASKS = "evals"
 _KNOWN = {"tasks", "store", "disabled_plugins"}
 

@@ -12,9 +12,12 @@ from collections import Counter
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
+from harness.core.looks import ALPHA_FIRST
 from harness.core.pairs import Pair, align, compare, slice_pair
+from harness.core.planning import CLUSTERS_FOR_ANY
 from harness.core.release import Advantage, Budget, Guard, judge_release
 from harness.core.scoring import case_values
+from harness.core.words import count, points
 from harness.engine.backends import BackendPool
 from harness.engine.boundary import stays_inside
 from harness.engine.candidates import REFERENCE
@@ -35,6 +38,7 @@ from harness.store.store import Store
 
 SMALLEST_SLICE = 20
 SLICE_MARGIN = 0.05
+GAIN_WANTED = 0.10  # for which it is told how many cases would show it
 SAME_EVAL = 0.5  # a set of cases that shares more than half with an earlier one is not fresh
 
 
@@ -180,6 +184,30 @@ def refuse_changed(task: Task, entries: Sequence[LedgerEntry]) -> None:
                 f"looked at ({entry.at[:10]}){more}. What was seen cannot decide a release in "
                 "another wording: undo the change, or make it a case of its own, under a new id."
             )
+
+
+def refuse_too_few(task: Task) -> None:
+    """Raise UsageError without sealed cases, and NotEnoughEvidence where they are so few that no
+    look at them could end in SHIP: nothing is asked or spent for an answer that is known.
+    """
+    from harness.core.forecast import cases_for_gain
+
+    sealed = task.split("test")
+    if not sealed:
+        raise UsageError(f"task {task.name!r} has no test split: a release needs sealed cases")
+    clusters = len({c.cluster for c in sealed})
+    if clusters >= CLUSTERS_FOR_ANY:
+        return
+    wanted = task.settings.margin if task.settings.goal == "match" else None
+    what = f"a gain of {points(GAIN_WANTED)}" if wanted is None else f"a margin of {points(wanted)}"
+    need = cases_for_gain(wanted or GAIN_WANTED, alpha=ALPHA_FIRST)
+    raise NotEnoughEvidence(
+        f"task {task.name!r}: test has {count(len(sealed), 'case')} in "
+        f"{count(clusters, 'cluster')}, and below {CLUSTERS_FOR_ANY} nothing can be said of a "
+        "release: nothing was asked, and no look is spent. Add cases to test from at least "
+        f"{count(CLUSTERS_FOR_ANY - clusters, 'more source')}; to show {what} takes about {need} "
+        "independent ones (80 % power)."
+    )
 
 
 def look_number(spent: Sequence[str], key: str) -> int:

@@ -61,7 +61,8 @@ class Sending:
     """Requests on their way. They move on only while one of its methods runs: in between, what
     arrives waits, and nothing more is sent.
 
-    Every method but `close` raises the HarnessError that ended all of it.
+    Every method but `close` raises the HarnessError that ended all of it; `close` raises StoreError
+    where the last replies could not be stored.
     """
 
     def __init__(
@@ -155,6 +156,7 @@ class Sending:
         except* HarnessError as group:
             raise _first(group) from None
         finally:
+            work.close()  # a Ctrl-C may have come before it began
             self._left_at = self._loop.time()
 
 

@@ -8,7 +8,9 @@ here, key by key.
 from __future__ import annotations
 
 import reprlib
+import sys
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from functools import cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -30,16 +32,21 @@ Kind = TypeVar("Kind", bound=Strict)
 
 
 class Misfit(ValueError):
-    """A value that does not fit, with the keys that lead to it; `known` where there is no such."""
+    """A value that does not fit, with the keys that lead to it; `known` where there is no such,
+    and `meant`, that of them which was perhaps misspelt.
+    """
 
-    def __init__(self, message: str, *keys: Key, known: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, message: str, *keys: Key, known: tuple[str, ...] = (), meant: str = ""
+    ) -> None:
         super().__init__(message)
         self.keys, self.known = keys, known
+        self.hint = f" Did you mean {meant!r}?" if meant else ""
 
     def told(self, whole: str) -> str:
         """Return the mistake in a sentence, that of the `whole` table where no key is to blame."""
         known = f" Known keys: {', '.join(sorted(self.known))}." if self.known else ""
-        return f"{self.place(whole)}: {self}.{known}"
+        return f"{self.place(whole)}: {self}.{known}{self.hint}"
 
     def place(self, whole: str) -> str:
         """Return the keys as people write them, half characters so that they can be printed."""
@@ -105,6 +112,8 @@ def _check(hint: Any, value: Any, keys: tuple[Key, ...]) -> None:
     bare = _bare(hint)
     if not _is_like(bare, value):
         raise Misfit(f"Input should be {_noun(bare)}, not {reprlib.repr(value)}", *keys)
+    if bare is float and isinstance(value, int) and abs(value) > sys.float_info.max:
+        raise Misfit(f"{reprlib.repr(value)} is more than a number can be", *keys)
     if _is_table(bare):
         _check_table(bare, value, keys)
     elif get_origin(bare) is dict:
@@ -119,20 +128,37 @@ def _check(hint: Any, value: Any, keys: tuple[Key, ...]) -> None:
 def _check_table(kind: type[Strict], value: Mapping[str, Any], keys: tuple[Key, ...]) -> None:
     hints = get_type_hints(kind, include_extras=True)
     named = {field.encode_name: field for field in _fields(kind)}
+    missing = [key for key, field in named.items() if field.required and key not in value]
+    unknown = [key for key in value if key not in named]
+    for key in unknown:  # a slip of the pen, told before what it left missing
+        if meant := _near(key, missing):
+            said = f"no such key, and {meant} is missing{_others(missing, but=meant)}"
+            raise Misfit(said, *keys, key, meant=meant)
     for key, field in named.items():
         if key in value:
             _check(hints[field.name], value[key], (*keys, key))
         elif field.required:
-            raise Misfit("it is missing", *keys, key)
-    for key in value:
-        if key not in named:
-            raise Misfit("no such key", *keys, key, known=keys_of(kind))
+            strange = f"; no such key: {reprlib.repr(unknown[0])}" if unknown else ""
+            said = f"it is missing{_others(missing, but=key)}{strange}"
+            raise Misfit(said, *keys, key, known=keys_of(kind) if unknown else ())
+    for key in unknown:
+        meant = _near(key, [name for name in named if name not in value])
+        raise Misfit("no such key", *keys, key, known=keys_of(kind), meant=meant)
     try:
         msgspec.convert(value, kind)
     except msgspec.ValidationError as exc:  # each key fits; together they do not
         own = exc.__cause__
         inner = own.keys if isinstance(own, Misfit) else ()
         raise Misfit(str(own or exc), *keys, *inner) from exc
+
+
+def _near(key: object, names: Sequence[str]) -> str:
+    return next(iter(get_close_matches(str(key), names, n=1)), "")
+
+
+def _others(missing: Sequence[str], *, but: str) -> str:
+    others = ", ".join(key for key in missing if key != but)
+    return f" ({others} too)" if others else ""
 
 
 def _check_items(kinds: tuple[Any, ...], value: Sequence[Any], keys: tuple[Key, ...]) -> None:
@@ -185,6 +211,11 @@ def _either(words: Sequence[str]) -> str:
     return " or ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
+def _percent(value: float, bound: float) -> str:
+    """Return how a share is written that was given in percent; empty where it cannot be one."""
+    return f": {value:g} % is {value / 100:g}" if bound == 1 < value <= 100 else ""
+
+
 def _beyond(bounds: msgspec.Meta, value: Any) -> str:
     """Return which bound `value` is beyond; empty where none. NaN is beyond each."""
     found = ""
@@ -193,9 +224,9 @@ def _beyond(bounds: msgspec.Meta, value: Any) -> str:
     elif bounds.ge is not None and not value >= bounds.ge:
         found = f"Input should be greater than or equal to {bounds.ge}"
     elif bounds.lt is not None and not value < bounds.lt:
-        found = f"Input should be less than {bounds.lt}"
+        found = f"Input should be less than {bounds.lt}{_percent(value, bounds.lt)}"
     elif bounds.le is not None and not value <= bounds.le:
-        found = f"Input should be less than or equal to {bounds.le}"
+        found = f"Input should be less than or equal to {bounds.le}{_percent(value, bounds.le)}"
     elif bounds.min_length and len(value) < bounds.min_length:
         plural = "s" if bounds.min_length > 1 else ""
         found = f"String should have at least {bounds.min_length} character{plural}"

@@ -13,7 +13,7 @@ from harness.core.repeats import check_verdict
 from harness.engine.tables import Misfit, Strict, as_dict, as_table, keys_of
 from harness.engine.text_files import read_text, read_toml
 from harness.errors import TaskError, UsageError
-from harness.records import FAMILIES
+from harness.records import FAMILIES, canonical_json
 
 Share = Annotated[float, msgspec.Meta(gt=0, lt=1)]
 Amount = Annotated[float, msgspec.Meta(ge=0)]
@@ -21,6 +21,7 @@ Positive = Annotated[float, msgspec.Meta(gt=0)]
 Part = Annotated[float, msgspec.Meta(gt=0, le=1)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 CountOrNone = Annotated[int, msgspec.Meta(ge=0)]
+Margin = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 
 class DecodingTable(Strict, frozen=True, kw_only=True):
@@ -55,6 +56,9 @@ class CandidateTable(Strict, frozen=True, kw_only=True):
     """What differs from the task's decoding."""
     options: dict[str, Any] = msgspec.field(default_factory=dict)
     """The backend's own settings, beyond those of `[backends]`."""
+
+    def __post_init__(self) -> None:
+        _hold_json(self.options, "options")
 
 
 class JudgeTable(Strict, frozen=True, kw_only=True):
@@ -298,7 +302,7 @@ class TaskFile(Strict, frozen=True, kw_only=True):
     """Models that score replies, by the name of their score."""
     candidates: dict[str, CandidateTable] = msgspec.field(default_factory=dict)
     """Candidates by name, beside the automatic one of each prompt."""
-    guardrails: dict[str, float] = msgspec.field(default_factory=dict)
+    guardrails: dict[str, Margin] = msgspec.field(default_factory=dict)
     """Scores that a release may not lose more of than this margin."""
     must_hold_slices: tuple[str, ...] = ()
     """Tags whose cases may not lose more than 5 points; at most four."""
@@ -314,6 +318,8 @@ class TaskFile(Strict, frozen=True, kw_only=True):
     """Facts that no measurement can tell: privacy, volume, latency needed, scope."""
 
     def __post_init__(self) -> None:
+        for backend, options in self.backends.items():
+            _hold_json(options, "backends", backend)
         for name, reason in self.waivers.items():
             if name not in {*FAMILIES, "labels"}:
                 said = f"{name!r} is neither a family ({', '.join(FAMILIES)}) nor labels"
@@ -342,6 +348,15 @@ def read_task_file(path: Path) -> TaskFile:
     except Misfit as exc:
         keys = [key for key in exc.keys if isinstance(key, str)]
         raise TaskError(f"{path}:{_line_of(text, keys)}: {exc.told('task')}") from exc
+
+
+def _hold_json(options: Mapping[str, Any], *keys: str) -> None:
+    """Raise Misfit for what TOML has and JSON has not (a date, `nan`): options are identity."""
+    for key, value in options.items():
+        try:
+            canonical_json(value)
+        except (TypeError, ValueError) as exc:
+            raise Misfit(f"Input should be what JSON can hold: {exc}", *keys, key) from exc
 
 
 def _with_others(stated: Mapping[str, Any]) -> dict[str, Any]:

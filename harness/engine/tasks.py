@@ -199,7 +199,10 @@ CHECKS = "checks"
 """The built-in eval that runs the checks which cases carry."""
 
 _CHECK = re.compile(r"\bchecks\.(?:no\.)?([a-z]\w*)")
-_RENAMED = re.compile(r"\bharness\.checks\s+import\b|\bchecks\s+as\b")
+_RENAMED = re.compile(
+    r"\bharness\.checks\s+import\b|\bchecks\s+as\b|=\s*checks\b(?!\s*\.)"
+    r"|\bgetattr\(\s*checks\b|\bnamed\("
+)
 
 
 def _plugin_checks(files: Sequence[Path], cases: Sequence[Case]) -> list[list[str]]:

@@ -20,6 +20,7 @@ from harness.records import Json
 DEEPEST = 100
 """Levels of lists and objects that a row may hold; what is deeper is a mistake, or an attack."""
 
+_GZIP = b"\x1f\x8b"
 LONGEST_ROW = 32 * 1024 * 1024
 """Bytes that one row may have: a row with some images fits, a file without line ends does not."""
 
@@ -79,6 +80,8 @@ def read_text(path: Path) -> str:
     except FileNotFoundError as exc:
         raise TaskError(f"{path}: no such file") from exc
     except UnicodeDecodeError as exc:
+        if exc.object.startswith(_GZIP):
+            raise TaskError(f"{path}:1: packed by gzip. Unpack it: gunzip {path}") from exc
         line = exc.object.count(b"\n", 0, exc.start) + 1
         raise TaskError(f"{path}:{line}: not UTF-8 (byte {exc.start}). Save it as UTF-8.") from exc
     except OSError as exc:

@@ -18,8 +18,8 @@ from harness.engine.project import Project
 from harness.engine.recipes import check_tuner, find_recipe, tuner_of
 from harness.engine.tasks import Task
 from harness.engine.tune_plan import (
+    Against,
     Licence,
-    Passing,
     Plan,
     checked,
     draft,
@@ -39,6 +39,7 @@ from harness.records import (
     digest,
 )
 from harness.store.artifacts import adopt, verify
+from harness.store.home import make_home
 from harness.store.store import Store
 from harness.store.trainings import open_training
 
@@ -64,7 +65,7 @@ def drafts(
     *,
     plugins: Plugins,
     licence: Licence,
-    passing: Passing,
+    against: Against,
     tuner: str | None = None,
     recipe: Path | None = None,
     name: str | None = None,
@@ -90,7 +91,7 @@ def drafts(
         if file is not None:
             check_tuner(file, tuner=stage.tuner, plugins=plugins)
         one = draft(
-            task, stage, licence=licence, passing=passing, recipe=file, name=name, seed=seed,
+            task, stage, licence=licence, against=against, recipe=file, name=name, seed=seed,
             needs=needs,
         )  # fmt: skip
         if number < len(stages):
@@ -191,7 +192,7 @@ def tune(
     tuner. A training that was cut short is gone on from, unless `is_fresh`.
     """
     tuner = plugins.owner("harness_tuners", plan.tuner_name)()
-    project.home.mkdir(parents=True, exist_ok=True)
+    make_home(project.home)
     facts = {"task": plan.task.name, "name": plan.name, **plan.identity, "at": at()}
     planned = _planned(plan, pool, tuner)
     with open_training(

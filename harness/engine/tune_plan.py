@@ -5,17 +5,18 @@ Everything that can be refused is refused here, or before the first step, with n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from harness.core.words import count
 from harness.engine.candidates import resolve_candidate
-from harness.engine.ladder import last_wall, why_not_licensed
 from harness.engine.leaks import refuse_leaks
 from harness.engine.requests import Requests
 from harness.engine.taskfile import StageTable, TuneTable
 from harness.engine.tasks import Task
 from harness.engine.tune_recipe import COMMAND, read_recipe_file, recipe_file
+from harness.engine.walls import last_wall, why_not_licensed
 from harness.errors import Refused, TaskError, UsageError
 from harness.records import Artifact, Candidate, Case, Json, TrainingRow, digest
 from harness.store.store import Store
@@ -26,7 +27,10 @@ LACKING = {
     "prompts": "",
 }
 """What a tuner learns from, and what a train case that it cannot learn from is without."""
-Passing = Callable[[Sequence[Case]], Collection[str]]
+FAILED = "for they fail the task's own evals"
+Against = Callable[[Sequence[Case]], Mapping[str, str]]
+"""What speaks against training on the references of cases: why, by the ids of those it holds for.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +53,7 @@ class Dropped:
         """How many, why, and the first of them."""
         some = ", ".join(self.case_ids[:5])
         rest = " ..." if len(self.case_ids) > 5 else ""
-        return f"{len(self.case_ids)} row(s) left out, {self.why}: {some}{rest}"
+        return f"{count(len(self.case_ids), 'row')} left out, {self.why}: {some}{rest}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,15 +133,15 @@ def plan(
     task: Task,
     *,
     licence: Licence,
-    passing: Passing,
+    against: Against,
     tuner: str | None = None,
     recipe: Path | None = None,
     name: str | None = None,
     seed: int = 0,
     needs: str = "completions",
 ) -> Plan:
-    """Return what will be trained, of one stage. `passing` gives the ids of the cases whose
-    references pass the task's own evals; no other row is trained.
+    """Return what will be trained, of one stage. `against` tells of the cases whose references do
+    not pass the task's own evals; none of them is trained on.
 
     Raises TaskError where cases of two splits leak, or where no row remains; UsageError where
     `[tune]` is missing.
@@ -145,7 +149,7 @@ def plan(
     [stage] = stages_of(task, tuner=tuner)
     return checked(
         draft(
-            task, stage, licence=licence, passing=passing, recipe=recipe, name=name, seed=seed,
+            task, stage, licence=licence, against=against, recipe=recipe, name=name, seed=seed,
             needs=needs,
         )
     )  # fmt: skip
@@ -156,7 +160,7 @@ def draft(
     stage: StageTable,
     *,
     licence: Licence,
-    passing: Passing,
+    against: Against,
     recipe: Path | None = None,
     name: str | None = None,
     seed: int = 0,
@@ -167,7 +171,7 @@ def draft(
     """
     table = tune_table(task)
     refuse_leaks(task, "train")
-    rows, dropped = select_rows(task, table.prompt, needs=needs, passing=passing, tag=stage.rows)
+    rows, dropped = select_rows(task, table.prompt, needs=needs, against=against, tag=stage.rows)
     # as `resolve_candidate` makes it, so that the gate can find the same prompt again
     file = recipe_file(task.folder, stage, named=recipe)
     served = resolve_candidate(task, f"{table.prompt}@{task.settings.model}", artifact_digest=str)
@@ -207,7 +211,7 @@ def why_not_trained(plan: Plan) -> list[str]:
 
 
 def select_rows(
-    task: Task, prompt: str, *, needs: str, passing: Passing, tag: str | None = None
+    task: Task, prompt: str, *, needs: str, against: Against, tag: str | None = None
 ) -> tuple[tuple[TrainingRow, ...], tuple[Dropped, ...]]:
     """Return the rows that a tuner of `needs` learns from, and the train cases left out, by reason.
 
@@ -230,13 +234,13 @@ def select_rows(
 
     fit = [c for c in cases if not lacks(c)]
     known = [c for c in fit if c.reference is not None]
-    good = set(passing(known)) if known else set()
-    failed = [c.id for c in known if c.id not in good]
+    bad = against(known) if known else {}
     requests = Requests(task)
-    rows = [_row(task, requests, prompt, c) for c in fit if c.id in good or c.reference is None]
-    dropped = [
-        Dropped(why=LACKING[needs], case_ids=tuple(c.id for c in cases if lacks(c))),
-        Dropped(why="for they fail the task's own evals", case_ids=tuple(failed)),
+    rows = [_row(task, requests, prompt, c) for c in fit if c.id not in bad]
+    dropped = [Dropped(why=LACKING[needs], case_ids=tuple(c.id for c in cases if lacks(c)))]
+    dropped += [
+        Dropped(why=why, case_ids=tuple(c.id for c in known if bad.get(c.id) == why))
+        for why in dict.fromkeys(bad.values())
     ]
     return tuple(rows), tuple(d for d in dropped if d.case_ids)
 

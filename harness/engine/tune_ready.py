@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from harness.core.parity import failures
+from harness.core.words import count
 from harness.engine.backends import BackendPool
 from harness.engine.dev_looks import LookPlan, look_plan
 from harness.engine.parity import served_parity
@@ -90,7 +91,7 @@ def make_ready(
         failed = failures(findings)
         if failed:
             raise Refused(
-                f"what would be trained is not what is served ({len(failed)} finding(s)): "
+                f"what would be trained is not what is served ({count(len(failed), 'finding')}): "
                 f"{failed[0].name} in {failed[0].case_id}: {failed[0].detail}"
             )
     looks = look_plan(

@@ -15,7 +15,9 @@ from harness.records import Json, Reply, Request
 class BackendConfig:
     """What a backend is built from. `model` is what stands after `scheme:`; `artifact` is the
     folder of an adapter or model; `cache_dir` is where converted weights may be kept; `folder` is
-    the task's (a factory with a true attribute `by_folder` is called anew for each task's).
+    the task's (a factory with a true attribute `by_folder` is called anew for each task's; one with
+    `lacks(model) -> str` says what must be installed before that model can be made, with what to
+    type, "" for nothing: `init` and `doctor` show it, so it only looks).
     `timeout_s` and `concurrency` are a person's wishes; the engine keeps them by itself, so that
     only a backend with a clock of its own need read them. They are not among the `options`.
     """
@@ -37,7 +39,10 @@ class Backend(Protocol):
     Optional attributes, each with the default that the engine assumes:
 
     * `honours: frozenset[str]` (empty): which of `schema`, `seed`, `tools`, `stop`, `logprobs`,
-      `images` it obeys; a request that needs another is refused before it is sent.
+      `images` it obeys; a request that needs another is refused before it is sent. What an extra
+      brings is declared only where it is installed.
+    * `honours_hint: str | Mapping[str, str]` (""): said with a refusal; as a mapping, of what was
+      refused alone, by its name.
     * `identity: Mapping[str, str]` (empty): what else can change an answer (weights digest,
       template digest, dtype); part of the cache key.
     * `concurrency: int` (16): how many requests it likes in flight.

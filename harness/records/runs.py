@@ -28,7 +28,8 @@ class Score:
     """One number in [0, 1], or `None` = unscored; `reason` says why where it is not 1.
 
     `judge` is the identity of the judge that gave it (model, prompt, rubric), where one did.
-    `is_fault` tells a score that a fault made missing from one that had nothing to measure.
+    `is_fault` tells a score that a fault made missing from one that had nothing to measure;
+    `is_part` one of which some items did not run, as under `-k`.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Score:
     reason: str = ""
     judge: str | None = None
     is_fault: bool | None = None
+    is_part: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,6 +20,7 @@ from pathlib import Path
 from harness.errors import Refused, StoreError
 from harness.records import Artifact
 from harness.store.flushing import flush_folder
+from harness.store.home import make_home
 
 PICKLES = frozenset({".bin", ".ckpt", ".joblib", ".pickle", ".pkl", ".pt", ".pth"})
 CHUNK = 1 << 20
@@ -32,7 +33,7 @@ def shelf_lock(home: Path) -> Iterator[None]:
     """Let one process at a time put a folder on the shelf: workers of one run come at once."""
     from filelock import FileLock
 
-    home.mkdir(parents=True, exist_ok=True)
+    make_home(home)
     with FileLock(home / ".shelf.lock"):
         yield
 

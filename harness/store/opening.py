@@ -16,6 +16,7 @@ from pathlib import Path
 
 from harness.errors import StoreError
 from harness.store import fresh, schema
+from harness.store.home import make_home
 
 BUSY_S = 30.0
 MOUNTS = Path("/proc/self/mountinfo")
@@ -107,7 +108,7 @@ def open_connection(path: Path, *, read_only: bool) -> sqlite3.Connection:
             raise StoreError(f"store {path}: it is a folder. Name a file with --store PATH.")
         if read_only:
             return _open_read_only(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_home(path.parent)
         if path.exists() and path.stat().st_size:
             connection = _connect(str(path))
             try:

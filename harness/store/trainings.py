@@ -17,6 +17,7 @@ from pathlib import Path
 
 from harness.errors import Refused, StoreError
 from harness.records import CurvePoint, Json, from_plain, to_plain
+from harness.store.home import make_home
 
 HOME = "tuning"
 DOOR = ".trainings.lock"
@@ -95,7 +96,7 @@ def open_training(
 
     folder = home / HOME / job
     try:
-        home.mkdir(parents=True, exist_ok=True)
+        make_home(home)
         with FileLock(str(home / DOOR)):
             folder.mkdir(parents=True, exist_ok=True)
             lock = FileLock(str(folder / "lock"), timeout=0)

@@ -18,6 +18,10 @@ from typing import Any
 
 HOLD_S = 10.0
 """Seconds beyond its limit after which code that never comes back to Python is given up."""
+WRITE_S = 1.0
+"""How long before that a thread begins to keep what there is, where the code lets threads run."""
+END_S = 30
+"""How long that may take."""
 TICK_S = 0.25
 """How often `Watch` looks."""
 ROOM, MOST_ROOM = 200, 2000
@@ -95,6 +99,7 @@ class Escape:
         if self._is_over or _is_machinery(frame) or _is_of_a_loop(frame):
             return None
         if event == "line":
+            __tracebackhide__ = True
             raise self._error() from None  # else each is told with all that were raised before it
         return self._line
 
@@ -162,14 +167,15 @@ class Watch:
 
     Where code recurses to the very limit, the call of the handler is one too many, and what that
     raises is swallowed: so it makes room, and rings again. Code in C that never comes back lets no
-    handler run, and mostly no thread either: so a thread without Python (`faulthandler`) is to
-    show on standard error where the process is held, and to end it, and is put off as long as
-    all is well.
+    handler run: the process ends. Where it lets threads run, `last_will` is called first; where it
+    does not, a thread without Python (`faulthandler`) is to show on standard error where the
+    process is held, and to end it, and is put off as long as all is well.
     """
 
     def __init__(self) -> None:
         self.error_fd: int | None = None
         self.handler: object = None  # of the alarm, as long as it is ours
+        self.last_will: Callable[[], None] | None = None  # it ends the process
         self._due_at: float | None = None  # when the alarm rings; None while nothing is limited
         self._armed_for: float | None = None
         self._depth = 0  # the limit of recursions before room was made
@@ -177,6 +183,8 @@ class Watch:
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
+        self._ending = threading.RLock()  # an alarm rings within an alarm
+        self._is_ending = False
 
     @property
     def is_due(self) -> bool:
@@ -201,8 +209,13 @@ class Watch:
 
     def hear(self, again_s: float) -> None:
         """Take note, in the handler, that the alarm is heard; it rings again in so many seconds."""
-        self._make_room()
-        self._due_at = time.monotonic() + again_s
+        with self._ending:
+            if not self._is_ending:
+                self._make_room()
+                self._due_at = time.monotonic() + again_s
+                return
+        while True:  # it came back too late: nothing may change under what is being kept
+            time.sleep(1.0)
 
     def end(self) -> None:
         """What was watched is over; the thread does the rest, where nothing else begins."""
@@ -256,9 +269,19 @@ class Watch:
             if self._due_at != self._armed_for:
                 self._arm()
             due_at = self._due_at
+            if due_at is not None and time.monotonic() > due_at + max(HOLD_S - WRITE_S, TICK_S):
+                self._end_process(due_at)
             if due_at is not None and time.monotonic() > due_at + TICK_S:
                 self._make_room()
                 signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGALRM)
+
+    def _end_process(self, due_at: float) -> None:
+        with self._ending:
+            if self.last_will is None or self.error_fd is None or self._due_at != due_at:
+                return
+            self._is_ending = True
+        faulthandler.dump_traceback_later(END_S, file=self.error_fd, exit=True)
+        self.last_will()
 
     def _say(self, text: str) -> None:
         if self.error_fd is None:

@@ -67,7 +67,8 @@ def _is_shown(report: Any, seen: Counter[_Alike]) -> bool:
     if crash is None or said_by(getattr(report, "user_properties", ())) is None:
         return True
     name = report.nodeid.partition("[")[0].rpartition("::")[2]
-    error = crash.message.partition(":")[0].rpartition(".")[2]
+    head = crash.message.partition("\n")[0].partition(":")[0]  # of an assert, pytest drops the name
+    error = "AssertionError" if head.startswith("assert ") else head.rpartition(".")[2]
     alike = _Alike(name, error, crash.path, crash.lineno)
     seen[alike] += 1
     return seen[alike] <= SHOWN

@@ -53,6 +53,8 @@ WIDE = "harness-wide-fixtures"
 class EvalTimeout(pytest.fail.Exception):  # type: ignore[misc, name-defined]
     """An eval did not end in time: a fault of the eval. No `except Exception` swallows it."""
 
+    __module__ = "builtins"  # as pytest's own: it is shown without a module
+
 
 class WideFixtures:
     """The plugin of a session in which an eval needs a fixture of a wider scope than a function."""
@@ -254,6 +256,8 @@ class EvalCalls:
         """Watch for code that holds the interpreter, where pytest's own watch does not."""
         if not float(config.getini("faulthandler_timeout") or 0):
             WATCH.take()
+            if not hasattr(config, "workerinput"):  # the controller keeps what a worker scored
+                WATCH.last_will = self._end
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self) -> None:
@@ -263,6 +267,7 @@ class EvalCalls:
     def pytest_unconfigure(self) -> None:
         """Give the alarm back."""
         WATCH.give_back()
+        WATCH.last_will = None
         if self._has_alarm and signal.getsignal(signal.SIGALRM) is self._handler:
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
             WATCH.handler = None
@@ -285,6 +290,7 @@ class EvalCalls:
         return limit_s
 
     def _ring(self, number: int, frame: FrameType | None) -> None:
+        __tracebackhide__ = True
         if self._item is None or not WATCH.is_due:
             return
         if is_debugged():  # since it began
@@ -298,6 +304,12 @@ class EvalCalls:
         if self._rings >= STUBBORN and frame is not None:
             self._escape = Escape(frame, self._timeout)  # from here on nothing else may be called
         raise error from None
+
+    def _end(self) -> None:
+        """Keep what was scored, name what hangs, and end the process: called in a thread."""
+        from harness.surface.stuck import keep_and_end
+
+        keep_and_end(self._session, self._item, why=str(self._timeout()))
 
     def _timeout(self) -> EvalTimeout:
         trial = eval_trial_of(self._item) if self._item is not None else None

@@ -144,6 +144,12 @@ class EvalFixtures:
     @pytest.fixture
     def score(self, request: pytest.FixtureRequest) -> Any:
         """Call `score(value)` with a number in [0, 1] to score other than 1 for a pass."""
+        if eval_trial_of(request.node) is None:  # an ordinary test, of which nothing is recorded
+            pytest.fail(
+                "`score` is for evals, which name `case`, `reply` or `trials` too: "
+                "def test_close(case, reply, score)",
+                pytrace=False,
+            )
         stash = request.node.stash
 
         def give(value: float) -> None:

@@ -24,6 +24,8 @@ GIVEN = pytest.StashKey[float]()
 """What the eval gave to `score(...)`."""
 PARTS = pytest.StashKey[Counter[tuple[Path, str]]]()
 """Of the session: how many items each score of a task has for one trial (`eval_parts`)."""
+FOLDER = "harness_folder"
+"""The attribute of a report that says where its task is: two tasks may have one name."""
 TURNS = pytest.StashKey[list[str]]()
 """The keys of the replies of an item's dialogue, as they come."""
 SETTLED = pytest.StashKey[pytest.ExceptionInfo[BaseException]]()
@@ -85,6 +87,7 @@ def judged(
         call = copy.copy(call)
         call.excinfo = None
     report = pytest.TestReport.from_item_and_call(item, call)
+    vars(report)[FOLDER] = str(task_folder_of(item.path))
     if isinstance(item, EvalItem):
         item.has_told(report)
     if isinstance(error, NoReply):
@@ -117,7 +120,7 @@ def _properties(
     item: pytest.Item, trial: EvalTrial, said: dict[str, Any]
 ) -> list[tuple[str, object]]:
     where: dict[str, Any] = {
-        "task": str(task_folder_of(item.path)),
+        "task": trial.evaluation.task.name,
         "eval": score_name(item),
         "candidate": trial.id.candidate,
         "case": trial.id.case_id,

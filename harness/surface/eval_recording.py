@@ -13,11 +13,10 @@ from harness.core.usage import usage
 from harness.engine.candidates import REFERENCE
 from harness.engine.evaluate import Evaluation, TrialId, fetch_all
 from harness.engine.fetch import Silence, was_not_asked
-from harness.engine.outcomes import merged
 from harness.engine.policy import pin_policy
 from harness.engine.tasks import Task
 from harness.records import Condition, Run, Score
-from harness.surface.eval_parts import EvalParts, lacking_parts
+from harness.surface.eval_parts import EvalParts, joined, lacking_parts
 from harness.surface.eval_scores import TaskScores
 from harness.surface.eval_session import EvalSession
 from harness.surface.judge_evals import judge_lines
@@ -72,7 +71,7 @@ class Recording:
         one_each = seen.scores
         lacking = lacking_parts(seen)
         for which, some in one_each.items():  # in place: there may be 100,000
-            one_each[which] = tuple(merged(some))
+            one_each[which] = joined(some, seen.parts)
         for name in set(seen.aggregates) - {which.candidate for which in one_each}:
             # nothing but aggregates ran: its trials are recorded without a score of their own
             one_each |= {t: () for t in evaluation.outcomes if t.candidate == name}

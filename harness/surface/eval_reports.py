@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 import pytest
 
 from harness.surface import eval_properties
-from harness.surface.eval_outcomes import PATTERN
+from harness.surface.eval_outcomes import FOLDER, PATTERN
 from harness.surface.eval_properties import Property, packed, unpacked
 
 
@@ -58,6 +58,7 @@ class _About(NamedTuple):
     line: int | None
     words: tuple[str, ...]
     properties: tuple[Property, ...]
+    folder: str
 
 
 class _Brief(pytest.TestReport):
@@ -100,6 +101,7 @@ class _Brief(pytest.TestReport):
             "duration": duration,
             "start": start,
             "stop": stop,
+            FOLDER: about.folder,
         }
         for name, value in made.items():
             mine.setdefault(name, value)
@@ -107,7 +109,7 @@ class _Brief(pytest.TestReport):
 
 _WHOLE = frozenset({
     "location", "keywords", "outcome", "longrepr", "when", "user_properties", "sections",
-    "duration", "start", "stop",
+    "duration", "start", "stop", FOLDER,
 })  # fmt: skip
 
 
@@ -124,6 +126,7 @@ def _brief(report: pytest.TestReport) -> _Brief | None:
     if (
         type(report) is not pytest.TestReport
         or not _WHOLE.issuperset(mine.keys() - {"_id", "harness_mark"})
+        or FOLDER not in mine
         or not isinstance(words, _Keywords)
         or report.sections
         or report.longrepr is not None
@@ -134,7 +137,8 @@ def _brief(report: pytest.TestReport) -> _Brief | None:
     if case is None or isinstance(properties, list):
         return None
     times = pack("3d", report.duration, report.start, report.stop)
-    made = _Brief(its_id, _about(path, line, words.shared, properties), case, times)
+    about = _about(path, line, words.shared, properties, mine[FOLDER])
+    made = _Brief(its_id, about, case, times)
     if "harness_mark" in mine:
         vars(made)["harness_mark"] = mine["harness_mark"]
     return made

@@ -15,7 +15,7 @@ import pytest
 
 from harness.engine.evaluate import TrialId
 from harness.records import Fault, Score
-from harness.surface.eval_outcomes import said_by
+from harness.surface.eval_outcomes import FOLDER, said_by
 
 Wanted = tuple[str, TrialId]
 """A judge's name, and the trial whose reply it judges."""
@@ -108,9 +108,9 @@ class SessionScores:
         if report.when == "teardown" or not report.user_properties:
             return None
         said = said_by(report.user_properties)
-        if said is None:
+        name = vars(report).get(FOLDER)
+        if said is None or name is None:
             return None
-        name = said["task"]
         task = self._names.get(name)
         if task is None:
             task = self._names[name] = self.by_folder.setdefault(Path(name), TaskScores())

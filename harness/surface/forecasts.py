@@ -1,9 +1,10 @@
-"""What a task's cases could show, as lines for a terminal. Knows nothing of replies or scores."""
+"""What a task's cases could show, as lines for a terminal. Of scores it knows the last verdict."""
 
 from __future__ import annotations
 
 import shutil
 import textwrap
+from dataclasses import replace
 
 from harness.core.planning import (
     EXPECTED_GAP,
@@ -15,7 +16,11 @@ from harness.core.planning import (
     reason,
     ship_line,
 )
+from harness.engine.boundary import INTERNAL, stay_inside
+from harness.engine.evaluate import Evaluation, TrialId
 from harness.engine.tasks import Task
+from harness.engine.walls import changed_since, last_wall
+from harness.store.store import Store
 from harness.surface.words import clean, percent
 
 WIDEST = 100
@@ -38,13 +43,59 @@ def plan_of(task: Task, *, gap: float = EXPECTED_GAP) -> Plan:
     )
 
 
-def opening_lines(task: Task) -> list[str]:
-    """Return the few lines that a run over dev begins with."""
+def opening_lines(task: Task, store: Store) -> list[str]:
+    """Return the few lines that a ladder, and a whole run over dev, begin with.
+
+    Where a wall verdict in `store` holds for these cases, its need of cases is told, and no other.
+    """
     width = min(WIDEST, shutil.get_terminal_size((WIDEST, 24)).columns)
-    first, *more = (clean(line) for line in brief(plan_of(task), task=task.name))
+    first, *more = (
+        clean(line) for line in brief(after(plan_of(task), task, store), task=task.name)
+    )
     kept = first.replace(" %", f"{KEPT}%")  # no number is parted from its sign
     lines = textwrap.wrap(kept, width, subsequent_indent="  ", break_long_words=False)
     return [*(line.replace(KEPT, " ") for line in lines), *(f"  {line}" for line in more)]
+
+
+def after(plan: Plan, task: Task, store: Store) -> Plan:
+    """Return `plan` with what a wall verdict says of the same cases, where one in `store` holds."""
+    verdict = last_wall(task, store)
+    if verdict is None or changed_since(task, verdict):
+        return plan
+    return replace(plan, verdict=verdict.answer, measured_need=verdict.need_cases)
+
+
+def lines_before(evaluation: Evaluation, store: Store, *, may_cross: bool = False) -> list[str]:
+    """Return the opening lines of a run over dev, as often asked as the task says.
+
+    Raises HarnessError where something stands in its way. `may_cross`: internal cases may leave
+    this machine.
+    """
+    if evaluation.split != "dev":
+        return []
+    if any(evaluation.has_other_repeats(name) for name in evaluation.candidates):
+        return []
+    _refuse(evaluation, store, may_cross=may_cross)
+    return opening_lines(evaluation.task, store)
+
+
+def _refuse(evaluation: Evaluation, store: Store, *, may_cross: bool) -> None:
+    """Raise what would be raised before the first request, as far as the first case of each
+    candidate tells, and the first that may not leave this machine.
+    """
+    first: dict[str, TrialId] = {}
+    inside: dict[str, TrialId] = {}
+    for trial in evaluation.trial_ids():
+        first.setdefault(trial.candidate, trial)
+        if INTERNAL in evaluation.cases[trial.case_id].tags:
+            inside.setdefault(trial.candidate, trial)
+    asks = evaluation.asks(dict.fromkeys([*first.values(), *inside.values()]))
+    known = store.known_replies([ask.key for ask in asks.values()])
+    new = [ask for ask in asks.values() if ask.key not in known]
+    if not may_cross:
+        stay_inside(new)
+    for ask in new:
+        ask.live.ready()
 
 
 def plan_lines(task: Task, plan: Plan) -> list[str]:

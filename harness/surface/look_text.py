@@ -112,11 +112,12 @@ def part_lines(parts: dict[str, Part], *, is_task: bool) -> list[str]:
     lines = []
     for name, part in parts.items():
         fact = part.facts()
-        noun = "cases" if is_task else "rows"
+        noun, sources = "case" if is_task else "row", fact["clusters"]
         more = "at least " if len(part.clusters) >= MOST_CLUSTERS else ""
         lines.append(
-            f"{clean(name) or 'no split'}: {part.cases:,} {noun} in {more}{fact['clusters']:,} "
-            f"clusters, {part.references:,} with {'a reference' if is_task else 'an answer'}; "
+            f"{clean(name) or 'no split'}: {part.cases:,} {noun}{'s' * (part.cases != 1)} in "
+            f"{more}{sources:,} cluster{'s' * (sources != 1)}, "
+            f"{part.references:,} with {'a reference' if is_task else 'an answer'}; "
             f"median {fact['input_characters']:,} characters in, "
             f"{fact['reference_characters']:,} out"
             + (f"; {part.same_inputs:,} repeat another" if part.same_inputs else "")
@@ -176,9 +177,8 @@ def _field_lines(found: Field, *, rows: int, plain: bool) -> list[str]:
         unit = "items" if found.kind == "list" else "characters"
         said = f"all of {lengths.high:.0f} {unit}" if lengths.count else ""
     if classes and few:
-        head = (
-            f"{name}  {kind}, {len(classes):,} different{' items' * (found.kind == 'list')}{tail}"
-        )
+        noun = {"list": " item" if len(classes) == 1 else " items"}.get(found.kind, "")
+        head = f"{name}  {kind}, {len(classes):,} different{noun}{tail}"
         total = found.kinds.total()
         return [head, *(f"  {line}" for line in bars(classes, total=total, plain=plain))]
     if (

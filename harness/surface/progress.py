@@ -86,7 +86,8 @@ class TextProgress:
         line = f"{self._label}: {self._done} of {self._total}, {seconds(spent)}"
         line += f", {_usd(self._cost_usd)}" if self._cost_usd else ""
         if self._total > self._done >= max(5, self._total // 20):  # before that it is a guess
-            line += f", about {seconds(spent / self._done * (self._total - self._done))} to go"
+            left = spent / self._done * (self._total - self._done)
+            line += f", about {left:.0f} s to go" if left >= 10 else f", about {left:.1f} s to go"
         if self._is_live:
             self._stream.write(f"\r\x1b[K{line}" + ("\n" if is_last else ""))
         else:

@@ -194,7 +194,7 @@ def _stop_as_workers_did(session: pytest.Session) -> None:
     if error is not None and not session.testsfailed:
         raise pytest.UsageError(from_here(str(error))) from error
     if error is not None and not option.continue_on_collection_errors:
-        raise session.Interrupted("error(s) during collection")
+        raise session.Interrupted("errors during collection")
 
 
 def _set_aside(ours: EvalSession) -> None:

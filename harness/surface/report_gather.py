@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import shlex
 import subprocess
 from collections.abc import Sequence
 from importlib import metadata
@@ -15,7 +16,6 @@ from harness.engine.candidates import CONSTANT, REFERENCE
 from harness.engine.ladder import (
     Ladder,
     is_present,
-    last_wall,
     read_ladder,
     scored_cases,
     title_of,
@@ -26,6 +26,7 @@ from harness.engine.project import Project
 from harness.engine.release import arms_of, best_prompt
 from harness.engine.tasks import Task
 from harness.engine.variants import MeasuredForms
+from harness.engine.walls import last_wall
 from harness.errors import HarnessError, NotEnoughEvidence, TaskError
 from harness.records import Artifact, Comparison, LedgerEntry, ParityCheck, Try, from_plain
 from harness.store.store import Store
@@ -146,6 +147,7 @@ def _tags(task: Task, dev: Ladder) -> TagTable | None:
                 tag=tag,
                 cases=max(s.cases for s in some),
                 cells=tuple(s.estimate for s in some),
+                faults=tuple(s.faults for s in some) if any(s.faults for s in some) else (),
             )
             for tag, some in cells.items()
         ),
@@ -217,7 +219,8 @@ def _commands(task: Task, dev: Ladder, is_released: bool) -> tuple[str, ...]:
     if tuned:
         commands += [f"harness tune {task.name}"]
         commands += [
-            f"harness eval {task.name} --candidate {name}" for name in dict.fromkeys(tuned)
+            f"harness eval {task.name} --candidate {shlex.quote(name)}"
+            for name in dict.fromkeys(tuned)
         ]
     if is_released:
         commands.append(f"harness gate {task.name}")

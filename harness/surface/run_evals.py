@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.engine.fetch import OFFLINE
 from harness.engine.tasks import Task
-from harness.errors import BackendError, HarnessError, TaskError
+from harness.errors import BackendError, HarnessError, TaskError, UsageError
 from harness.records import Run
 from harness.surface.eval_session import SESSION, EvalSession
+from harness.surface.forecasts import lines_before
 from harness.surface.words import sentence
 
 if TYPE_CHECKING:
@@ -53,10 +55,12 @@ class _Watcher:
     """A pytest plugin that keeps the session, and what could not be collected."""
 
     task: Task
+    is_forecast: bool = False
     session: EvalSession | None = None
     broken: list[str] = field(default_factory=list)
     was_interrupted: bool = False
     broke_off: str = ""
+    is_partial: bool = False
 
     @pytest.hookimpl(trylast=True)
     def pytest_configure(self, config: pytest.Config) -> None:
@@ -69,6 +73,27 @@ class _Watcher:
         """Keep what a broken eval file said."""
         if report.failed:
             self.broken.append(report.longreprtext)
+
+    def pytest_deselected(self) -> None:
+        """Remember that not every item will run: -k, --lf, --only, --sample."""
+        self.is_partial = True
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Say what the cases could show, where all of them are about to run."""
+        option, ours = session.config.option, self.session
+        terminal = session.config.pluginmanager.get_plugin("terminalreporter")
+        if not self.is_forecast or self.is_partial or ours is None or terminal is None:
+            return
+        if ours.error or session.testsfailed or option.collectonly or getattr(option, "lf", False):
+            return
+        folder, may_cross = self.task.folder, option.override_boundary is not None
+        try:
+            evaluation, store = ours.evaluation_of(folder), ours.open.store(folder)
+            lines = lines_before(evaluation, store, may_cross=may_cross)
+        except HarnessError:
+            return  # raised again where it is told
+        for line in lines:
+            terminal.write_line(line)
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         """Remember that a person stopped it (pytest's own Interrupted is a subclass)."""
@@ -88,10 +113,14 @@ def run_evals(
     base_url: str | None = None,
     is_offline: bool = False,
     is_quiet: bool = True,
+    is_forecast: bool = False,
     override_boundary: str | None = None,
     extra: Sequence[str] = (),
 ) -> EvalRun:
-    """Run the evals of `task` for `candidates`; `is_quiet` shows progress alone."""
+    """Run the evals of `task` for `candidates`; `is_quiet` shows progress alone.
+
+    `is_forecast` has a run that leaves nothing out begin with what the cases could show.
+    """
     arguments = [str(task.folder), f"--split={split}", f"--store={store}"]
     arguments += [f"--candidate={name}" for name in candidates]
     arguments += [f"--base-url={base_url}"] if base_url else []
@@ -99,7 +128,7 @@ def run_evals(
     if override_boundary is not None:
         arguments.append(f"--override-boundary={override_boundary}")
     arguments += ["--no-header", "--tb=short", "-q", *KNOWN_NOISE, *extra]
-    watcher = _Watcher(task)
+    watcher = _Watcher(task, is_forecast and not is_offline)
     # the terminal plugin stays: a project's own addopts may hold options of it, such as -ra
     with redirect_stdout(io.StringIO()) if is_quiet else nullcontext():
         code = pytest.main(arguments, plugins=[watcher])
@@ -138,7 +167,10 @@ def completed(run: EvalRun) -> EvalRun:
             "`pytest` on the task's folder shows where."
         )
     if not run.runs:
-        raise TaskError("no eval ran: see `pytest --collect-only` on the task's folder")
+        raise TaskError(
+            "no eval ran: no selected test names `case`, `reply` or `trials` (`pytest "
+            "--collect-only` on the task's folder lists all)"
+        )
     for one in run.runs:
         lost = [t.fault for t in one.trials if t.fault and t.fault.origin == "backend"]
         missing = [f for f in lost if f.is_missing]
@@ -151,3 +183,17 @@ def completed(run: EvalRun) -> EvalRun:
                 + ("" if are_all else "same command asks for the rest.")
             )
     return run
+
+
+def refuse_unrecorded(runs: Sequence[Run]) -> None:
+    """Raise UsageError where --offline left trials without a reply."""
+    told = []
+    for one in runs:
+        faults = [t.fault for t in one.trials if t.fault and t.fault.origin == "harness"]
+        if lost := sum(f.message.endswith(OFFLINE) for f in faults):
+            told.append(f"{lost} of {len(one.trials)} of {one.candidate.name}")
+    if told:
+        raise UsageError(
+            f"trials without a recorded reply: {', '.join(told)}. "
+            "Run it without --offline, and they are asked for."
+        )

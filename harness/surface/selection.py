@@ -62,8 +62,9 @@ def newest_trials(
 ) -> dict[str, Recorded]:
     """Return what is recorded of each case in the first of `runs`, newest first, that has it.
 
-    Trials under today's evals (`evals_digest`) that lack one of the scores `names` stand back
-    behind older ones: a part of the evals was run, as with `-k`, and says nothing of the others.
+    Trials under today's evals (`evals_digest`) that lack one of the scores `names`, or some items
+    of one, stand back behind older ones: a part of the evals was run, as with `-k`, and says
+    nothing of the others.
     """
     found: dict[str, Recorded] = {}
     parts: dict[str, Recorded] = {}
@@ -75,8 +76,9 @@ def newest_trials(
                 by_case.setdefault(trial.case_id, []).append(trial)
         for case_id, trials in by_case.items():
             recorded = Recorded(trials=tuple(trials), evals_digest=run.evals_digest, run_id=run.id)
-            is_part = run.evals_digest == evals_digest and any(
-                not every <= {s.name for s in trial.scores} for trial in trials
+            is_part = any(s.is_part for trial in trials for s in trial.scores) or (
+                run.evals_digest == evals_digest
+                and any(not every <= {s.name for s in trial.scores} for trial in trials)
             )
             if is_part:
                 parts.setdefault(case_id, recorded)

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from tabulate import tabulate
 
 from harness.core.flaky import Flakiness, flakiness
+from harness.core.scoring import score_names
 from harness.core.synth_origin import SYNTHETIC
 from harness.engine.tasks import Task
 from harness.records import Estimate, Run
-from harness.surface.tables import estimate_of
-from harness.surface.words import clean, interval
+from harness.surface.tables import estimate_of, score_cell, why_no_score
+from harness.surface.words import clean
 
 TAGS_SHOWN = 12
 FLAKIEST_SHOWN = 5
@@ -29,7 +30,9 @@ Tags = Mapping[str, Sequence[str]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slice:
-    """The primary score of one candidate over the cases of one tag; None where none was scored."""
+    """The primary score of one candidate over the cases of one tag; None where none was measured,
+    with the `reason`. `faults` counts its trials that ended in one.
+    """
 
     tag: str
     candidate: str
@@ -37,15 +40,20 @@ class Slice:
     cases: int
     score: str
     estimate: Estimate | None
+    faults: int = 0
+    reason: str = ""
 
 
 def slices_of(
     runs: Sequence[Run], primary: str, *, tags: Tags, clusters: Mapping[str, str]
 ) -> list[Slice]:
-    """Return a slice a tag and run, the most frequent tags first; none where fewer than two tags.
+    """Return a slice a tag and run, the most frequent tags first; none where fewer than two tags,
+    or where the eval of `primary` did not run.
 
     Tags are counted over the cases of the runs, each case once.
     """
+    if primary not in ("all", *score_names(runs)):
+        return []
     ran = {t.case_id for run in runs for t in run.trials}
     counts = Counter(tag for case_id in ran for tag in set(tags.get(case_id, ())))
     if len(counts) < 2:
@@ -57,6 +65,7 @@ def slices_of(
     for tag in frequent:
         for run in runs:
             mine = {t.case_id for t in run.trials if tag in tags.get(t.case_id, ())}
+            estimate = estimate_of(run, primary, clusters=clusters, only=mine)
             slices.append(
                 Slice(
                     tag=tag,
@@ -64,26 +73,31 @@ def slices_of(
                     run_id=run.id,
                     cases=len(mine),
                     score=primary,
-                    estimate=estimate_of(run, primary, clusters=clusters, only=mine),
+                    estimate=estimate,
+                    faults=sum(t.fault is not None for t in run.trials if t.case_id in mine),
+                    reason="" if estimate else why_no_score(run, primary, only=mine),
                 )
             )
     return slices
 
 
 def slice_lines(slices: Sequence[Slice]) -> list[str]:
-    """Return the slices as a table."""
-    if not slices:
+    """Return the slices as a table; nothing where no tag has a number."""
+    if not any(s.estimate for s in slices):
         return []
+    has_faults = any(s.faults for s in slices)
     rows = [
         [
             clean(s.tag) if i == 0 or slices[i - 1].tag != s.tag else "",
             clean(s.candidate),
             s.cases,
-            interval(s.estimate) if s.estimate else "unscored",
+            score_cell(s.estimate, s.reason),
+            *([s.faults] if has_faults else []),
         ]
         for i, s in enumerate(slices)
     ]
     heads = ["tag", "candidate", "cases", f"{slices[0].score}*"]
+    heads += ["faults"] if has_faults else []
     return [
         *tabulate(rows, headers=heads, tablefmt="simple", disable_numparse=True).split("\n"),
         "",

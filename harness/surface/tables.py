@@ -6,6 +6,7 @@ import math
 import shutil
 from collections import Counter
 from collections.abc import Container, Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 
 from tabulate import tabulate
@@ -13,12 +14,14 @@ from tabulate import tabulate
 from harness.core.means import mean_estimate
 from harness.core.scoring import case_values, is_unscored, score_names
 from harness.core.usage import Usage
+from harness.core.words import count
 from harness.errors import UsageError
 from harness.records import Comparison, Estimate, Run, Try
 from harness.surface.words import clean, interval, number, one_line, points, seconds
 
 MISSES_SHOWN = 3
 CAUSES_SHOWN = 3
+UNSCORED = "unscored"
 WIDEST = 120
 """The longest line of an eval run's table, in characters: a wider one is turned round."""
 
@@ -30,16 +33,40 @@ def estimate_of(
     clusters: Mapping[str, str],
     only: Container[str] | None = None,
 ) -> Estimate | None:
-    """Return the mean of a score with its bounds; a case without an answer counts as failed.
+    """Return the mean of a score with bounds that hold whatever its missing cases would have been.
 
-    None where no case (of `only`, where given) was scored.
+    A missing case counts as failed in the mean and the lower bound, as passed in the upper one.
+    None where no case (of `only`, where given) was measured: `why_no_score` says why.
     """
     every = case_values(run, name)
     values = {c: v for c, v in every.items() if v is not None and (only is None or c in only)}
-    if not values:
+    missing = sum(map(math.isnan, values.values()))
+    if missing == len(values):
         return None
-    filled = [0.0 if math.isnan(v) else v for v in values.values()]
-    return mean_estimate(filled, [clusters.get(c, c) for c in values])
+    groups = [clusters.get(c, c) for c in values]
+    worst = mean_estimate([0.0 if math.isnan(v) else v for v in values.values()], groups)
+    if not missing:
+        return worst
+    best = mean_estimate([1.0 if math.isnan(v) else v for v in values.values()], groups)
+    return replace(worst, upper=best.upper)
+
+
+def why_no_score(run: Run, name: str, *, only: Container[str] | None = None) -> str:
+    """Return why `estimate_of` gives no number: UNSCORED, or what kept it from being measured."""
+    every = case_values(run, name)
+    values = [v for c, v in every.items() if only is None or c in only]
+    if missing := sum(v is not None and math.isnan(v) for v in values):
+        return f"not measured: {missing} of {len(values)} cases ended in a fault"
+    mine = (t for t in run.trials if only is None or t.case_id in only)
+    was_asked = any(name in ("all", s.name) for t in mine for s in t.scores)
+    return UNSCORED if was_asked else "its eval did not run"
+
+
+def score_cell(estimate: Estimate | None, why: str) -> str:
+    """Return what a table shows of a score: its interval, `unscored`, or a dash."""
+    if estimate is not None:
+        return interval(estimate)
+    return UNSCORED if why == UNSCORED else "–"
 
 
 def run_table(
@@ -59,11 +86,10 @@ def run_table(
         has_repeats = any(run.repeats > 1 for run in group)
         rows = []
         for run in group:
-            estimates = {n: estimate_of(run, n, clusters=clusters[task]) for n in columns}
             spent = usages.get(run.id, Usage(replies=0))
             rows.append(
                 [clean(run.candidate.name), len({t.case_id for t in run.trials})]
-                + [interval(e) if (e := estimates[n]) else "unscored" for n in columns]
+                + [_score(run, n, clusters=clusters[task]) for n in columns]
                 + [*counts(run), number(spent.input_tokens), number(spent.output_tokens)]
                 + [seconds(spent.latency_s)]
                 + ([number(spent.cost_usd, unit=" $", digits=4)] if _has_cost(usages) else [])
@@ -77,9 +103,26 @@ def run_table(
         lines += ["", f"{task}, {group[0].split} split", ""]
         lines += _fitting([str(h) for h in heads], [[str(c) for c in row] for row in rows])
         lines += ["", "* primary; intervals are 95 % one-sided bounds over clusters of cases"]
+        if any(_is_filled(run, n) for run in group for n in columns):
+            lines += [
+                "  a score that a fault kept away counts as failed, in the upper bound as passed"
+            ]
         lines += [*aggregate_lines(group), *fault_lines(group)]
         lines += [*miss_lines(group), *unscored_lines(group), ""]
     return lines
+
+
+def _score(run: Run, name: str, *, clusters: Mapping[str, str]) -> str:
+    estimate = estimate_of(run, name, clusters=clusters)
+    return score_cell(estimate, "" if estimate else why_no_score(run, name))
+
+
+def _is_filled(run: Run, name: str) -> bool:
+    """Tell whether a mean counts cases that a fault kept from being measured."""
+    if all(t.fault is None for t in run.trials):
+        return False
+    values = [v for v in case_values(run, name).values() if v is not None]
+    return 0 < sum(map(math.isnan, values)) < len(values)
 
 
 def _fitting(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -147,7 +190,7 @@ def fault_lines(runs: Sequence[Run]) -> list[str]:
         causes = Counter(f.message for f in faults).most_common()
         for message, times in causes[:CAUSES_SHOWN]:
             share = f"{times} of {len(run.trials)}"
-            lines.append(f"F {clean(run.candidate.name)} {share}: {one_line(message, width=140)}")
+            lines.append(f"F {clean(run.candidate.name)} {share}: {one_line(message, width=240)}")
         if len(causes) > CAUSES_SHOWN:
             lines.append(f"  … and {len(causes) - CAUSES_SHOWN} other causes")
     return lines
@@ -202,13 +245,14 @@ def ladder_table(tries: Sequence[Try], *, target: float) -> list[str]:
             clean(t.candidate),
             t.family,
             interval(t.estimate),
-            _bar(t.estimate, target),
+            _bar(t.estimate, target) if t.estimate.n else "",
             f"{t.wins}/{t.losses}",
             number(t.input_tokens),
             number(t.output_tokens),
             seconds(t.latency_s),
             *([number(t.cost_usd, unit=" $", digits=4)] if has_cost else []),
-            str(t.missing + t.faults or ""),
+            # of scores that came from elsewhere, no fault is known
+            str(t.faults or (t.missing if t.is_counted else 0) or ""),
             t.run_id[:8],
             "" if t.is_counted else t.note or "not counted",
         ]
@@ -219,7 +263,7 @@ def ladder_table(tries: Sequence[Try], *, target: float) -> list[str]:
     heads += ["median", *(["cost"] if has_cost else []), "faults", "run", "note"]
     heads, rows = without_blank(heads, rows)
     for spare in (bar, "family"):
-        if max(map(len, _plain(heads, rows))) > _terminal_width():
+        if spare in heads and max(map(len, _plain(heads, rows))) > _terminal_width():
             at = heads.index(spare)
             heads, *rows = ([*line[:at], *line[at + 1 :]] for line in (heads, *rows))
     return _plain(heads, rows)
@@ -245,7 +289,11 @@ def comparison_lines(comparison: Comparison) -> list[str]:
             f"{c.wins} won, {c.losses} lost, {c.ties} tied",
         ],
     ]
-    return tabulate(rows, tablefmt="plain", disable_numparse=True).split("\n")
+    lines = tabulate(rows, tablefmt="plain", disable_numparse=True).split("\n")
+    if c.missing:
+        lost = f"{count(c.missing, 'case')} missing in one of the two"
+        lines.append(f"{lost}: taken at the worst in each bound, left out of the difference")
+    return lines
 
 
 def floor_lines(

@@ -30,15 +30,16 @@ def release_lines(verdict: ReleaseVerdict, *, is_recorded: bool = True) -> list[
     lines += [verdict.answer, clean(verdict.reason), ""]
     lines += [f"  {ANSWERS[c.answer]} {clean(c.text)}  [{c.kind}]" for c in verdict.checks]
     if verdict.need_cases is not None:
-        lines.append(f"  about {verdict.need_cases} cases would settle it")
+        lines.append(f"  about {verdict.need_cases} cases in all would settle it")
     lines += [f"  override on record: {clean(text)}" for text in verdict.overrides]
     lines += [f"  note: {clean(text)}" for text in verdict.notes]
     spent, left = percent(verdict.alpha, digits=2), percent(verdict.alpha_left, digits=2)
     look = f"look {verdict.look} at the sealed cases, judged at {spent}; {left} remains"
     if not verdict.look:
-        look = (
-            f"looks are not counted without --store: judged at {spent}, as if it were the only one"
+        why = (
+            "no look is spent on so few" if is_recorded else "looks are not counted without --store"
         )
+        look = f"{why}: judged at {spent}, as if it were the only one"
     lines += [f"  {look}", ""]
     return [*lines, _recorded(verdict.id, is_recorded=is_recorded)]
 

@@ -60,12 +60,18 @@ def percent(share: float, *, digits: int = 0) -> str:
 
 
 def interval(estimate: Estimate) -> str:
-    """Return `52 % (40–64)`: the mean and its two one-sided bounds."""
+    """Return `52 % (40–64)`: the mean and its two one-sided bounds; a dash for a mean of none."""
+    if not estimate.n:
+        return "–"
     return f"{100 * estimate.mean:.0f} % ({100 * estimate.lower:.0f}–{100 * estimate.upper:.0f})"
 
 
 def points(estimate: Estimate) -> str:
-    """Return `+4.1 (+1.2 to +7.0)`: a difference in points of a hundred, with its bounds."""
+    """Return `+4.1 (+1.2 to +7.0)`: a difference in points of a hundred, with its bounds; a dash
+    for a difference of nothing.
+    """
+    if not estimate.n:
+        return "–"
     return (
         f"{100 * estimate.mean:+.1f} ({100 * estimate.lower:+.1f} to {100 * estimate.upper:+.1f})"
     )

@@ -5,12 +5,21 @@ from __future__ import annotations
 import asyncio
 import inspect
 import math
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from harness.errors import BackendError, HarnessError
+from harness.errors import BackendError, HarnessError, MissingExtra
 from harness.ports.backends import BackendConfig, BackendFactory, ShowsTokens
 from harness.ports.tuners import TrainProgress, TrainResult, TuneJob, TunerFactory
 from harness.records import Decoding, Message, PreparedRow, Reply, Request, canonical_json
@@ -28,9 +37,9 @@ def conformance(
 ) -> None:
     """Check that a backend keeps the promises of `harness.ports.backends.Backend`.
 
-    It is built with `config`, asked `request` (a short greeting by default) alone and twice at
-    once, and closed. Raises AssertionError that lists every broken promise. Call it from a plain
-    function, not inside a running event loop.
+    It is built with `config`, asked `request` (a short greeting by default) alone, twice at once
+    and with what it says it honours, and closed. Raises AssertionError that lists every broken
+    promise. Call it from a plain function, not inside a running event loop.
     """
     config = config or BackendConfig(model="conformance")
     request = request or Request(
@@ -79,6 +88,10 @@ def _declared(backend: object) -> Iterable[str]:
     elif set(honours) - HONOURED:
         unknown = sorted(map(repr, set(honours) - HONOURED))
         yield f"`honours` knows {sorted(HONOURED)}, not {', '.join(unknown)}"
+    hint: Any = getattr(backend, "honours_hint", "")
+    texts = list(hint.values()) if isinstance(hint, Mapping) else [hint]
+    if not all(isinstance(text, str) for text in texts):
+        yield f"`honours_hint` is a text, or texts by what they are about, not {hint!r}"
     concurrency = getattr(backend, "concurrency", 16)
     if not isinstance(concurrency, int) or isinstance(concurrency, bool) or concurrency < 1:
         yield f"`concurrency` is a whole number of 1 or more, not {concurrency!r}"
@@ -113,6 +126,7 @@ async def _answers(backend: object, request: Request) -> list[str]:
     ]
     if canonical_json(request) != before:
         problems.append("`answer` changed the request it was given")
+    problems += [problem async for problem in _undeclared_extras(backend, request)]
     # No message is nothing to answer: a reply will do, or an error that says what to do next.
     empty = await _outcome(backend, Request(messages=()))
     if isinstance(empty, BaseException) and not isinstance(empty, HarnessError):
@@ -121,6 +135,22 @@ async def _answers(backend: object, request: Request) -> list[str]:
             "wrong is raised as BackendError"
         )
     return list(dict.fromkeys(problems))
+
+
+async def _undeclared_extras(backend: object, request: Request) -> AsyncIterator[str]:
+    """Yield what the backend says that it honours, and cannot for want of a library."""
+    honours = getattr(backend, "honours", ())
+    needs = {
+        "schema": replace(request, schema={"type": "object", "properties": {}}),
+        "seed": replace(request, decoding=replace(request.decoding, temperature=1.0, seed=1)),
+        "logprobs": replace(request, decoding=replace(request.decoding, logprobs=0)),
+    }
+    for name, asked in needs.items():
+        if not isinstance(honours, Collection) or name not in honours:
+            continue
+        value = await _outcome(backend, asked)
+        if isinstance(value, MissingExtra):
+            yield f"`honours` says {name}, which needs what is not installed: {value}"
 
 
 async def _outcome(backend: object, request: Request) -> object:

@@ -19,8 +19,12 @@ def classify(
     if not isinstance(reply, Reply | str):
         raise UsageError(f"classifier: takes a Reply or a str first, not {type(reply).__name__}")
     text = reply.text if isinstance(reply, Reply) else reply
-    wanted = [label] if isinstance(label, str) else list(label)
-    if not wanted or not all(isinstance(one, str) for one in wanted):
+    wanted: object = [label] if isinstance(label, str) else label
+    if (
+        not isinstance(wanted, list | tuple)
+        or not wanted
+        or not all(isinstance(one, str) for one in wanted)
+    ):
         raise UsageError("classifier: label is a label of the model, or several, as texts")
     if not isinstance(model, str) or not model:
         raise UsageError("classifier: model is a text: a folder, or a name in the cache")

@@ -6,6 +6,7 @@ context overflow, a filtered prompt), is decided here; the engine acts on it.
 
 from __future__ import annotations
 
+import html
 import json
 import math
 import re
@@ -21,6 +22,8 @@ from harness_http.keys import Scrubs
 
 LONGEST = 300  # characters of a server's message
 FIRST = 80  # characters of an answer that is no JSON
+_LOOKED_AT = 8_000  # characters of a page in which its words are looked for
+_MARKUP = re.compile(r"<(script|style)\b.*?</\1|<!--.*?-->|<[^<>]*>", re.IGNORECASE | re.DOTALL)
 _PASSING = {408, 409, 425, 429}
 _TOO_MUCH = {429, 529}  # 529: Anthropic's overloaded_error
 
@@ -102,9 +105,12 @@ def of_complaint(
     is_systemic = is_overflow or is_filtered
     if is_broke:
         advice = "Waiting does not help: check the account's credit and limits."
-    text = f"HTTP {status} from {base}: {trim(key.scrub(message))}"
+    text = f"HTTP {status} from {base}: {trim(key.scrub(message))}".rstrip()
+    if advice:
+        stop = "" if text.endswith((".", "?", "!", ":")) else "."
+        text = f"{text}{stop} {key.scrub(advice)}"
     return BackendError(
-        f"{text} {key.scrub(advice)}".rstrip(),
+        text,
         is_retryable=not is_systemic and not is_broke and (status in _PASSING or status >= 500),
         retry_after_s=retry_after_s,
         is_systemic=is_systemic,
@@ -148,7 +154,7 @@ def of_connection(
 def of_garbage(answer: Answer, *, base: str, key: Scrubs, wanted: str, hint: str) -> BackendError:
     """Return the error of a 2xx answer that is not `wanted`."""
     kind = answer.headers.get("content-type", "no content type")
-    first = key.scrub(trim(answer.text, FIRST))
+    first = key.scrub(_first_of(answer, kind))
     text = f"{base} answered HTTP {answer.status} with {kind}, not {wanted}"
     if "json" in kind:  # announced well and cut short: a lost connection, which may pass
         return BackendError(f"{text}: {first!r}", is_retryable=True)
@@ -161,8 +167,16 @@ def read_complaint(answer: Answer) -> Complaint:
         payload = json.loads(answer.body)
     except (ValueError, RecursionError):
         kind = answer.headers.get("content-type", "no content type")
-        return Complaint(message=f"({kind}) {trim(answer.text, FIRST)}")
+        return Complaint(message=f"({kind}) {_first_of(answer, kind)}")
     return complaint_of(payload)
+
+
+def _first_of(answer: Answer, kind: str) -> str:
+    """Return how an answer begins; of a long page its words, for it begins like any other."""
+    text = answer.text
+    if "html" in kind and len(text) > FIRST:
+        text = html.unescape(_MARKUP.sub(" ", text[:_LOOKED_AT])).strip() or text
+    return trim(text, FIRST)
 
 
 def complaint_of(payload: Any) -> Complaint:

@@ -45,7 +45,7 @@ class Sklearn:
             raise _about("a classical model answers with texts, and replies are tool calls", called)
         empty = tuple(r.case_id for r in job.rows if not seen(r.messages).strip())
         if empty:
-            raise _about(f"{len(empty)} row(s) have no text in a user turn", empty)
+            raise _about("rows without a text in a user turn", empty)
         chosen_kind(recipe, [r.completion for r in job.rows])
         return ()
 
@@ -120,6 +120,7 @@ class Sklearn:
 
 
 def _about(text: str, case_ids: tuple[str, ...]) -> UsageError:
-    error = UsageError(f"{text}: {', '.join(case_ids[:5])}")
+    more = f" and {len(case_ids) - 5} more" if len(case_ids) > 5 else ""
+    error = UsageError(f"{text}: {', '.join(case_ids[:5])}{more}")
     error.case_ids = case_ids
     return error

@@ -26,6 +26,23 @@ def _local(config: BackendConfig) -> Any:
     return LocalBackend(config)
 
 
+def _lacks(model: str) -> str:
+    """Return what must be installed before `model` can be found; nothing is converted."""
+    from harness_transformers.models import require_local
+    from harness_transformers.wheels import WHEELS, gguf_of
+
+    try:
+        require_local(f"local:{model}")
+        if model in WHEELS:
+            gguf_of(WHEELS[model])
+    except harness.UsageError as exc:
+        return str(exc)
+    return ""
+
+
+_local.lacks = _lacks  # type: ignore[attr-defined]
+
+
 @harness.hookimpl
 def harness_backends() -> Mapping[str, Any]:
     """Offer the scheme `local:` (a known name or a folder)."""

@@ -7,9 +7,6 @@ read once; rows that are done leave; replies are handed out batch by batch.
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import importlib.metadata
-import json
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,8 +18,9 @@ from harness import BackendConfig, BackendError, Reply, Request, UsageError
 from harness_transformers import attention, bases, encoding, models, tool_calls, vision
 from harness_transformers.artifacts import parts_of
 from harness_transformers.batcher import Batcher, Pending
+from harness_transformers.facts import KeptFacts, identity_of
 from harness_transformers.generate import Row, generate
-from harness_transformers.grammar import Grammars
+from harness_transformers.grammar import Grammars, why_no_grammar
 from harness_transformers.plan import (
     Ask,
     Batch,
@@ -87,10 +85,11 @@ class LocalBackend:
         self._name = config.model
         base = models.find_model(config.model, cache_dir=config.cache_dir)
         self._parts = parts_of(base, config.artifact, name=config.model)
-        self._is_quantised = check_quantisation(self._parts.model) is not None
+        check_quantisation(self._parts.model)
         if self._parts.adapter is not None:
-            models.require_peft()
-        self._dtype = str(self._options["dtype"] or models.choose_dtype())
+            models.check_peft()
+        shown = {name: self._options[name] for name in ("chat_template", "chat_template_kwargs")}
+        self._kept = KeptFacts(self._parts, options=shown, tokenizer=lambda: self._tokenizer)
         self._batcher: Batcher[tuple[Request, Ask], Reply] = Batcher(
             self._answer_round, name=f"local:{config.model}"
         )
@@ -98,44 +97,38 @@ class LocalBackend:
 
     # ------------------------------------------------------------ what it is
 
+    @property
+    def _dtype(self) -> str:
+        return str(self._options["dtype"] or self._kept.facts.dtype)
+
     @cached_property
     def honours(self) -> frozenset[str]:
-        """What it obeys; tools depend on the model's chat template."""
-        tools = {"tools"} if tool_calls.shows_tools(self._tokenizer) else set()
-        images = set() if vision.why_blind(self._parts.model) else {"images"}
-        return frozenset({"schema", "seed", "stop"} | tools | images)
+        """What it obeys; tools depend on the model's chat template, others on what is installed."""
+        tools = {"tools"} if self._kept.facts.shows_tools else set()
+        lacked = {name for name, why in self.honours_hint.items() if why}
+        return frozenset({"schema", "seed", "stop", "images"} - lacked | tools)
 
-    @property
-    def honours_hint(self) -> str:
-        """Why images are not taken, said with the refusal."""
-        return vision.why_blind(self._parts.model)
+    @cached_property
+    def honours_hint(self) -> Mapping[str, str]:
+        """Why a schema or images are not taken, said with the refusal."""
+        return {
+            "schema": why_no_grammar(),
+            "images": vision.why_blind(has_processor=bool(self._kept.facts.processor)),
+        }
 
     @cached_property
     def identity(self) -> Mapping[str, str]:
         """What can change an answer besides the request."""
-        facts = {
-            "weights": models.weights_digest(self._parts.model),
-            "template": models.template_digest(self._tokenizer),
-            "tokenizer": models.tokenizer_digest(self._tokenizer),
-            "dtype": self._dtype,
-            "device": models.choose_device(),
-            "engine": " ".join(
-                f"{name} {importlib.metadata.version(name)}" for name in ("torch", "transformers")
-            ),
-        }
-        if self._is_quantised:
-            facts["kernels"] = f"bitsandbytes {importlib.metadata.version('bitsandbytes')}"
-            if self._dtype != "bfloat16":
-                facts["parameters"] = "cast"  # replies before it were computed in bfloat16 in part
-        if template := getattr(self._tokenizer, "response_template", None):
-            text = json.dumps(template, sort_keys=True, default=str)
-            facts["response_template"] = hashlib.sha256(text.encode()).hexdigest()
+        is_quantised = check_quantisation(self._parts.model) is not None
+        return identity_of(
+            self._parts, self._kept.facts, dtype=self._dtype, is_quantised=is_quantised
+        )
+
+    def ready(self) -> None:
+        """Import what answers. Raises BackendError where the identity is no longer true."""
         if self._parts.adapter is not None:
-            facts["adapter"] = models.weights_digest(self._parts.adapter)
-            facts["merge"] = "parameters"  # of replies before it, half precision rounded more
-        if (eyes := vision.eyes_of(self._tokenizer)) is not None:
-            facts["processor"] = eyes.digest()
-        return facts
+            models.require_peft()
+        self._kept.check()
 
     def token_ids(self, request: Request) -> Sequence[int]:
         """Return the ids that `answer` would send to the model."""
@@ -189,6 +182,7 @@ class LocalBackend:
         """
         import torch
 
+        self.ready()
         ids = tuple(self.token_ids(request))
         ask = Ask(index=0, ids=ids, new_tokens=tokens, digest=digest_of(ids, request))
         base, adapter = self._base
@@ -252,6 +246,7 @@ class LocalBackend:
 
         Raises BackendError, systemic where the prompt does not fit the model's context.
         """
+        self.ready()
         ids = tuple(self.token_ids(request))
         room = request.decoding.max_tokens
         if self._context is not None:

@@ -75,13 +75,15 @@ def prompt_ids(
     """Return the ids that the model is sent: `tools`, `messages` and the opening of its turn.
 
     Raises UsageError where the tokenizer has no chat template, the template refuses, or the model
-    sees no images; BackendError where an image cannot be opened.
+    sees no images; BackendError where there is no message, or an image cannot be opened.
     """
     return list(prompt_seen(tokenizer, messages, tools=tools).ids)
 
 
 def prompt_seen(tokenizer: Any, messages: Sequence[Message], *, tools: Sequence[Any] = ()) -> Seen:
     """Return the ids of `prompt_ids`, and the tensors that the messages' images become."""
+    if not messages:
+        raise BackendError("a request without messages: there is nothing to answer")
     turns = [_plain(m) for m in messages]
     return _rendered(tokenizer, turns, opens_turn=True, tools=[_tool(t) for t in tools])
 

@@ -10,11 +10,18 @@ from typing import Any
 from harness import MissingExtra, UsageError
 
 
+def why_no_grammar() -> str:
+    """Return why no reply can be held to a schema here; "" where it can. Imports nothing."""
+    if importlib.util.find_spec("xgrammar") is not None:
+        return ""
+    return "a schema needs xgrammar: pip install 'tuning-harness[grammar]'"
+
+
 class Grammars:
     """Compiles schemas for one tokenizer, each once."""
 
     def __init__(self, tokenizer: Any, *, vocabulary: int, stops: frozenset[int]) -> None:
-        if importlib.util.find_spec("xgrammar") is None:
+        if why_no_grammar():
             raise MissingExtra("a reply constrained to a JSON schema", extra="grammar")
         import xgrammar
 

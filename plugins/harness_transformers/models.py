@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import MissingExtra, UsageError
+from harness_transformers import kept
 from harness_transformers.wheels import WHEELS, convert_wheel
 
 PICKLES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"})
@@ -42,14 +43,19 @@ def require_local(what: str) -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 
+def check_peft() -> None:
+    """Raise MissingExtra where peft is absent."""
+    if importlib.util.find_spec("peft") is None:
+        raise MissingExtra("a tuned adapter", extra="tune")
+
+
 def require_peft() -> None:
     """Import peft, in silence and offline. Raises MissingExtra where it is absent.
 
     It imports bitsandbytes where that is installed, which looks on a hub for a faster kernel and
     tells on standard error that there is none.
     """
-    if importlib.util.find_spec("peft") is None:
-        raise MissingExtra("a tuned adapter", extra="tune")
+    check_peft()
     if "peft" in sys.modules:
         return
     from huggingface_hub import constants
@@ -66,8 +72,7 @@ def require_peft() -> None:
 
 def default_cache_dir() -> Path:
     """Return where converted weights are kept when nobody said otherwise."""
-    root = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(root) / "tuning-harness" / "models"
+    return kept.cache_dir() / "models"
 
 
 # ---------------------------------------------------------------- where a model is
@@ -254,8 +259,13 @@ def load_model(
 
 
 def _load_quantised(path: Path, *, dtype: Any, adapter: Path | None, device: str | None) -> Any:
-    from harness_transformers.quantised import compute_in, quiet_bitsandbytes
+    from harness_transformers.quantised import (
+        compute_in,
+        quiet_bitsandbytes,
+        require_bitsandbytes,
+    )
 
+    require_bitsandbytes(f"the quantised model {path}")
     if adapter is not None:
         raise UsageError(
             f"{path} is quantised, and an adapter is added into whole weights: name the base that "
@@ -334,10 +344,8 @@ def _opened(model: Any, adapter: Path) -> Any:
 
 
 def weights_digest(path: Path) -> str:
-    """Return the sha256 of a model or adapter folder's weights and configuration.
-
-    Read once: the answer is kept in our own cache, with the sizes and times of the files. Nothing
-    is written beside them: an artifact's files are its identity.
+    """Return the sha256 of a model or adapter folder's weights and configuration; read once, and
+    then kept until a file changes.
     """
     files = sorted(path.glob("*.safetensors"))
     configs = [
@@ -345,13 +353,9 @@ def weights_digest(path: Path) -> str:
         for name in ("config.json", "generation_config.json", "adapter_config.json")
         if (path / name).is_file()
     ]
-    stamps = {p.name: [p.stat().st_size, p.stat().st_mtime_ns] for p in [*files, *configs]}
-    place = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:32]
-    kept = default_cache_dir().with_name("digests") / f"{place}.json"
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        remembered = json.loads(kept.read_text(encoding="utf-8"))
-        if remembered["stamps"] == stamps:
-            return str(remembered["digest"])
+    stamps = kept.stamps_of([*files, *configs])
+    if told := kept.recall(f"weights {path.resolve()}", stamps):
+        return str(told["digest"])
     whole = hashlib.sha256()
     for file in files:
         with file.open("rb") as stream:
@@ -361,14 +365,7 @@ def weights_digest(path: Path) -> str:
     for config in configs:
         plain = {k: v for k, v in _read_json(config).items() if k not in _CONFIG_NOISE}
         whole.update(f"{config.name} {json.dumps(plain, sort_keys=True)}".encode())
-    # A read-only home only means that the next process reads the weights again.
-    with contextlib.suppress(OSError):
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        temporary = kept.with_name(f"{kept.name}.{os.getpid()}")
-        temporary.write_text(
-            json.dumps({"digest": whole.hexdigest(), "stamps": stamps}), encoding="utf-8"
-        )
-        temporary.replace(kept)
+    kept.keep(f"weights {path.resolve()}", stamps, {"digest": whole.hexdigest()})
     return whole.hexdigest()
 
 

@@ -116,8 +116,14 @@ def check_quantisation(folder: Path) -> dict[str, Any] | None:
             "a GPU). Serve it, with vLLM for one, and ask for PROMPT@openai:NAME with --base-url; "
             "here, int8 and nf4 by bitsandbytes and GGUF files are read"
         )
-    require_bitsandbytes(f"the {'int8' if how.get('load_in_8bit') else '4-bit'} model {folder}")
+    _check_bitsandbytes(f"the {'int8' if how.get('load_in_8bit') else '4-bit'} model {folder}")
     return how
+
+
+def _check_bitsandbytes(what: str) -> None:
+    for library in ("bitsandbytes", "accelerate"):
+        if importlib.util.find_spec(library) is None:
+            raise MissingExtra(what, extra="quant")
 
 
 def require_bitsandbytes(what: str) -> None:
@@ -125,9 +131,7 @@ def require_bitsandbytes(what: str) -> None:
 
     On a CPU it looks for a faster kernel on a hub, and tells on standard error that there is none.
     """
-    for library in ("bitsandbytes", "accelerate"):
-        if importlib.util.find_spec(library) is None:
-            raise MissingExtra(what, extra="quant")
+    _check_bitsandbytes(what)
     for name in ("backends.cpu.ops", "autograd._functions"):  # a line for each layer otherwise
         logging.getLogger(f"bitsandbytes.{name}").setLevel(logging.ERROR)
     if "bitsandbytes" in sys.modules:

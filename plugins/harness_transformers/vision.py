@@ -66,9 +66,9 @@ def has_pillow() -> bool:
     return importlib.util.find_spec("PIL") is not None
 
 
-def why_blind(folder: Path) -> str:
-    """Return why images are not taken here by the model in `folder`; "" where they are."""
-    if not sees(folder):
+def why_blind(*, has_processor: bool) -> str:
+    """Return why a model takes no images here, by whether it has a processor; "" where it does."""
+    if not has_processor:
         return "images need a vision-language model with its processor beside the weights"
     return "" if has_pillow() else "images need Pillow: pip install 'tuning-harness[vision]'"
 
@@ -147,13 +147,13 @@ class Eyes:
             )
         except (ValueError, TypeError, IndexError, RuntimeError) as exc:
             raise BackendError(
-                f"the processor of {self.folder} refuses a prompt with {len(images)} image(s): "
+                f"the processor of {self.folder} refuses a prompt with images ({len(images)}): "
                 f"{exc}"
             ) from exc
         ids = tuple(int(i) for i in made["input_ids"][0])
         if self.image_id is not None and self.image_id not in ids:
             raise BackendError(
-                f"the chat template of {self.folder} shows none of {len(images)} image(s): it has "
+                f"the chat template of {self.folder} shows none of the prompt's images: it has "
                 "no place for parts of type `image`. Use the template that came with the model."
             )
         tensors = {k: v for k, v in made.items() if k not in _OF_TEXT and hasattr(v, "shape")}

@@ -25,7 +25,7 @@ def check_world(job: TuneJob) -> None:
     """Raise UsageError where there are not as many processes as the job wants."""
     if world() != job.devices:
         raise UsageError(
-            f"the job wants {job.devices} device(s), and this process is one of {world()}. Start "
+            f"devices that the job wants: {job.devices}; this process is one of {world()}. Start "
             "it with `harness tune --devices`, which runs a launcher."
         )
 

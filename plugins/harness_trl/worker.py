@@ -38,9 +38,7 @@ def main(job_file: Path) -> int:
     say = _speaker(folder / "status.jsonl") if rank == 0 else _silent
     try:
         if world != plain["devices"]:
-            raise BackendError(
-                f"the launcher started {world} process(es), and {plain['devices']} were asked for"
-            )
+            raise BackendError(f"of {plain['devices']} processes, the launcher started {world}")
         job = read_job(plain, folder=folder, say=say)
         result = _train(plain["tuner"], job, read_rows(folder / "rows.jsonl"), say=say)
     except Exception as exc:  # noqa: BLE001 - border: what went wrong is said to another process
@@ -71,8 +69,8 @@ def _train(
     found = PartialState().num_processes
     if found != job.devices:
         raise BackendError(
-            f"{tuner} trained in {found} process(es) and not in {job.devices}: each of them learnt "
-            "alone"
+            f"processes in which {tuner} trained together: {found}, and not {job.devices}: each "
+            "learnt alone"
         )
     # without it every rank aborts at exit, after its work is done
     Accelerator().end_training()

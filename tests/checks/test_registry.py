@@ -35,6 +35,19 @@ def bare(reply: str) -> None:
     assert reply == "x", "not x"
 
 
+def test_a_check_that_cannot_say_what_it_is_names_its_plugin() -> None:
+    def rude(reply: Reply) -> None:
+        """Never called."""
+
+    def broken(texts: Any) -> str:
+        raise LookupError("no weights here")
+
+    rude.identity = broken  # type: ignore[attr-defined]
+    with_checks(rude=rude)
+    with pytest.raises(PluginError, match=r"'rude' of .*raised LookupError: no weights here"):
+        registry.identity_of("rude")
+
+
 def test_the_exported_names_are_sorted_complete_and_real() -> None:
     assert checks.__all__ == sorted({*registry.HOMES, *registry.TOOLS, "no"})
     assert dir(checks) == checks.__all__

@@ -220,3 +220,20 @@ def test_a_wall_that_no_longer_holds_speaks_for_nothing() -> None:
     [then] = [r for r in stale.reasons if r.evidence.startswith("wall verdict")]
     assert (now.is_for_tuning, then.is_for_tuning) == (True, None)
     assert then.text == f"no longer holds: {now.text}"
+
+
+@pytest.mark.parametrize("answer", ["KEEP_PROMPTING", "INSUFFICIENT_EVIDENCE", "SHIP_PROMPT"])
+def test_a_verdicts_sentence_is_told_once(answer: str) -> None:
+    evidence = replace(WALLED, wall=wall(answer))
+    found = advise(evidence)
+    assert found.summary == f"because of {answer}."
+    [reason] = [r for r in found.reasons if r.evidence.startswith("wall verdict")]
+    assert reason.text.startswith(f"the verdict on prompting: {answer}.")
+    assert memo(found, evidence, about="", on="").count("because of") == 1
+
+
+def test_a_releases_sentence_is_told_once() -> None:
+    found = advise(replace(WALLED, release=blocked()))
+    told = [found.summary, *(reason.text for reason in found.reasons)]
+    assert sum("right lost 100 points" in text for text in told) == 1
+    assert "tuned, on sealed cases: BLOCK." in told

@@ -47,10 +47,27 @@ def test_a_waived_family_is_excused_but_does_not_count_among_the_five() -> None:
     assert judge_coverage([*four, *four, "constrained"], QUICK, waivers=waivers).is_complete
 
 
+def test_a_family_whose_tries_gave_the_replies_of_another_was_tried() -> None:
+    """Where most tries did, writing one more is not what it lacks; where few did, it is."""
+    most = judge_coverage(["zero-shot"], QUICK, echoes=["instructions", "few-shot", "few-shot"])
+    assert most.owed == ("chain-of-thought", "optimised")
+    assert most.echoed == ("instructions", "few-shot or dynamic-few-shot")
+    assert not most.is_complete
+    assert "not tried: chain-of-thought and optimised; tried, with the very replies" in most.text
+    few = judge_coverage([f for f in SEVEN if f != "instructions"], QUICK, echoes=["instructions"])
+    assert few.owed == ("instructions (1 gave the very replies of another try)",)
+    assert few.echoed == ()
+    all_but = [f for f in SEVEN if f != "optimised"]
+    assert not judge_coverage(all_but, QUICK, echoes=["optimised"] * 9).is_complete
+
+
 def test_the_reason_of_a_waiver_is_printed() -> None:
     found = judge_coverage(SEVEN[:-1], QUICK, waivers={"optimised": "no optimiser yet"})
     assert "optimised waived: no optimiser yet" in found.text
     assert found.waived == {"optimised": "no optimiser yet"}
+    waivers = {"chain-of-thought": "Too slow.", "optimised": "No optimiser yet."}
+    text = judge_coverage(["zero-shot"], QUICK, waivers=waivers).text
+    assert "chain-of-thought waived: Too slow; optimised waived: No optimiser yet." in text
 
 
 def test_a_family_that_was_tried_needs_no_waiver_and_prints_none() -> None:

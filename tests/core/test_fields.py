@@ -64,3 +64,11 @@ def test_one_value_far_out_leaves_the_others_apart() -> None:
     bins = histogram([*map(float, range(200)), 1e9], 20)
     assert sum(1 for _, _, n in bins if n) == 20
     assert bins[-1][1] == 1e9
+
+
+def test_an_item_that_comes_back_in_a_list_counts_once_for_it() -> None:
+    """Its share is that of lists which have it: it was once 385 %."""
+    found = Field("inputs.kinds")
+    for _ in range(4):
+        found.see(["text", "text", "number", "text"])
+    assert found.classes == [("text", 4), ("number", 4)]

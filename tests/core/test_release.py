@@ -127,6 +127,24 @@ def test_a_slice_below_twenty_cases_is_watched_only() -> None:
     assert judge(BETTER, guards=[larger]).answer == "INSUFFICIENT_EVIDENCE"
 
 
+def test_a_slice_of_which_nothing_can_be_said_excludes_no_loss() -> None:
+    few = Guard(pair=pair("rare", losses=1, n=9), margin=0.05, kind="slice")
+    said = check(judge(BETTER, guards=[few]), "slice rare").text
+    assert said.endswith("nothing can be said: add cases; watched only")
+
+
+def test_a_slice_without_a_loss_says_so_once() -> None:
+    watched = [
+        Guard(pair=pair(name, wins=wins, n=80), margin=0.05, kind="slice", is_must_hold=False)
+        for name, wins in (("much", 20), ("none", 0))
+    ]
+    found = judge(BETTER, guards=watched)
+    said = check(found, "slice much").text
+    assert said.endswith("): a loss is excluded (margin 5 points); watched only")
+    said = check(found, "slice none").text
+    assert re.search(r"\): loses at most [\d.]+ points \(margin 5 points\); watched only$", said)
+
+
 def test_more_than_four_must_hold_slices_are_refused() -> None:
     slices = [Guard(pair=pair(f"s{i}"), margin=0.05, kind="slice") for i in range(5)]
     with pytest.raises(UsageError, match="watch slices"):

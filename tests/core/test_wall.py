@@ -201,6 +201,27 @@ def test_too_few_tries_keep_prompting_and_name_what_is_owed() -> None:
     assert "waive it with a reason" in found.next_step
 
 
+def test_prompts_that_change_no_reply_are_told_apart_from_those_that_nobody_wrote() -> None:
+    families = ["instructions", "few-shot", "chain-of-thought", "optimised"]
+    tries = [
+        TryScores(name=f"p{k}", family=family, scores=scores(0.5, 200), prompt_digest=f"{k}",
+                  replies_digest="the same")
+        for k, family in enumerate(["zero-shot", *families])
+    ]  # fmt: skip
+    found = judge_wall(wall_input(tries, model="app:one"))
+    assert found.answer == "KEEP_PROMPTING"
+    assert "Not tried" not in found.reason
+    assert "Tried, with the very replies of another try: instructions, few-shot" in found.reason
+    assert found.next_step.startswith(
+        "4 tries gave the very replies of another, so that one more prompt is not the way: see "
+        "that app:one is sent what the prompts say, add cases"
+    )
+    shown = "Shown, never counted: p1 (repeats p0), p2 (repeats p0), p3 (repeats p0) and 1 more."
+    assert shown in found.notes
+    same_prompt = [replace(t, prompt_digest="0") for t in tries]
+    assert "Not tried: instructions" in judge_wall(wall_input(same_prompt)).reason
+
+
 def test_seven_tries_are_a_wall_for_quick_and_not_for_standard() -> None:
     tries = ladder(FLAT)
     assert judge_wall(wall_input(tries)).answer == "WALL"
@@ -387,9 +408,19 @@ def test_a_table_made_elsewhere_is_told_no_command_of_ours() -> None:
         (good, "harness wall t --confirm", "Confirm a on cases that no prompt was written against"),
         (gaps, "Re-run a: only the missing cases are asked again.", "Re-run a."),
     ]:
-        evidence = wall_input(tries, target=0.5)
+        evidence = wall_input(tries, target=0.5, sealed_clusters=30)
         assert here in judge_wall(evidence).next_step
         assert elsewhere in judge_wall(replace(evidence, unseen=("labels",))).next_step
+
+
+def test_no_look_is_advised_at_sealed_cases_that_could_confirm_nothing() -> None:
+    good = [TryScores(name="a", family="instructions", scores=scores(0.99, 200))]
+    few, enough = (
+        judge_wall(wall_input(good, target=0.8, sealed_clusters=n)).next_step for n in (14, 15)
+    )
+    assert enough == "Spend one sealed look to confirm a: harness wall t --confirm."
+    assert "--confirm" not in few
+    assert "test has 14 clusters, 15 are needed before even a perfect prompt is confirmed" in few
 
 
 def test_an_audit_outranks_a_waiver() -> None:

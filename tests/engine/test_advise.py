@@ -16,10 +16,11 @@ from harness.core.pairs import Pair, compare
 from harness.core.release import judge_release
 from harness.core.tries import build_tries
 from harness.engine.advise import gather
-from harness.engine.ladder import read_ladder, scored_cases, try_scores, wall_entry
+from harness.engine.ladder import read_ladder, scored_cases, try_scores
 from harness.engine.providers import provisions, read_table
+from harness.engine.walls import wall_entry
 from harness.errors import UsageError
-from harness.records import Condition, LedgerEntry, ReleaseVerdict, WallVerdict
+from harness.records import Condition, Fault, LedgerEntry, ReleaseVerdict, WallVerdict
 from tests.engine.small import Workshop, rows, write_settings
 from tests.engine.test_tune import TUNE, tune
 
@@ -93,6 +94,28 @@ def test_a_tag_within_which_the_best_prompt_is_good_enough_narrows_it_too(make: 
     write_settings(workshop.folder, advise={"scope": "none"})
     with pytest.raises(UsageError, match="no scored case of dev is tagged 'none'"):
         told(workshop)
+
+
+def test_what_was_not_measured_is_neither_a_miss_nor_a_failure_of_people(make: Make) -> None:
+    workshop = make(some=tagged("knowledge", "format"))
+    answers = [f'{{"id": "c{n}", "reply": "0"}}\n' for n in range(40)]
+    (workshop.folder / "people.jsonl").write_text("".join(answers))
+    workshop.run("replay:people.jsonl", score=lambda case, reply: 1.0)
+    down = Fault(origin="backend", message="down", is_missing=True)
+    lost = {f"c{n}": down for n in range(10)}
+    workshop.run("plain", score=lambda case, reply: 0.0, faults=lost)
+    wall(workshop)
+    evidence = told(workshop)
+    assert evidence.people is not None
+    shown = evidence.people.estimate
+    assert (shown.n, shown.mean, shown.upper) == (40, 1.0, 1.0)
+    assert shown.lower < 0.67
+    assert evidence.misses is not None
+    assert evidence.misses.misses == 50
+    workshop = make(some=rows(dev=60))
+    (workshop.folder / "people.jsonl").write_text('{"id": "other", "reply": "0"}\n')
+    workshop.run("replay:people.jsonl")
+    assert told(workshop).people is None
 
 
 def test_misses_are_told_by_the_kind_that_people_tagged(make: Make) -> None:

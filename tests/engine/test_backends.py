@@ -13,7 +13,7 @@ import pytest
 from harness import hookimpl
 from harness.engine.backends import BackendPool, LiveBackend, describe
 from harness.errors import BackendError, MissingExtra, UsageError
-from harness.ports.manager import Plugins
+from harness.ports.manager import Plugins, PluginWarning
 from harness.records import Candidate, Decoding, Message, Reply, Request
 from harness.testing import ScriptedBackend
 
@@ -161,6 +161,8 @@ def test_a_reply_that_never_comes_is_given_up_and_holds_nobody_up(is_async: bool
         (Reply(text="x", latency_s=math.nan), "latency_s is nan, no amount"),
         (Reply(text="x", tool_calls=({"a": object()},)), "not JSON"),
         (Reply(text="x", tool_calls="f"), "tool_calls are no objects"),  # type: ignore[arg-type]
+        (Reply(text="x", tool_calls=None), "tool_calls are no objects"),  # type: ignore[arg-type]
+        (Reply(text="x", output_tokens=10**400), "no amount"),
         (Reply(text="x", input_tokens="five"), "input_tokens is 'five'"),  # type: ignore[arg-type]
         (Reply(text="x", latency_s="fast"), "latency_s is 'fast'"),  # type: ignore[arg-type]
         (Reply(text="x", cost_usd=-1.0), "cost_usd is -1.0, no amount"),
@@ -302,6 +304,20 @@ def test_the_pool_closes_what_it_made_once() -> None:
     pool.close()
     assert backend.is_closed
     pool.close()
+
+
+def test_a_backend_that_cannot_be_closed_holds_up_no_other() -> None:
+    class Stuck(ScriptedBackend):
+        def close(self) -> None:
+            raise OSError("the socket is gone")
+
+    last = ScriptedBackend([])
+    pool = pool_of(s=lambda config: Stuck([]), t=lambda config: last)
+    for scheme in ("s", "t"):
+        pool.get(Candidate(name="a", backend=f"{scheme}:m"))
+    with pytest.warns(PluginWarning, match="s:m could not be closed: OSError: the socket is gone"):
+        pool.close()
+    assert last.is_closed
 
 
 def test_an_unknown_scheme_names_the_known_ones_and_the_command_that_lists_them() -> None:

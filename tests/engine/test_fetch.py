@@ -311,6 +311,19 @@ def test_retry_after_has_a_ceiling(store: Store, monkeypatch: pytest.MonkeyPatch
     assert 0.05 <= time.monotonic() - begun < 10
 
 
+def test_a_wait_that_is_longer_than_anybody_waits_is_told(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lanes, "LONGEST_WAIT_S", 0.01)
+    told = Told()
+    backend = ScriptedBackend(busy(9, retry_after_s=3600))
+    found = ask_for(store, asks(backend, 4), told)
+    messages = {o.fault.message for o in found.values() if o.fault}
+    assert any(m.endswith("(4 tries; it asks to wait 3,600 s)") for m in messages), messages
+    assert told.notes[0].endswith("(try 1 of 4, again in 0.0 s; it asks to wait 3,600 s)")
+    assert any("is down: " in m and m.endswith("; it asks to wait 3,600 s") for m in messages)
+
+
 def test_waits_grow_with_jitter_and_stay_below_the_ceiling() -> None:
     for attempt, middle in [(2, 0.5), (3, 1.0), (4, 2.0)]:
         waits = [lanes.backoff(attempt) for _ in range(200)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -70,3 +71,30 @@ def test_a_bare_file_outside_every_root_is_read_all_the_same(tmp_path: Path) -> 
     (tmp_path.parent / "above.py").write_text("")
     found = imported_files([tmp_path / "alone.py"], roots=[tmp_path / "elsewhere"])
     assert list(found) == ["beside.py"]
+
+
+def test_an_edit_that_changes_neither_size_nor_time_is_seen(tmp_path: Path) -> None:
+    for name in ("one.py", "two.py"):
+        (tmp_path / name).write_text("")
+    app = tmp_path / "app.py"
+    for module in ("one", "two"):
+        app.write_text(f"import {module}\n")
+        os.utime(app, ns=(0, 0))
+        assert list(imported_files([app], roots=[tmp_path])) == [f"{module}.py"]
+
+
+def test_an_import_is_found_in_whatever_block_it_stands(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(
+        "class A:\n    async def f(self):\n        async with x:\n            import m0\n"
+        "try:\n    import m1\nexcept E:\n    import m2\nelse:\n    import m3\n"
+        "finally:\n    import m4\n"
+        "for _ in x:\n    import m5\nelse:\n    import m6\n"
+        "while x:\n    if y: pass\n    elif z:\n        import m7\n    else: import m8\n"
+        "match x:\n    case 1:\n        import m9\n"
+        "try: pass\nexcept* E:\n    import m10\n"
+        "if f(lambda: 1): a = b; import m11\n"
+    )
+    names = {f"m{n}.py" for n in range(12)}
+    for name in names:
+        (tmp_path / name).write_text("")
+    assert set(imported_files([tmp_path / "app.py"], roots=[tmp_path])) == names

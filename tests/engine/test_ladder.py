@@ -10,14 +10,12 @@ from harness import BackendConfig
 from harness.core.tries import build_tries
 from harness.core.wall import judge_wall
 from harness.engine.ladder import (
-    last_wall,
     read_ladder,
     scored_cases,
     try_scores,
-    wall_entry,
     wall_input,
-    why_not_licensed,
 )
+from harness.engine.walls import last_wall, wall_entry, why_not_licensed
 from harness.errors import NotEnoughEvidence
 from harness.records import Fault, Reply, Request, Try, WallVerdict
 from tests.engine.small import Letters, Plugin, Workshop, rows, write_rows, write_settings

@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 
-from harness.engine import tune_plan as planning
+from harness.engine import leaks, tune_plan as planning
 from harness.engine.data.linting import Settings, lint, task_rows
 from harness.engine.ladder import read_ladder, wall_input
-from harness.engine.leaks import find_leaks, refuse_leaks
+from harness.engine.leaks import every_leak, find_leaks, refuse_leaks
+from harness.engine.tasks import Task
 from harness.errors import TaskError
+from harness.records import Split
 from tests.engine.small import Workshop, rows, write_settings
 
 Make = Callable[..., Workshop]
@@ -49,7 +51,7 @@ def test_each_kind_of_leak_is_found_named_and_stops_a_tune(
         planning.plan(
             workshop.task,
             licence=planning.Licence(override="x"),
-            passing=lambda cases: {c.id for c in cases},
+            against=lambda _: {},
         )
 
 
@@ -62,7 +64,7 @@ def test_a_training_that_dev_would_watch_stops_where_dev_leaks_into_test(make: M
         planning.plan(
             workshop.task,
             licence=planning.Licence(override="x"),
-            passing=lambda cases: {c.id for c in cases},
+            against=lambda _: {},
         )
 
 
@@ -75,6 +77,39 @@ def test_what_is_remembered_is_not_of_an_id_that_became_a_source(
     renamed = make(some=changed(alone | {"id": "acme"}, {"cluster": "acme"})).task
     with pytest.raises(TaskError, match="the source 'acme' of 'c2'"):
         refuse_leaks(renamed, "dev", memory=memory)
+
+
+def test_each_two_splits_are_compared_once_and_not_again_where_they_have_no_leak(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searched: list[str] = []
+
+    def counted(task: Task, split: Split, *, near: float | None) -> list[leaks.Leak]:
+        searched.append(split)
+        return find_leaks(task, split, near=near)
+
+    monkeypatch.setattr(leaks, "find_leaks", counted)
+    monkeypatch.setattr(leaks, "_CLEAN", set())
+    clean, memory = make().task, tmp_path / "memory"
+    assert every_leak(clean, memory=memory) == []
+    assert not memory.exists()
+    leaks._CLEAN.clear()
+    refuse_leaks(clean, "dev", memory=memory)
+    assert searched == ["dev", "test"] * 2
+    leaks._CLEAN.clear()
+    assert every_leak(clean, memory=memory) == []
+    refuse_leaks(clean, "train")
+    assert searched == ["dev", "test"] * 2 + ["train"]
+
+
+def test_a_leak_between_train_and_test_stops_a_verdict_on_dev(make: Make) -> None:
+    some = rows()
+    sealed = next(n for n, row in enumerate(some) if row["split"] == "test")
+    some[sealed] |= {"inputs": some[7]["inputs"]}
+    task = make(some=some).task
+    with pytest.raises(TaskError, match=r"\(test\) stand in train too"):
+        refuse_leaks(task, "dev")
+    assert [(x.case.split, x.other.id) for x in every_leak(task)] == [("test", "c7")]
 
 
 def test_one_case_is_told_once_by_its_plainest_leak(make: Make) -> None:
@@ -97,7 +132,7 @@ def test_how_near_is_a_copy_is_the_tasks_to_say(make: Make) -> None:
         planning.plan(
             workshop.task,
             licence=planning.Licence(override="x"),
-            passing=lambda cases: {c.id for c in cases},
+            against=lambda _: {},
         )
     with pytest.raises(TaskError, match=said):
         refuse_leaks(workshop.task, "dev")

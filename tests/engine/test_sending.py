@@ -140,5 +140,7 @@ def test_an_error_that_ends_it_is_told_to_whoever_asks(
 
     monkeypatch.setattr(Store, "add_replies", full)
     on_the_way, keys = begin(Teller(), store)
-    with closing(on_the_way), pytest.raises(UsageError, match="disk is full"):
-        on_the_way.outcome(keys[0])
+    with closing(on_the_way):
+        for ask in (lambda: on_the_way.outcome(keys[0]), on_the_way.turn, on_the_way.finish):
+            with pytest.raises(UsageError, match="disk is full"):
+                ask()

@@ -37,6 +37,58 @@ class Cart(Strict, frozen=True, kw_only=True):
             raise Misfit("a stop has a name", "stops")
 
 
+def test_keys_that_are_missing_are_told_at_once() -> None:
+    with pytest.raises(Misfit) as caught:
+        as_table(TaskFile, {"target": 0.5})
+    assert caught.value.told("it") == "about: it is missing (model, cases, target_reason too)."
+    with pytest.raises(Misfit) as caught:
+        as_table(TaskFile, {"about": "x", "model": "a:b", "target_reason": "why"})
+    assert caught.value.told("it") == "cases: it is missing (target too)."
+
+
+@pytest.mark.parametrize(
+    ("plain", "says"),
+    [
+        ({"inchs": 3}, "inchs: no such key, and inches is missing. Did you mean 'inches'?"),
+        ({"rim": 3}, "inches: it is missing; no such key: 'rim'. Known keys: inches, name."),
+        (
+            {"inches": 3, "nmae": "ab"},
+            "nmae: no such key. Known keys: inches, name. Did you mean 'name'?",
+        ),
+        ({"\ud800": 3}, "inches: it is missing; no such key: '\\ud800'. Known keys: inches, name."),
+    ],
+)  # fmt: skip
+def test_a_key_that_nobody_knows_is_told_with_what_may_be_meant(
+    plain: dict[str, object], says: str
+) -> None:
+    with pytest.raises(Misfit) as caught:
+        as_table(Wheel, plain)
+    assert caught.value.told("wheel").startswith(says)
+
+
+def test_a_slip_of_the_pen_is_told_beside_what_else_is_missing() -> None:
+    with pytest.raises(Misfit) as caught:
+        as_table(TaskFile, {"modle": "a:b", "about": "x", "cases": "c", "target_reason": "why"})
+    slip = "modle: no such key, and model is missing (target too). Did you mean 'model'?"
+    assert caught.value.told("it") == slip
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        (90, "target: Input should be less than or equal to 1: 90 % is 0.9."),
+        (87.5, "target: Input should be less than or equal to 1: 87.5 % is 0.875."),
+        (200, "target: Input should be less than or equal to 1."),
+    ],
+)
+def test_a_share_that_was_given_in_percent_is_told_as_it_is_written(
+    value: float, says: str
+) -> None:
+    with pytest.raises(Misfit) as caught:
+        as_table(TaskFile, minimal() | {"target": value})
+    assert caught.value.told("it") == says
+
+
 @pytest.mark.parametrize(
     ("plain", "says"),
     [

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,19 @@ def test_keys_of_advise_that_nobody_knows_are_kept_as_they_stand(folder: Path) -
         ("deep = " + "[" * 5000 + "\n", "task.toml:1: not TOML: "),
         ("mid = 1" + "0" * 5000 + "\n", "task.toml:1: not TOML: Exceeds the limit"),
         ("target_reasons = ''\n", "task.toml:7: target_reasons: no such key"),
+        (
+            "[guardrails]\nright = 1" + "0" * 400 + "\n",
+            "task.toml:8: guardrails.right: 100000000000000000...0000000000000000000 is more than",
+        ),
+        ("[guardrails]\nright = nan\n", "task.toml:8: guardrails.right: Input should be greater"),
+        (
+            '[backends."openai:m"]\nsince = 2026-01-01\n',
+            "task.toml:8: backends.openai:m.since: Input should be what JSON can hold",
+        ),
+        (
+            "[candidates.own]\noptions = { noise = nan }\n",
+            "task.toml:8: candidates.own.options.noise: Input should be what JSON can hold",
+        ),
     ],
 )
 def test_a_mistake_in_task_toml_is_told_with_its_line(folder: Path, text: str, says: str) -> None:
@@ -162,7 +176,10 @@ def raw(folder: Path, *lines: str | bytes) -> None:
         ('{"id": "b", "split": "val", "inputs": {}}', "split: Input should be 'train', 'dev' or"),
         ('{"id": "", "split": "dev", "inputs": {}}', "id: String should have at least 1 char"),
         ('{"id": 7, "split": "dev", "inputs": {}}', "id: Input should be a valid string"),
-        ('{"id": "b", "split": "dev", "input": {}}', "inputs: it is missing"),
+        (
+            '{"id": "b", "split": "dev", "input": {}}',
+            "input: no such key, and inputs is missing. Keys of a row",
+        ),
         ('{"id": "b", "split": "dev", "inputs": "x"}', "inputs: Input should be a valid dict"),
         ('{"id": "b", "split": "dev", "inputs": {}, "ref": 1}', "ref: no such key"),
         ('{"id": "b", "split": "dev", "inputs": {"n": NaN}}', "NaN is not JSON; write null"),
@@ -194,9 +211,20 @@ def test_a_broken_row_is_told_with_file_and_line(folder: Path, line: str, says: 
     assert said(folder).startswith(f"cases.jsonl:3: {says}")
 
 
+def test_a_row_without_a_split_is_told_how_rows_are_dealt(folder: Path) -> None:
+    raw(folder, '{"id": "b", "inputs": {}}')
+    dealt = "harness data split cases.jsonl --out cases.jsonl --force"
+    assert said(folder).endswith(f" Rows are dealt by: {dealt}")
+
+
 def test_a_file_that_is_not_utf8_is_told(folder: Path) -> None:
     raw(folder, GOOD.encode("utf-16"))
     assert said(folder) == "cases.jsonl:1: not UTF-8 (byte 0). Save it as UTF-8."
+
+
+def test_a_packed_file_is_told(folder: Path) -> None:
+    raw(folder, gzip.compress(GOOD.encode()))
+    assert said(folder).startswith("cases.jsonl:1: packed by gzip. Unpack it: gunzip ")
 
 
 @pytest.mark.parametrize("text", ["", "\n\n", "\ufeff", "\r\n  \r\n"])
@@ -281,7 +309,10 @@ def test_an_id_that_stands_in_two_files_is_told_with_both(folder: Path) -> None:
         ("+++\nfamly = 'x'\n+++\n@user\nhi\n", "plain.md:1: unknown settings ['famly']. Known: "),
         ("+++\nfamily = \n+++\n@user\nhi\n", "plain.md:1: the settings are not TOML"),
         ("+++\nfamily = 'rag'\n@user\nhi\n", "plain.md:1: the settings opened by +++ are never"),
-        ("hello\n", "plain.md:1: a prompt begins with @system, @user or @assistant"),
+        (
+            "hello\n",
+            "plain.md:1: a prompt begins with @system, @user or @assistant, alone on a line. Write",
+        ),
         ("@system\nhi\n", "plain.md:1: no @user section"),
         ("@user\nhi\n\n{% if n %}\n", "plain.md:4: Unexpected end of template"),
         ("+++\nshots = 2\n+++\n@user\nhi\n", "plain.md:1: `shots = N` and an @examples section"),

@@ -11,7 +11,8 @@ from harness.core.wall import judge_wall
 from harness.engine import tune as engine, tune_plan as planning
 from harness.engine.candidates import resolve_candidate
 from harness.engine.gate import candidate_conditions
-from harness.engine.ladder import read_ladder, wall_entry, wall_input
+from harness.engine.ladder import read_ladder, wall_input
+from harness.engine.walls import wall_entry
 from harness.errors import BackendError, Refused, StoreError, TaskError, UsageError
 from harness.ports.tuners import TrainResult, TuneJob
 from harness.records import Artifact, Case, Condition, PreparedRow, Reply, Request, WallVerdict
@@ -29,8 +30,8 @@ Make = Callable[..., Workshop]
 TUNE = {"tuner": "by-heart", "prompt": "plain"}
 
 
-def everything(cases: Sequence[Case]) -> set[str]:
-    return {c.id for c in cases}
+def nothing(_: Sequence[Case]) -> dict[str, str]:
+    return {}
 
 
 def shop(make: Make, tuner: ByHeart | None = None, **task: Any) -> Workshop:
@@ -50,9 +51,9 @@ def give_wall(workshop: Workshop, answer: Any = "WALL") -> WallVerdict:
     return verdict
 
 
-def plan(workshop: Workshop, *, passing: Any = everything, **options: Any) -> planning.Plan:
+def plan(workshop: Workshop, *, against: Any = nothing, **options: Any) -> planning.Plan:
     licence = planning.licence(workshop.task, workshop.store, override="a test")
-    return planning.plan(workshop.task, licence=licence, passing=passing, **options)
+    return planning.plan(workshop.task, licence=licence, against=against, **options)
 
 
 def tune(workshop: Workshop, made: planning.Plan | None = None) -> Artifact:
@@ -69,7 +70,8 @@ def tune(workshop: Workshop, made: planning.Plan | None = None) -> Artifact:
 
 def left_behind(workshop: Workshop) -> list[str]:
     home = workshop.project.home
-    return [p.name for p in home.iterdir() if not p.name.startswith(("harness.db", DOOR))]
+    ours = ("harness.db", ".gitignore", DOOR)
+    return [p.name for p in home.iterdir() if not p.name.startswith(ours)]
 
 
 # ---------------------------------------------------------------- the licence
@@ -120,7 +122,7 @@ def test_a_later_verdict_that_is_no_wall_takes_the_licence_back(make: Make) -> N
 def test_an_override_is_kept_with_what_it_overrode_and_stands_in_the_ledger(make: Make) -> None:
     workshop = shop(make)
     licence = planning.licence(workshop.task, workshop.store, override="the demo is tomorrow")
-    made = planning.plan(workshop.task, licence=licence, passing=everything)
+    made = planning.plan(workshop.task, licence=licence, against=nothing)
     artifact = tune(workshop, made)
     assert artifact.wall_verdict is None
     assert artifact.override is not None
@@ -137,8 +139,12 @@ def test_an_override_is_kept_with_what_it_overrode_and_stands_in_the_ledger(make
 
 def test_rows_that_fail_the_tasks_own_evals_are_left_out(make: Make) -> None:
     workshop = shop(make)
-    made = plan(workshop, passing=lambda cases: everything(cases) - {"c7", "c9"})
+    made = plan(workshop, against=lambda _: {"c7": planning.FAILED, "c9": "for it is odd"})
     assert [r.case_id for r in made.rows] == ["c6", "c8", "c10", "c11", "c12", "c13"]
+    assert [d.text for d in made.dropped] == [
+        "1 row left out, for they fail the task's own evals: c7",
+        "1 row left out, for it is odd: c9",
+    ]
 
 
 def test_rows_without_a_reference_are_left_out_and_not_even_asked_about(make: Make) -> None:
@@ -146,18 +152,20 @@ def test_rows_without_a_reference_are_left_out_and_not_even_asked_about(make: Ma
     some[6].pop("reference")
     asked: list[str] = []
 
-    def passing(cases: Sequence[Case]) -> set[str]:
+    def against(cases: Sequence[Case]) -> dict[str, str]:
         asked.extend(c.id for c in cases)
-        return everything(cases)
+        return {}
 
-    made = plan(shop(make, some=some), passing=passing)
+    made = plan(shop(make, some=some), against=against)
     assert "c6" not in asked
     assert "c6" not in {r.case_id for r in made.rows}
 
 
 def test_a_tune_with_no_row_left_is_told(make: Make) -> None:
     with pytest.raises(TaskError, match="no training row passes the task's own evals"):
-        plan(shop(make), passing=lambda cases: set())
+        plan(
+            shop(make), against=lambda cases: dict.fromkeys((c.id for c in cases), planning.FAILED)
+        )
 
 
 def test_a_train_row_that_stands_in_dev_or_test_too_is_refused_with_both_lines(
@@ -175,7 +183,7 @@ def test_a_task_without_a_tune_table_is_told_what_to_add(make: Make) -> None:
     workshop = make()
     licence = planning.Licence(override="x")
     with pytest.raises(UsageError, match=r"no \[tune\] table. Add one: tuner, prompt and recipe"):
-        planning.plan(workshop.task, licence=licence, passing=everything)
+        planning.plan(workshop.task, licence=licence, against=nothing)
 
 
 def test_what_is_trained_is_what_the_prompt_sends_and_the_reference(make: Make) -> None:

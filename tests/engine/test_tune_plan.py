@@ -15,7 +15,7 @@ from harness.errors import BackendError, HarnessError, Refused, TaskError, Usage
 from harness.ports.tuners import TrainResult, TuneEstimate, TuneJob
 from harness.records import PreparedRow
 from tests.engine.small import ByHeart, Letters, Workshop, rows, write_settings
-from tests.engine.test_tune_training import Scholar, draft, everything, shop, tune
+from tests.engine.test_tune_training import Scholar, draft, nothing, shop, tune
 
 Make = Callable[..., Workshop]
 TUNE = {"tuner": "by-heart", "prompt": "plain"}
@@ -56,7 +56,7 @@ def stages(workshop: Workshop) -> list[planning.Plan]:
         workshop.task,
         plugins=workshop.plugins,
         licence=planning.Licence(override="a test"),
-        passing=everything,
+        against=nothing,
     )
 
 
@@ -92,7 +92,7 @@ def test_a_tag_that_no_row_has_is_told_with_those_there_are(make: Make) -> None:
     with pytest.raises(TaskError, match=r"no train case has the tag 'hard'. Tags .*: none"):
         planning.draft(
             workshop.task, StageTable(tuner="by-heart", rows="hard"),
-            licence=planning.Licence(), passing=everything,
+            licence=planning.Licence(), against=nothing,
         )  # fmt: skip
 
 
@@ -109,11 +109,11 @@ def test_a_tuner_of_preferences_is_given_the_cases_that_have_both_sides(make: Ma
     some = [r | {"rejected": "?"} if r["id"] in {"c7", "c9"} else r for r in rows()]
     workshop = shop(make, Scholar(), some=some)
     made, dropped = planning.select_rows(
-        workshop.task, "plain", needs="preferences", passing=lambda c: everything(c) - {"c9"}
+        workshop.task, "plain", needs="preferences", against=lambda _: {"c9": planning.FAILED}
     )
     assert [(r.case_id, r.completion, r.rejected) for r in made] == [("c7", "14", "?")]
     assert [len(d.case_ids) for d in dropped] == [6, 1]
-    assert dropped[1].text == "1 row(s) left out, for they fail the task's own evals: c9"
+    assert dropped[1].text == "1 row left out, for they fail the task's own evals: c9"
 
 
 def test_a_tuner_of_prompts_needs_no_reference(make: Make) -> None:
@@ -121,7 +121,7 @@ def test_a_tuner_of_prompts_needs_no_reference(make: Make) -> None:
     some[6].pop("reference")
     workshop = shop(make, Scholar(), some=some)
     made, _dropped = planning.select_rows(
-        workshop.task, "plain", needs="prompts", passing=lambda c: everything(c) - {"c9"}
+        workshop.task, "plain", needs="prompts", against=lambda _: {"c9": planning.FAILED}
     )
     assert [r.case_id for r in made] == ["c6", "c7", "c8", "c10", "c11", "c12", "c13"]
     assert made[0].completion == ""
@@ -151,7 +151,7 @@ def test_rows_that_are_too_long_stop_it_unless_so_many_may_be_left_out(make: Mak
     notes: list[str] = []
     artifact = tune(workshop, draft(workshop, max_cut=4, check_every=0), note=notes.append)
     assert artifact.rows == 4
-    assert notes == ["4 row(s) left out, 4 rows are too long: c10, c11, c12, c13"]
+    assert notes == ["4 rows left out, 4 rows are too long: c10, c11, c12, c13"]
 
 
 def known(workshop: Workshop, made: planning.Plan) -> str | None:
@@ -264,7 +264,7 @@ def test_a_plan_shows_rows_tokens_parity_and_estimate_and_trains_nothing(make: M
 def test_a_plan_tells_every_refusal_and_not_only_the_first(make: Make) -> None:
     workshop = shop(make, Cuts())
     made = planning.draft(
-        workshop.task, StageTable(tuner="by-heart"), licence=planning.Licence(), passing=everything
+        workshop.task, StageTable(tuner="by-heart"), licence=planning.Licence(), against=nothing
     )
     found = shown(workshop, made, "there is no wall")
     assert len(found.refusals) == 2

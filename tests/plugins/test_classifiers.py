@@ -131,7 +131,7 @@ def test_wrong_arguments_are_said_and_an_empty_reply_is_a_miss(tone: str) -> Non
         {"label": "neutral", "model": ""},
         {"label": 3, "model": tone},
     ):
-        with pytest.raises((UsageError, TypeError)):
+        with pytest.raises(UsageError, match=r"^classifier: "):
             checks.run("classifier", "x", arguments)
     with pytest.raises(UsageError, match=r"no label 'calm'. It has: negative, neutral, positive"):
         checks.classifier("x", "calm", model=tone)
@@ -246,6 +246,10 @@ EVALS = {
     "def test_right(case, reply):\n    classifier(reply, 'neutral', model=MODEL)\n",
     "by another name": "from harness import checks as c\n"
     "def test_right(case, reply):\n    c.no.classifier(reply, 'neutral', model={model!r})\n",
+    "as a value": "from harness import checks\nours = checks\n"
+    "def test_right(case, reply):\n    ours.classifier(reply, 'neutral', model={model!r})\n",
+    "by its name": "from harness.checks.registry import named\n"
+    "def test_right(case, reply):\n    named('classifier')(reply, 'neutral', model={model!r})\n",
     "in a file beside": "from asked import tone\ndef test_right(case, reply):\n    tone(reply)\n",
 }
 

@@ -169,7 +169,7 @@ def test_a_worker_alone_says_that_the_launcher_started_too_few(
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     assert main(tmp_path / "job.json") == 1
     said = json.loads((tmp_path / "status.jsonl").read_text())
-    assert said["message"] == "the launcher started 1 process(es), and 2 were asked for"
+    assert said["message"] == "of 2 processes, the launcher started 1"
 
 
 def test_a_mistake_in_the_recipe_comes_back_with_its_keys(

@@ -107,7 +107,7 @@ def test_only_some_statuses_say_that_it_is_too_much(
         (422, {"detail": [{"loc": ["body"], "msg": "field required"}]}, "field required"),
         (400, {"object": "error", "message": "old vLLM", "code": 400}, "old vLLM"),
         (404, error("no such model"), "Check: curl http.*/v1/models"),
-        (401, error("who are you"), "OPENAI_API_KEY is not set"),
+        (401, error("who are you"), r"who are you\. The key's variable OPENAI_API_KEY is not set"),
         (400, b"<html><h1>Bad gateway</h1>", "html"),
         (400, "just text", "just text"),
     ],
@@ -166,6 +166,23 @@ def test_retry_after_is_read_with_care(headers: dict[str, str], expected: float 
 
 
 # ---------------------------------------------------------------- answers that are none
+
+
+PAGE = (
+    b'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><style>a{b:c}</style>'
+    b"<script>if (a<b) {}</script><title>Proxy</title></head><!-- 1 > 0 -->"
+    b"<body><h1>Sign&nbsp;in</h1> first</body></html>"
+)
+
+
+@pytest.mark.parametrize("status", [200, 502])
+def test_of_a_long_page_its_words_are_told(server: Loopback, status: int) -> None:
+    page = {"Content-Type": "text/html"}
+    server.answer = lambda _: Answer(status=status, body=PAGE, headers=page)
+    with pytest.raises(BackendError) as caught:
+        raise failure(server.base_url)
+    assert "Proxy Sign in first" in str(caught.value)
+    assert "<" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -156,7 +156,7 @@ def test_a_reply_that_is_calls_is_learnt_as_calls(api: TuningApi, tmp_path: Path
     assert second["content"] == "yes"
     assert second["tool_calls"] == [own, {**own, "id": "call_1"}]
     pairs = tuple(replace(r, rejected="perhaps") for r in one.rows)
-    with pytest.raises(UsageError, match=r"^2 row\(s\) have a reply that is a tool call"):
+    with pytest.raises(UsageError, match=r"^rows that have a reply that is a tool call"):
         OpenAIDpo().prepare(replace(one, rows=pairs))
 
 

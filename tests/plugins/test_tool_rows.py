@@ -121,7 +121,7 @@ def test_a_task_whose_references_are_calls_is_tuned_and_calls(base: Path, tmp_pa
             assert [reply.tool_calls for reply in seen] == [(CALL,)] * 4
             plans = engine.drafts(
                 shop.task, plugins=shop.plugins, licence=Licence(override="a test"),
-                passing=lambda cases: {c.id for c in cases},
+                against=lambda _: {},
             )  # fmt: skip
             assert plans[-1].rows[0].calls == (CALL,)
             artifact = engine.tune_stages(

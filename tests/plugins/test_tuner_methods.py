@@ -344,7 +344,7 @@ def test_a_steps_rows_are_the_same_on_any_number_of_devices(
     with pytest.raises(UsageError, match="torch-lora trains in one process, not in 2"):
         train("torch-lora", job)
     monkeypatch.setenv("HARNESS_TUNE_WORKER", "1")
-    with pytest.raises(UsageError, match=r"wants 2 device\(s\), and this process is one of 1"):
+    with pytest.raises(UsageError, match=r"wants: 2; this process is one of 1"):
         TrlSft().train(job, (), report=ignore)
 
 

@@ -21,6 +21,7 @@ from harness_transformers.sessions import PicturedSession
 from harness_transformers.vision import Seen, joined, open_picture, sees
 
 from harness import BackendConfig, BackendError, Decoding, Message, Request, TrainingRow, UsageError
+from harness.engine.backends import describe
 from tests.plugins.tiny_vision import IMAGE, PLACES, build_tiny_vision_model, picture
 from tests.plugins.tuning import single_thread
 
@@ -195,7 +196,8 @@ def test_a_model_of_text_refuses_images_and_says_what_would_take_them(
 ) -> None:
     backend = opened(tiny_model_dir)
     assert "images" not in backend.honours
-    assert "vision-language model" in backend.honours_hint
+    refusal = describe(backend, name="local:tiny").refuse(Request(messages=asked("Which?", RED)))
+    assert "does not honour images (images need a vision-language model" in str(refusal)
     with pytest.raises(UsageError, match="sees no images, and 1 were given"):
         backend.token_ids(Request(messages=asked("Which?", RED)))
 

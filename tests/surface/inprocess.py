@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,10 @@ class Said:
             raise ValueError(f"{constant} is not JSON")
 
         return json.loads(self.out, parse_constant=refuse)
+
+
+Harness = Callable[..., Said]
+"""Runs a verb in a folder that is no project."""
 
 
 class Cli:

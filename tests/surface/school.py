@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.surface.toy import Toy
+from tests.surface.toy import Toy, sums
 
 BACKEND = """
 import os, re
@@ -78,17 +78,5 @@ def build(toy: Toy, *, dev: int = 60, target: float = 0.9, more: str = "") -> To
     (toy.task / "eval_toy.py").write_text(EVALS)
     (toy.task / "prompts/shots.md").unlink()
     (toy.task / "prompts/parts.md").write_text(PARTS)
-    splits = ["dev"] * dev + ["train"] * 4 + ["test"] * 20
-    toy.write_cases(
-        [
-            {
-                "id": f"c{i}",
-                "split": split,
-                "cluster": f"k{i}",
-                "inputs": {"a": i, "b": 2 * i},
-                "reference": str(3 * i),
-            }
-            for i, split in enumerate(splits)
-        ]
-    )
+    toy.write_cases(sums(["dev"] * dev + ["train"] * 4 + ["test"] * 20))
     return toy

@@ -23,6 +23,13 @@ def test_right(case, reply):
 def test_two(case, reply, broken):
     pass
 """
+PLAIN = """
+import pytest
+
+@pytest.mark.parametrize("n", range(5))
+def test_plain(n):
+    raise OSError
+"""
 READS = """
 def pytest_terminal_summary(terminalreporter):
     print("\\nfailed:", len(terminalreporter.stats["failed"]))
@@ -35,6 +42,7 @@ def test_a_bug_in_an_eval_is_shown_three_times_and_its_other_cases_are_counted(
 ) -> None:
     (cli.toy.task / "eval_toy.py").write_text(BUGS)
     (cli.toy.task / "conftest.py").write_text(READS)
+    (cli.toy.task / "test_plain.py").write_text(PLAIN)
     done = cli.toy.pytest("evals/toy", "--candidate", "shots", "--junit-xml=j.xml", *workers)
     assert done.returncode == 1
     lines = done.stdout.splitlines()
@@ -46,10 +54,21 @@ def test_a_bug_in_an_eval_is_shown_three_times_and_its_other_cases_are_counted(
         "(pytest -v shows all)"
         for n, name, line in [(5, "test_right", 10), (9, "test_two", 6)]
     ]
-    assert "12 failed, 12 errors" in lines[-1]
-    assert "failed: 12" in lines  # what a plugin reads is whole
+    assert "17 failed, 12 errors" in lines[-1]
+    assert "failed: 17" in lines  # what a plugin reads is whole
+    assert sum(f"test_plain[{n}] - OSError" in x for n in range(5) for x in lines) == 5
     junit = (cli.toy.root / "j.xml").read_text()
-    assert (junit.count("<failure"), junit.count("<error")) == (12, 12)
+    assert (junit.count("<failure"), junit.count("<error")) == (17, 12)
+
+
+def test_asserts_of_a_fixture_elsewhere_are_alike_whatever_they_compare(cli: Cli) -> None:
+    (cli.toy.task / "eval_toy.py").write_text("def test_right(case, reply, odd):\n    pass\n")
+    (cli.toy.root / "conftest.py").write_text(
+        "import pytest\n@pytest.fixture\ndef odd(case):\n    assert case.inputs['a'] == 1.5\n"
+    )
+    said = cli("eval", "toy", "--candidate", "shots")
+    told = "and 9 more of test_right, each with AssertionError at conftest.py:4"
+    assert told in said.out
 
 
 @pytest.mark.parametrize("option", ["-v", "--tb=long"])

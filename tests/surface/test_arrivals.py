@@ -11,10 +11,11 @@ from harness.records import Run
 from harness.store.store import Store
 from harness.surface import eval_arrivals
 from tests.surface.inprocess import Cli
+from tests.surface.toy import sums
 
 CASES = 120
 BACKEND = """
-import asyncio, os, re, time
+import asyncio, os, pathlib, re, time
 import harness
 
 class Adder:
@@ -28,17 +29,25 @@ class Adder:
         number = int(re.findall(r"\\d+", request.messages[-1].content)[0])
         with open(os.environ["SENT"], "a") as log:
             log.write(f"ask {number}\\n")
-        await asyncio.sleep(1.5 if number == int(os.environ.get("LATE", "-1")) else 0.02)
+        await asyncio.sleep(0.02)
+        if number == int(os.environ.get("LATE", "-1")):
+            await self.others()
         with open(os.environ["SENT"], "a") as log:
             log.write(f"told {number}\\n")
         if number == int(os.environ.get("BAD", "-1")):
             raise harness.BackendError("context overflow", is_systemic=True)
         return harness.Reply(text=str(3 * number), latency_s=time.perf_counter() - began)
+    async def others(self):
+        began = time.perf_counter()
+        while time.perf_counter() < began + 10:
+            if "ask LAST\\n" in pathlib.Path(os.environ["SENT"]).read_text():
+                return
+            await asyncio.sleep(0.02)
 
 @harness.hookimpl
 def harness_backends():
     return {"adder": Adder}
-"""
+""".replace("LAST", str(CASES - 1))
 EVALS = """
 import os, time
 
@@ -48,6 +57,8 @@ def test_right(case, reply):
         log.write(f"eval {number}\\n")
     if number in map(int, os.environ.get("LONG", "-1").split()):
         time.sleep(0.4)
+    if 20 <= number < 36:
+        time.sleep(float(os.environ.get("EACH", "0")))
     if number == int(os.environ.get("STOP", "-1")):
         raise KeyboardInterrupt
     assert reply.text == case.reference
@@ -86,12 +97,7 @@ def quick(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Cli:
     toy = cli.toy
     (toy.root / "site" / "adder.py").write_text(BACKEND)
     (toy.task / "eval_toy.py").write_text(EVALS)
-    rows: list[dict[str, object]] = [
-        {"id": f"c{i}", "split": "dev", "cluster": f"k{i}", "inputs": {"a": i, "b": 2 * i},
-         "reference": str(3 * i)}
-        for i in range(CASES)
-    ]  # fmt: skip
-    toy.write_cases(rows)
+    toy.write_cases(sums(["dev"] * CASES))
     return cli
 
 
@@ -144,7 +150,7 @@ def test_what_they_measure_is_what_a_run_of_two_phases_measures(
 @pytest.mark.parametrize(
     ("why", "limits", "environment"),
     [
-        ("replies take longer than evals ever will", (0.01, 0.015), {}),
+        ("replies take longer than evals ever will", (0.01, 0.0), {}),
         ("replies come at once", (2.0, 5.0), {}),
         ("the second eval is slow", (0.01, 5.0), {"LONG": "0 1"}),
     ],
@@ -169,6 +175,7 @@ def test_all_replies_are_fetched_first_where(
 def test_one_slow_reply_at_the_beginning_holds_up_no_other(
     quick: Cli, monkeypatch: pytest.MonkeyPatch, late: str
 ) -> None:
+    """It comes when the last of them was asked."""
     monkeypatch.setattr(eval_arrivals, "QUICK_S", (0.01, 0.3))
     assert quick(*RUN, LATE=late).code == 0
     log = quick.toy.sent
@@ -182,6 +189,13 @@ def test_a_slow_first_eval_alone_changes_nothing(quick: Cli) -> None:
     assert None not in latencies(quick)
 
 
+def test_evals_that_take_as_long_as_replies_cost_no_latency(quick: Cli) -> None:
+    """What arrived lay there for as long as eight of them take, if nothing moved on in between."""
+    assert quick(*RUN, EACH="0.06").code == 0
+    assert asked_before(quick, 20) < CASES
+    assert None not in latencies(quick)
+
+
 @pytest.mark.parametrize(
     ("what", "text"),
     [
@@ -189,15 +203,29 @@ def test_a_slow_first_eval_alone_changes_nothing(quick: Cli) -> None:
         ("task.toml", "[advise]\nlatency_needed_s = 1\n"),
         ("eval_toy.py", WIDE),
         ("eval_toy.py", ASYNC),
+        ("../../site/adder.py", "Adder.only_waits = False\n"),
     ],
 )
-def test_all_replies_are_fetched_first_where_latencies_decide_or_evals_may_take_long(
+def test_all_replies_are_fetched_first_where_latencies_decide_or_evals_or_replies_need_the_process(
     quick: Cli, what: str, text: str
 ) -> None:
     path: Path = quick.toy.task / what
     path.write_text(path.read_text() + text)
     assert quick(*RUN).code == 0
     assert asked_before(quick, 0) == CASES
+
+
+def test_all_replies_are_fetched_first_where_a_person_may_stand_at_a_debugger(quick: Cli) -> None:
+    assert quick(*RUN, "--", "--pdb").code == 0
+    assert asked_before(quick, 0) == CASES
+
+
+def test_all_replies_are_fetched_first_where_they_are_few(quick: Cli) -> None:
+    few = eval_arrivals.MANY - 1
+    file = quick.toy.task / "cases.jsonl"
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[:few]))
+    assert quick(*RUN).code == 0
+    assert asked_before(quick, 0) == few
 
 
 def test_an_eval_that_takes_long_all_of_a_sudden_costs_latencies_and_tells_no_wrong_one(

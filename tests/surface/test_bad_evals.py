@@ -190,6 +190,19 @@ def test_half_a_surrogate_pair_reaches_table_store_and_junit_from_every_process(
     assert values(run) == {f"c{i}": float(i != 4) for i in range(12)}
 
 
+def test_a_score_that_belongs_to_no_eval_is_refused_not_lost(cli: Cli) -> None:
+    write_evals(
+        cli,
+        "def test_right(case, reply):\n    assert reply.text == case.reference\n"
+        "def test_y(score):\n    score(0.5)\n",
+    )
+    said = cli("eval", "toy", "--candidate", "shots", "--", "-k", "test_y", **QUICK)
+    assert said.code == 2
+    assert "`score` is for evals, which name `case`, `reply` or `trials` too" in said.out
+    assert "no eval ran: no selected test names `case`, `reply` or `trials`" in said.err
+    assert cli("eval", "toy", "--candidate", "shots", **QUICK).code == 1
+
+
 # ---------------------------------------------------------------- how it shows elsewhere
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,7 @@ def keys(value: Any) -> set[str]:
 def test_json_is_alone_on_standard_output_for_every_verb(cli: Cli) -> None:
     """One project through the loop; what people read stays out of it."""
     codes = {}
+    cli.toy.seal()
     for arguments, expected in [
         (["init", "mine", "--model", "adder:small"], {"folder", "files"}),
         (["data", "look", "toy"], {"rows", "facts"}),
@@ -330,6 +332,33 @@ def test_options_for_pytest_stand_after_two_dashes(cli: Cli) -> None:
     assert len(again.json["runs"][0]["run"]["trials"]) == 1
 
 
+def test_a_second_interrupt_is_no_traceback_and_leaves_the_signal_as_it_was(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:  # as Python tells a Ctrl-C within `class X:`
+        raise RuntimeError("Error calling __set_name__") from KeyboardInterrupt()
+
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr("harness.engine.project.find_project", broken)
+    said = cli("runs")
+    assert (said.code, said.err.splitlines()[-1][:12]) == (130, "interrupted;")
+    assert signal.getsignal(signal.SIGINT) is before
+    monkeypatch.setattr("harness.engine.project.find_project", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        cli("runs")
+
+
+@pytest.mark.parametrize("option", ["-k", "--lf"])
+def test_an_option_of_pytest_without_the_dashes_is_told_where_it_goes(
+    cli: Cli, option: str
+) -> None:
+    said = cli("eval", "toy", option, "right")
+    assert said.code == 2
+    told = f"No such option '{option}'. Options for pytest stand after `--`: harness eval TASK -- "
+    assert f"{told}{option}\n" in said.err
+    assert "Did you mean '--candidate'?" in cli("eval", "toy", "--candidat", "plain").err
+
+
 def test_an_eval_that_selects_nothing_is_a_usage_error(cli: Cli) -> None:
     said = cli("eval", "toy", "--", "-k", "no_such_eval")
     assert said.code == 2
@@ -352,8 +381,9 @@ def test_a_task_without_dev_cases_is_told_by_the_ladder_too(cli: Cli) -> None:
 
 def test_offline_asks_nobody_and_says_so(cli: Cli) -> None:
     said = cli("eval", "toy", "--candidate", "plain", "--offline")
-    assert said.code == 1
+    assert said.code == 2
     assert "F plain 12 of 12: no recorded reply (run without --offline)" in said.out
+    assert "trials without a recorded reply: 12 of 12 of plain. Run it without" in said.err
     assert cli.toy.sent == []
 
 
@@ -455,6 +485,14 @@ def test_a_run_is_found_by_the_beginning_of_its_id(cli: Cli) -> None:
     missing = cli("runs", "zzzz")
     assert missing.code == 2
     assert first in missing.err
+
+
+def test_a_run_shows_of_a_miss_what_was_compared_and_no_diff(cli: Cli) -> None:
+    cli("eval", "toy", "--candidate", "constant:6")
+    (run,) = [r["id"] for r in cli("runs", "--json").json]
+    missed = [line for line in cli("runs", run).out.splitlines() if "right 0" in line]
+    assert missed  # each ends where pytest's comparison in detail would begin
+    assert all(line.endswith("'") for line in missed), missed
 
 
 def test_runs_of_one_task_alone(cli: Cli) -> None:
@@ -636,6 +674,7 @@ def test_compare_alarms_only_on_a_shown_regression(cli: Cli) -> None:
 
 
 def test_the_gate_counts_a_pair_once_and_a_peek_as_a_look(cli: Cli) -> None:
+    cli.toy.seal()
     cli("ladder", "toy", "--only-files")
     gate = ["gate", "toy", "--candidate", "plain", "--json"]
     assert [cli(*gate).json["verdict"]["look"] for _ in range(2)] == [1, 1]
@@ -857,7 +896,7 @@ def test_rows_that_fail_the_evals_are_left_out_and_counted(stuck: Cli) -> None:
     path.write_text(path.read_text() + "    assert reply.text.isdigit()\n")
     stuck.toy.write_cases(some)
     said = stuck("tune", "toy", "--override", "a test")
-    assert "1 row(s) left out, for they fail the task's own evals: c41" in said.out
+    assert "1 row left out, for they fail the task's own evals: c41" in said.out
     assert "  59 rows, prompt p0" in said.out
 
 

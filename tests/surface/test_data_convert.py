@@ -2,35 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
-
-import pytest
 
 from harness.engine.data.forms.registry import FORMS
 from harness.surface.cli.data_convert import convert
-from tests.surface.inprocess import Said
-
-Harness = Callable[..., Said]
-
-
-@pytest.fixture
-def harness(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Harness:
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str) -> Said:
-        capsys.readouterr()
-        code = importlib.import_module("harness.surface.cli").run(list(arguments))
-        said = capsys.readouterr()
-        assert "Traceback" not in said.out + said.err
-        return Said(code, said.out, said.err)
-
-    return run
+from tests.surface.inprocess import Harness
 
 
 def test_a_spreadsheet_becomes_cases_and_what_was_guessed_given_and_lost_is_said(
@@ -95,7 +73,7 @@ def test_map_says_what_a_column_is_and_is_checked(harness: Harness) -> None:
         "question": "Wo?", "reference": "Dort.", "cluster": "Brief 7",
     }  # fmt: skip
     wrong = harness("data", "convert", "a.csv", "c.jsonl", "--to", "columns", "--map", "frage")
-    assert (wrong.code, "is not COLUMN=NAME" in wrong.err) == (2, True)
+    assert (wrong.code, "is not COLUMN=ROLE" in wrong.err) == (2, True)
     typo = harness("data", "convert", "a.csv", "c.jsonl", "--to", "columns", "--map", "frge=input")
     assert (typo.code, "'frge'" in typo.err, "frage" in typo.err) == (2, True, True)
 

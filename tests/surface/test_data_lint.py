@@ -46,7 +46,11 @@ def test_clean_rows_are_clean_and_faults_are_told_with_line_and_fix(
 ) -> None:
     file = written(tmp_path / "rows.jsonl", plain(60))
     said = cli("data", "lint", str(file))
-    assert (said.code, said.out) == (0, "rows.jsonl: 60 rows; nothing found\n")
+    guessed = "reference from 'answer'; inputs from 'question' (--map says otherwise)"
+    assert (said.code, said.out) == (
+        0,
+        f"note   rows.jsonl: guessed from names: {guessed}\nrows.jsonl: 60 rows; nothing found\n",
+    )
     rows = plain(60)
     rows[4]["answer"] = ""
     rows[7] = rows[6]

@@ -10,6 +10,7 @@ import pytest
 
 from harness.engine.data.synth_setting import Setting, Wish, prepare
 from harness.engine.tasks import Task
+from harness.surface.cli.data_synth import _with_spaces
 from tests.surface.inprocess import Cli
 from tests.surface.toy import EVALS, Toy
 
@@ -69,6 +70,21 @@ def test_perturbed_rows_are_written_whole_once_and_split_the_report_by_origin(cl
     table = [line.split() for line in told.out.splitlines()]
     assert ["collected", "plain", "6"] in [row[:3] for row in table]
     assert ["synthetic", "plain", "4"] in [row[:3] for row in table]
+
+
+def test_a_change_of_white_space_can_be_seen() -> None:
+    shown = [_with_spaces(text) for text in (" a b", "a  b ", "a\n\tb   c\n", {"k": "a\n b"})]
+    assert shown == ["·a b", "a··b·", "a\\n\\tb···c\\n", "{'k': 'a\\n b'}"]
+
+
+def test_made_rows_are_shown_with_their_white_space(cli: Cli) -> None:
+    out = str(cli.toy.task / "made.jsonl")
+    said = cli("data", "synth", "toy", "--by", "perturb", "--kind", "whitespace",
+               "--rows", "3", "--near", "0", "--out", out)  # fmt: skip
+    assert said.code == 0, said.err
+    [text, *_] = [str(dict(r["inputs"])["say"]) for r in lines(Path(out))]  # type: ignore[call-overload]
+    assert f"    say: {_with_spaces(text)}\n" in said.out
+    assert {"·", "\\"} & set(_with_spaces(text))
 
 
 def test_a_plan_shows_the_first_request_and_sends_nothing(cli: Cli) -> None:

@@ -111,3 +111,43 @@ def test_a_long_deal_shows_how_far_it_is(cli: Cli, monkeypatch: pytest.MonkeyPat
     lines = [line for line in said.err.splitlines() if line.startswith("KB: ")]
     assert lines[0].startswith(f"KB: 0 of {size},")
     assert lines[-1].startswith(f"KB: {size} of {size},")
+
+
+@pytest.mark.parametrize("suffix", ["csv", "xlsx"])
+def test_columns_that_a_person_had_are_there_though_they_are_empty(cli: Cli, suffix: str) -> None:
+    lines = [f"r{n},Where is lamp {n}?,,,," for n in range(30)]
+    head = "id,text,reference,tags,note,cluster"
+    (cli.toy.root / "t.csv").write_text("\n".join([head, *lines]) + "\n")
+    assert cli("data", "split", "t.csv", "--out", f"dealt.{suffix}").code == 0
+    assert cli("data", "convert", f"dealt.{suffix}", "again.csv", "--to", "csv").code == 0
+    columns = (cli.toy.root / "again.csv").read_text().splitlines()[0].split(",")
+    assert set(columns) == {*head.split(","), "split"}
+    (cli.toy.root / "t.csv").write_text("text,label\n" + "Where?,\nWhen?,\n" * 15)
+    assert cli("data", "split", "t.csv", "--out", "labels.csv").code == 0
+    assert (cli.toy.root / "labels.csv").read_text().splitlines()[0] == "text,reference,split"
+
+
+def test_rows_that_no_deal_can_part_are_named_with_what_was_taken_for_their_source(
+    cli: Cli,
+) -> None:
+    (cli.toy.root / "t.csv").write_text(
+        "text,label,company\n" + "".join(f"Where is lamp {n}?,a,ACME\n" for n in range(30))
+    )
+    said = cli("data", "split", "t.csv")
+    assert said.code == 0
+    assert "cluster from 'company'; inputs from 'text' (--map says otherwise)" in said.out
+    assert "and none is cut" in said.out
+    assert "No row is " in said.out
+    said = cli("data", "split", "t.csv", "--map", "company=ignore")
+    assert "and none is cut" not in said.out
+    assert "reference from 'label'" in cli("data", "split", "t.csv", "--json").json["notes"][0]
+    assert "No row is" not in cli("data", "split", "t.csv", "--map", "company=ignore",
+                                  "--dev", "0").out  # fmt: skip
+
+
+def test_lint_says_how_a_file_was_read_where_that_was_guessed(cli: Cli) -> None:
+    (cli.toy.root / "t.csv").write_text(rows(30))
+    said = cli("data", "lint", "t.csv")
+    assert (
+        "note   t.csv: guessed from names: reference from 'label'; inputs from 'text'" in said.out
+    )

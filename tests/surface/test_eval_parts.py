@@ -69,6 +69,39 @@ def test_what_is_left_out_of_an_eval_leaves_no_whole_run(cli: Cli, evals: str) -
     assert len(whole) == 1
 
 
+@pytest.mark.parametrize("second", ["eval_more.py", "eval_toy.py"])
+def test_naming_one_file_or_class_of_those_that_have_an_eval_leaves_no_whole_run(
+    cli: Cli, second: str
+) -> None:
+    first, other = CLASSES.split("\nclass TestSecond:")
+    more = f"class TestSecond:{other}"
+    is_one = second == "eval_toy.py"
+    (cli.toy.task / "eval_toy.py").write_text(CLASSES if is_one else first)
+    (cli.toy.task / second).write_text(CLASSES if is_one else more)
+    named = ["evals/toy/eval_toy.py::TestFirst", f"evals/toy/{second}::TestSecond"]
+    for arguments, is_whole in (
+        (named[:1], False),
+        ([*named[1:], "-n", "1"], False),
+        (named, True),
+    ):
+        done = cli.toy.pytest(*arguments, "--candidate", "shots", PAUSE="0")
+        assert done.returncode == 0, done.stdout
+        assert (" partial" not in done.stdout) is is_whole, (arguments, done.stdout)
+
+
+def test_what_a_part_of_an_eval_said_hides_no_miss_from_only_missed(cli: Cli) -> None:
+    (cli.toy.task / "eval_toy.py").write_text(PARAMETERS)
+    assert is_complete(cli)
+    assert not is_complete(cli, "-k", "first")  # where nothing misses
+    said = cli("eval", "toy", "--candidate", "shots", "--only", "missed", PAUSE="0")
+    assert "shots: 12 of 12 cases missed" in said.out
+    assert not is_complete(cli, "-k", "c3 or c4")  # some cases, with every item
+    (cli.toy.task / "eval_toy.py").write_text(PARAMETERS.replace('== "first"', "") + "\n")
+    assert not is_complete(cli, "-k", "c3 or c4")
+    said = cli("eval", "toy", "--candidate", "shots", "--only", "missed", PAUSE="0")
+    assert "shots: 10 of 12 cases missed" in said.out
+
+
 def test_an_aggregate_with_parameters_is_whole_with_all_of_them_alone(cli: Cli) -> None:
     (cli.toy.task / "eval_toy.py").write_text(AGGREGATE)
     assert is_complete(cli)

@@ -111,6 +111,24 @@ def test_what_would_settle_an_open_release_is_told_in_cases(cli: Cli) -> None:
     assert verdict["need_cases"] >= 63
 
 
+def test_a_release_that_no_look_could_decide_asks_and_spends_nothing(cli: Cli) -> None:
+    rows = sums(test=40)
+    for row in rows:  # forty cases of nine sources
+        row["cluster"] = f"k{int(str(row['id'])[1:]) % 9}" if row["split"] == "test" else row["id"]
+    cli.toy.write_cases(rows)
+    goal(cli, "min_gain = 0.02")
+    said = cli(*GATE, "--json")
+    assert (said.code, said.json["exit_code"], cli.toy.sent) == (3, 3, [])
+    told = said.json["error"]
+    assert "test has 40 cases in 9 clusters, and below 10 nothing can be said" in told
+    assert "no look is spent. Add cases to test from at least 1 more source; to show" in told
+    assert "a gain of 10 points takes about 190 independent ones" in told
+    assert ledger(cli, "look") == ledger(cli, "release") == []
+    rows[0]["cluster"] = "one more"
+    cli.toy.write_cases(rows)
+    assert cli(*GATE, "--json").json["verdict"]["look"] == 1
+
+
 def test_a_watch_slice_can_only_block(cli: Cli) -> None:
     """Nobody set it: every tag with 20 cases is watched."""
     cli.toy.write_cases(sums(tags=lambda n: ["low"] if n % 20 < 5 else ["high"]))

@@ -97,9 +97,11 @@ PAIRS = [("dev", "train"), ("dev", "test"), ("test", "train")]
 
 
 def written(root: Path) -> list[Path]:
-    """What there is but Python's own; what is remembered of splits comes with a verb of one."""
+    """What there is but Python's own; what is remembered of splits comes with a verb of one, and
+    with it the folder, which tells git to leave it alone.
+    """
     found = (p for p in root.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
-    return sorted(p for p in found if p.name != MEMORY)
+    return sorted(p for p in found if p.name not in {MEMORY, ".gitignore"})
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -30,7 +30,16 @@ def test_a_table_with_an_empty_column_of_answers_is_brought_in_with_those_it_has
     assert said.code == 0, said.err
     assert "answer 'Team'" in said.out
     assert "  asked        Message\n" in said.out
-    assert "the column 'Comment'" in said.out
+    assert "rows' `Comment`: 40" in said.out
+
+
+def test_an_input_may_be_called_nearly_as_a_role_where_that_is_said(cli: Cli) -> None:
+    said = cli("init", "mine", "--from", "tickets.csv", "--yes", "--candidate", "constant:a",
+               "--map", "Team=answer", "--map", "Message=inputs.answers",
+               "--map", "Comment=Comment")  # fmt: skip
+    assert said.code == 0, said.err
+    assert "input answers from 'Message', input 'Comment'" in said.out
+    assert "  asked        answers, Comment\n" in said.out
 
 
 def test_what_split_dealt_keeps_a_customer_together_and_init_brings_it_in(cli: Cli) -> None:

@@ -92,6 +92,12 @@ def test_a_backend_that_is_down_leaves_the_task_and_says_how_to_go_on(cli: Cli) 
         ("text,label\na,b\nc,d\n", ("--prompt", "gone.txt"), "gone.txt: no such file"),
         ("text,label\na,b\nc,d\n", ("--map", "tekst=answer"), "Did you mean 'text'?"),
         ("text,label\na,b\nc,d\n", ("--map", "text"), "is not COLUMN=ROLE"),
+        (
+            "text,label\na,b\nc,d\n",
+            ("--map", "label=anser"),
+            "did you mean label=answer? An input of that name is label=inputs.anser",
+        ),
+        ("text,label\na,b\nc,d\n", ("--map", "label=Answer"), "did you mean label=answer?"),
         ("text,label\na,b\nc,d\n", ("--candidate", "gpt"), "is not SCHEME:MODEL"),
         ("text,label\na,b\nc,d\n", ("--candidate", "zz:gpt"), "no backend 'zz'"),
         ("text,label\na,b\nc,d\n", ("--candidate", "replay:gone.jsonl"), "gone.jsonl"),

@@ -47,6 +47,14 @@ def test_what_was_tuned_is_compared_with_what_its_own_model_is_sent(tuned: Cli) 
     assert said.out.endswith("parity holds\n")
 
 
+def test_what_was_tuned_is_named_where_another_candidate_was(tuned: Cli) -> None:
+    said = tuned("model", "parity", "toy", "--candidate", "p1")
+    assert said.code == 2
+    name = said.err.rstrip().rpartition("Those that were tuned: ")[2]
+    assert name.endswith("+tuned")
+    assert tuned("model", "parity", "toy", "--candidate", name).code == 0
+
+
 def test_a_server_is_compared_recorded_and_shown_in_the_report(tuned: Cli) -> None:
     name = "p0@server:sums+tuned"
     good = tuned("model", "parity", "toy", "--candidate", name)
@@ -55,7 +63,7 @@ def test_a_server_is_compared_recorded_and_shown_in_the_report(tuned: Cli) -> No
     bad = tuned("model", "parity", "toy", "--candidate", name, "--rows", "5", SERVER="twice")
     assert bad.code == 1
     assert "✗ double-bos in c40: served ids begin twice with 1" in bad.out
-    assert "parity fails: 1 difference(s)" in bad.out
+    assert "parity fails: 1 difference" in bad.out
     told = tuned("model", "parity", "toy", "--candidate", name, "--json", SERVER="twice")
     assert told.code == 1
     assert told.json["holds"] is False
@@ -110,7 +118,10 @@ def test_a_server_is_asked_under_the_name_that_it_lists(
         ((), "name a TASK, or rows prepared elsewhere"),
         (("toy", "--model", "x"), "--model is what the server of --against calls it"),
         (("--prepared", "."), "--prepared and --base go together"),
-        (("toy", "--candidate", "p1"), "has no artifact: nothing was trained for it"),
+        (
+            ("toy", "--candidate", "p1"),
+            "to compare. Nothing was tuned yet for task 'toy': harness tune toy",
+        ),
         (("toy", "--candidate", "tuned"), "Tune one with `harness tune toy`"),
         (("--prepared", "cases.jsonl", "--base", "adder:x"), "no input_ids"),
     ],

@@ -138,6 +138,7 @@ def test_what_axolotl_made_is_adopted_with_its_facts_and_scored_like_our_own(
     assert {"adapter_model.safetensors", "tokenizer.json", "harness-base.json"} <= names
     assert not {n for n in names if n.endswith((".bin", ".pt", ".yml", ".md"))}
 
+    cli.toy.seal()  # a gate asks for ten sources
     assert cli("eval", "toy", "--candidate", "sums").code == 0
     shown = cli("model", "show", "sums")
     for part in ("adopted from axolotl", "2 rows", "no wall", "run ", "dev, 12 cases"):
@@ -513,6 +514,7 @@ def test_what_llama_cpp_serves_under_a_name_is_the_artifact_for_evals_and_gate(
     if importlib.util.find_spec("xllamacpp") is None:
         pytest.skip("llama.cpp's server comes in a wheel: pip install xllamacpp")
     cli = project(prompt="plain", name="sums")
+    cli.toy.seal()
     with (cli.toy.task / "task.toml").open("a") as task:
         task.write("[backends.local]\ndtype = 'float32'\n")  # as the server computes
     adopt(cli, copy, base)

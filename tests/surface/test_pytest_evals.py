@@ -110,6 +110,7 @@ def test_junit_totals_stay_right_and_carry_scores(toy: Toy) -> None:
     missed = [p for p in properties if "miss" in p]
     assert len(missed) == 8
     assert missed[0]["score"] == "0.0"
+    assert {p["task"] for p in properties} == {"toy"}  # no path of this machine
 
 
 def test_collect_only_asks_nothing(toy: Toy) -> None:

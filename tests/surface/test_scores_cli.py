@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import csv
-import importlib
 import json
 import re
 import shlex
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,27 +15,9 @@ import pytest
 
 from tests.core.test_vectors import FAMILIES, rows
 from tests.engine.scores.test_tools import LM, MADE, PLAIN, STEPS, unpacked
-from tests.surface.inprocess import Said
+from tests.surface.inprocess import Harness, Said
 
 DOC = Path(__file__).resolve().parents[2] / "docs/scores.md"
-Harness = Callable[..., Said]
-
-
-@pytest.fixture
-def harness(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Harness:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*arguments: str) -> Said:
-        capsys.readouterr()
-        code = importlib.import_module("harness.surface.cli").run(list(arguments))
-        said = capsys.readouterr()
-        assert "Traceback" not in said.out + said.err
-        return Said(code, said.out, said.err)
-
-    return run
 
 
 def write(path: str, head: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
@@ -183,6 +164,20 @@ def releases(tmp: str, *, gain: int = 60) -> str:
         for i in range(200)
     ]
     return write(tmp, ["case", "candidate", "metric", "score"], lines)
+
+
+def test_no_look_is_spent_on_cases_that_can_decide_nothing(harness: Harness) -> None:
+    def judged(cases: int, *more: str) -> Said:
+        lines = [(f"c{i}", who, "m", 1) for i in range(cases) for who in ("old", "new")]
+        file = write("s.csv", ["case", "candidate", "metric", "score"], lines)
+        terms = ["--baseline", "old", "--candidate", "new", "--primary", "m", "--store", "looks.db"]
+        return harness("gate", "--scores", file, *terms, *more)
+
+    few = judged(9)
+    assert few.code == 3
+    assert "no look is spent: 9 clusters, and below 10 nothing can be said" in few.out
+    assert "  no look is spent on so few: judged at 5.00 %" in few.out
+    assert judged(10, "--json").json["look"] == 1
 
 
 def test_looks_are_counted_only_in_a_named_store(harness: Harness, tmp_path: Path) -> None:

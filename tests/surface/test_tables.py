@@ -118,6 +118,15 @@ def test_a_ladder_fits_a_terminal_and_has_no_column_that_says_nothing() -> None:
     assert told[-1].endswith("3       abababab  not counted")
 
 
+def test_a_ladder_without_families_fits_a_narrow_terminal_as_well_as_it_can(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    half = Estimate(mean=0.5, lower=0.3, upper=0.7, n=20, clusters=20, alpha=0.05)
+    monkeypatch.setenv("COLUMNS", "20")
+    rung = Try(candidate="plain", family="", run_id="ab" * 8, estimate=half)
+    assert ladder_table([rung], target=0.9)[0].split() == ["try", "score", "won/lost", "run"]
+
+
 def test_tables_are_as_wide_as_the_terminal_lets_them(monkeypatch: pytest.MonkeyPatch) -> None:
     half = Estimate(mean=0.5, lower=0.3, upper=0.7, n=20, clusters=20, alpha=0.05)
     rung = Try(

@@ -17,7 +17,7 @@ from harness.engine.tasks import load_task
 from harness.engine.tune_preview import Preview
 from harness.ports.tuners import TrainProgress, TuneEstimate
 from harness.surface.cli.tune_show import preview_lines, step_line
-from harness.surface.cli.tune_verb import passing_rows
+from harness.surface.cli.tune_verb import against_rows
 from tests.surface.inprocess import Cli
 from tests.surface.judging import with_judge
 
@@ -257,7 +257,9 @@ def test_what_cannot_be_is_told_before_anything_starts(
 
 
 def test_a_reference_fails_no_eval_that_finds_nothing_to_measure_in_it(cli: Cli) -> None:
-    """A reference took no time and cost nothing; one that is wrong is left out all the same."""
+    """A reference took no time and cost nothing; one that is wrong is left out all the same, and
+    so is one on which an eval crashes, which is told as what it is.
+    """
     task = cli.toy.task
     (task / "eval_toy.py").write_text(
         "from harness import checks\n\n"
@@ -266,11 +268,15 @@ def test_a_reference_fails_no_eval_that_finds_nothing_to_measure_in_it(cli: Cli)
     )
     rows = [json.loads(line) for line in (task / "cases.jsonl").read_text().splitlines()]
     rows[-7] |= {"reference": "1"}
-    assert rows[-7]["split"] == "train"
+    rows[-8] |= {"reference": "three"}
+    assert {row["split"] for row in rows[-8:-6]} == {"train"}
     cli.toy.write_cases(rows)
     loaded = load_task(task)
-    good = passing_rows(loaded, cli.toy.root / ".harness/harness.db")(loaded.split("train"))
-    assert good == {c.id for c in loaded.split("train")} - {rows[-7]["id"]}
+    bad = against_rows(loaded, cli.toy.root / ".harness/harness.db")(loaded.split("train"))
+    assert set(bad) == {rows[-8]["id"], rows[-7]["id"]}
+    assert bad[rows[-7]["id"]] == "for they fail the task's own evals"
+    crash = "for an eval crashed on them (right: ValueError: invalid literal for int() with base 10"
+    assert bad[rows[-8]["id"]].startswith(crash)
 
 
 @pytest.mark.parametrize(

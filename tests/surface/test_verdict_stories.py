@@ -182,6 +182,65 @@ def test_eval_and_ladder_begin_with_it_for_people_and_for_dev_alone(dial: Cli) -
     assert "runs" in dial("eval", "toy", "--json").json
 
 
+def test_it_is_told_of_a_whole_run_that_nothing_stands_in_the_way_of(
+    dial: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_prompts(dial, 70, 71)
+    (dial.toy.task / "eval_toy.py").write_text(EVALS + EVALS.replace("_right", "_again"))
+    one = ["eval", "toy", "--candidate", "p0"]
+    partial = [
+        ["--sample", "3"], ["--only", "missed"], ["--only", "faults"], ["--repeats", "2"],
+        ["--", "-k", "right"], ["--", "-n", "2", "-p", "no:cacheprovider"],
+    ]  # fmt: skip
+    refused = [
+        ["eval", "toy", "--candidate", "p0@nobody:m"],
+        ["eval", "toy", "--candidate", "p0@openai:gpt-x"],  # its key is not set
+        ["eval", "toy", "--candidate", "p0", "--floor", "nothing=1"],
+    ]
+    assert dial(*one, "--offline").out.count("forecast") == 0
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    for command in refused:
+        said = dial(*command)
+        assert (said.code, "error: " in said.err) == (2, True)
+        assert "forecast" not in said.out
+    for wrong in (["--candidate", "p9"], ["--candidate", "p0@nobody:m"]):
+        said = dial("ladder", "toy", *wrong)
+        assert (said.code, said.out) == (2, "")
+    assert dial.toy.sent == []
+    assert dial(*one).out.count("forecast: ") == 1
+    for more in partial:
+        assert "forecast" not in dial(*one, *more).out, more
+    edit(dial, "c7", tags=["internal"])
+    (dial.toy.root / "site/adder.py").write_text(
+        MODEL.replace("concurrency = 8", "concurrency = 8\n    is_external = True", 1)
+    )
+    one[-1] = "p1"  # of which no reply is recorded
+    held = dial(*one)
+    assert "case 'c7' is tagged internal" in held.err
+    assert "forecast" not in held.out
+    assert dial(*one, "--override-boundary", "It may, once.").out.count("forecast: ") == 1
+
+
+def test_once_there_is_a_verdict_the_forecast_asks_for_as_many_cases_as_it_does(dial: Cli) -> None:
+    write_prompts(dial, 70, 72, 71, 70, 73, 70, 72)
+    dial("ladder", "toy", "--only-files")
+    verdict = dial("wall", "toy", "--json").json["verdict"]
+    assert verdict["answer"] == "INSUFFICIENT_EVIDENCE"
+    need = verdict["need_cases"]
+    assert f"Add about {need - 40} cases to dev" in verdict["next_step"]
+    own = f"about {need - 40} more would settle it (about {need} in all): so the last wall verdict"
+    for verb in (["eval", "toy"], ["ladder", "toy", "--show"], ["wall", "toy", "--plan"]):
+        said = " ".join(dial(*verb).out.split())
+        assert own in said
+        assert "A gap of 10 points needs" not in said
+    assert dial("wall", "toy", "--plan", "--json").json["measured_need"] == need
+    # another gap was asked for; and of other cases the verdict says nothing
+    assert "A gap of 10 points needs" in dial("wall", "toy", "--plan", "--gap", ".1").out
+    write_cases(dial, dev=41)
+    assert "A gap of 10 points needs" in dial("wall", "toy", "--plan").out
+
+
 def test_that_no_number_of_tries_can_decide_is_said(dial: Cli) -> None:
     write_cases(dial, dev=12, test=6)
     write_prompts(dial, 70)
@@ -223,6 +282,24 @@ def test_a_prompt_that_meets_the_target_ships_after_a_look_at_sealed_cases(dial:
     assert "the last verdict is SHIP_PROMPT" in refused.err
 
 
+def test_a_look_that_could_confirm_no_prompt_is_not_spent(dial: Cli) -> None:
+    """At a target of 75 % eleven sealed clusters say nothing of a perfect prompt; twelve do."""
+    settings(dial, target=0.75)
+    write_cases(dial, dev=40, test=11)
+    write_prompts(dial, 98)
+    dial("ladder", "toy", "--only-files")
+    asked = len(dial.toy.sent)
+    said = dial("wall", "toy", "--confirm")
+    assert said.code == 1
+    assert "no look at the sealed cases is spent: test has 11 clusters, 12 are needed" in said.out
+    assert "next: Add sealed cases from other sources: no look can confirm p0 yet" in said.out
+    assert len(dial.toy.sent) == asked
+    write_cases(dial, dev=40, test=12)
+    assert (
+        "confirming p0 on sealed cases: look 1, at 4.00 %" in dial("wall", "toy", "--confirm").out
+    )
+
+
 def test_the_next_step_is_the_cheapest_thing_that_was_not_tried(dial: Cli) -> None:
     write_prompts(dial, 30, 35, 30)
     (dial.toy.task / "prompts/p0.md").unlink()
@@ -234,6 +311,19 @@ def test_the_next_step_is_the_cheapest_thing_that_was_not_tried(dial: Cli) -> No
     assert said.code == 1
     assert "next: Write a prompt of instructions (rules, format and edge cases" in said.out
     assert "optimised waived: No optimiser for a sum." in said.out
+
+
+def test_a_ladder_whose_prompts_change_no_reply_says_what_would_help(dial: Cli) -> None:
+    write_prompts(dial, 50, 50, 50, 50)
+    alike = MODEL.replace("lot(a, b, name)", "lot(a, b)").replace('f"{name} {a}"', '"?"')
+    (dial.toy.root / "site/adder.py").write_text(alike)
+    dial("ladder", "toy", "--only-files")
+    said = dial("ladder", "toy", "--show")
+    told = said.out.partition("needed for a wall verdict\n")[2].splitlines()
+    assert told[0].startswith("tried, with the very replies of another try: few-shot or dynamic")
+    assert "see that adder:small is sent what the prompts say" in told[1]
+    assert "write a prompt of that family" not in said.out
+    assert "have it made" not in dial("wall", "toy").out
 
 
 @pytest.mark.parametrize("honours", [False, True])

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 TASK = """
@@ -74,6 +75,20 @@ def harness_backends():
 """
 
 
+def sums(splits: Iterable[str]) -> list[dict[str, object]]:
+    """Return a case for each split, each its own source."""
+    return [
+        {
+            "id": f"c{i}",
+            "split": split,
+            "cluster": f"k{i}",
+            "inputs": {"a": i, "b": 2 * i},
+            "reference": str(3 * i),
+        }
+        for i, split in enumerate(splits)
+    ]
+
+
 class Toy:
     """The project in `root`; `sent` holds the requests that reached the backend."""
 
@@ -93,22 +108,14 @@ class Toy:
         (site / "adder.py").write_text(BACKEND)
         (info / "entry_points.txt").write_text("[harness]\nadder = adder\n")
         (info / "METADATA").write_text("Metadata-Version: 2.1\nName: adder\nVersion: 1.0\n")
-        splits = ["dev"] * dev + ["train"] * 4 + ["test"] * 6
-        self.write_cases(
-            [
-                {
-                    "id": f"c{i}",
-                    "split": split,
-                    "cluster": f"k{i}",
-                    "inputs": {"a": i, "b": 2 * i},
-                    "reference": str(3 * i),
-                }
-                for i, split in enumerate(splits)
-            ]
-        )
+        self.write_cases(sums(["dev"] * dev + ["train"] * 4 + ["test"] * 6))
 
     def write_cases(self, rows: list[dict[str, object]]) -> None:
         (self.task / "cases.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+
+    def seal(self, *, test: int = 10) -> None:
+        """Give it so many sealed cases that a look at them can decide."""
+        self.write_cases(sums(["dev"] * 12 + ["train"] * 4 + ["test"] * test))
 
     @property
     def sent(self) -> list[str]:

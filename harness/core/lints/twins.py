@@ -67,7 +67,8 @@ class TwinLint(Lint):
             severity="warn",
             about="A row repeats another, question and answer, within a split. It counts twice in "
             "training, and is no second piece of evidence in a test.",
-            fix="Keep the first of each group.",
+            fix="Keep the first of each group; other letters or spaces that `data synth` made are "
+            "meant to stand beside their row.",
         ),
         Rule(
             name="near-duplicate",

@@ -65,6 +65,7 @@ def convert(
         allow_refused=skip_bad,
         check=check,
         prepared=pictured(registry.find(to).name, folder=file if file.is_dir() else file.parent),
+        fields=reading.plan.fields,
     )
     return Converted(reading=reading, written=written)
 

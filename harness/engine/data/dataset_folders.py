@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import shutil
 import uuid
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
@@ -17,7 +16,7 @@ from typing import Any
 
 from harness.engine.data.arrow import plain_value
 from harness.engine.data.opening import shown
-from harness.engine.data.waiting import waiting
+from harness.engine.data.waiting import Held
 from harness.errors import MissingExtra, UsageError
 from harness.records import Json
 
@@ -53,8 +52,10 @@ def _without_nulls(value: Json) -> Json:
     return value
 
 
-def write_folder(part: Path, rows: Rows, lost: Counter[str]) -> None:
-    """Save all rows in the folder `part`. Raises UsageError for a column of mixed values."""
+def write_folder(part: Path, held: Held) -> None:
+    """Save all rows that wait in the folder `part`. Raises UsageError for a column of mixed
+    values.
+    """
     try:
         import pyarrow as pa
         from datasets import Dataset, DatasetDict
@@ -70,7 +71,7 @@ def write_folder(part: Path, rows: Rows, lost: Counter[str]) -> None:
     were_shown = not are_progress_bars_disabled()
     disable_progress_bars()  # ours is on the screen
     try:
-        with waiting(rows, beside / "rows", lost) as (names, again):
+        with held(beside / "rows") as (names, again):
             splits = _splits(again())
             columns = [n for n in names if n != "split" or not splits]
             schema = pa.schema([(n, _type_of(n, again)) for n in columns])

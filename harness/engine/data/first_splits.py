@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from harness.core.examples import Example
 from harness.core.groups import Groups
 from harness.core.near import normalised
-from harness.core.splits import Row, deal, key_of, room, share_of
+from harness.core.splits import Row, deal, key_of, kind_of, room, share_of
 from harness.core.twins import Pair, Twins, asked_code
 from harness.core.wording import wording_of
 from harness.engine.data.forms.cases import NEAREST
@@ -38,8 +38,8 @@ def shares(rows: int) -> tuple[float, float]:
 
 def first_splits(given: Sequence[Example], *, seed: int, notes: list[str]) -> list[str]:
     """Return the split of each row: its own where the file tells, else as `harness data split`
-    deals, by its source's hash alone: it stays where it is when rows are added. A few rows are
-    dealt as rows of one tag are, and within a row of their shares.
+    deals: by its source's hash, each kind of tags with its shares; rows that are added at the end
+    move none. Of a few rows all kinds are within a row (and a source) of their shares.
     """
     own = [NEAREST.get(e.split.strip().lower(), e.split.strip().lower()) for e in given]
     strange = next((e for e, s in zip(given, own, strict=True) if s not in {*SPLITS, ""}), None)
@@ -66,7 +66,10 @@ def first_splits(given: Sequence[Example], *, seed: int, notes: list[str]) -> li
     dev, test = shares(len(given))
     is_small = len(given) < FEW
     dealt = deal(
-        [Row(key=key, kind="all" if is_small else "") for key in groups],
+        [
+            Row(key=key, kind=kind_of(example.tags) or ("all" if is_small else ""))
+            for key, example in zip(groups, given, strict=True)
+        ],
         {"dev": dev, "test": test},
         seed=seed,
         room=_one_row if is_small else room,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from harness.core.words import listed
 from harness.engine.data.forms.columns import FIELDS, INPUTS
-from harness.engine.data.forms.guesses import FURTHER, GUESSES
+from harness.engine.data.forms.guesses import FURTHER, GUESSES, plain
 from harness.engine.data.lines import Refusal, Row, decoded, lines
 from harness.engine.data.opening import opened
 
@@ -50,7 +50,7 @@ def names_without_header(rows: Sequence[Sequence[str]]) -> list[str] | None:
 
 def _is_usual(name: str) -> bool:
     """Whether a column may well be called so."""
-    return name.strip().lower().replace(" ", "_") in NAMES or name.startswith("__")
+    return plain(name) in NAMES or name.startswith("__")
 
 
 def note_of_no_header(names: Sequence[str]) -> str:

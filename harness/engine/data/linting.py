@@ -76,7 +76,8 @@ class Rows:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What the rules found, worst first. `notes` say what was not looked at, and why.
+    """What the rules found, worst first. `notes` say how files were read where that was guessed,
+    and what was not looked at, and why.
 
     `bad` counts rows that no rule but that of their fault could see. Among them `unreadable` are
     those whose fault is none of a chat format's by name, the first of them.
@@ -184,7 +185,8 @@ def lint(
     used = [one for one in all_lints if any(settings.wants(r) for r in one.rules)]
     seen = _look(sources, used, progress=progress)
     found = [f for one in used for f in one.findings()]
-    notes = [f"wrong-language was not looked for: {language.missing}"] if language.missing else []
+    notes = seen.notes
+    notes += [f"wrong-language was not looked for: {language.missing}"] if language.missing else []
     notes += labels.left_out
     if task is not None and settings.wants(OWN_EVALS):
         more, said = _own_evals(task)
@@ -211,6 +213,7 @@ class _Seen:
     bad: int = 0
     unreadable: list[BadRow] = field(default_factory=list)
     unreadable_count: int = 0
+    notes: list[str] = field(default_factory=list)
 
     def refused(self, reading: Reading) -> None:
         """Count the rows of a file, read to its end, that could not be read."""
@@ -232,11 +235,12 @@ def _look(sources: Sequence[Rows], used: Sequence[Lint], *, progress: Progress) 
             for one in used:
                 one.see(row)
             number += 1
-        if examples.reading is not None:
-            seen.refused(examples.reading)
+        if (reading := examples.reading) is not None:
+            seen.refused(reading)
+            seen.notes += [f"{reading.path.name}: {note}" for note in reading.notes]
             for one in used:
                 if isinstance(one, ChatLint | PreferenceLint):
-                    _refuse(one, examples.reading)
+                    _refuse(one, reading)
     seen.rows = number
     wanted = [(one, rows) for one in used if (rows := _marked(one.wanted(), number))]
     if not wanted or wording is None:

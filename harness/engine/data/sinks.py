@@ -13,8 +13,9 @@ import os
 import re
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
@@ -22,7 +23,7 @@ from typing import IO, Any, BinaryIO, cast
 from harness.engine.data import dataset_folders
 from harness.engine.data.forms.base import text_of
 from harness.engine.data.opening import shown
-from harness.engine.data.waiting import as_line, waiting
+from harness.engine.data.waiting import Held, as_line, waiting
 from harness.errors import MissingExtra, UsageError
 from harness.records import Json
 
@@ -92,20 +93,29 @@ def replacing(path: Path, *, kind: str, overwrite: bool) -> Iterator[Path]:
 
 
 def write(
-    part: Path, rows: Iterator[dict[str, Json]], *, kind: str, final: Path, lost: Counter[str]
+    part: Path,
+    rows: Iterator[dict[str, Json]],
+    *,
+    kind: str,
+    final: Path,
+    lost: Counter[str],
+    fields: Collection[str] = (),
 ) -> None:
-    """Write all rows as a file of `kind`. What a table cannot tell apart is added to `lost`."""
+    """Write all rows as a file of `kind`. What a table cannot tell apart is added to `lost`;
+    `fields` are columns of it, though no row has them.
+    """
     packing = PACKED.get(final.suffix.lower(), "")
+    held = partial(waiting, rows, lost=lost, fields=fields)
     if kind == "xlsx":
-        _xlsx(part, rows, lost)
+        _xlsx(part, held)
     elif kind == "parquet":
-        _parquet(part, rows, lost)
+        _parquet(part, held)
     elif kind == "dataset":
-        dataset_folders.write_folder(part, rows, lost)
+        dataset_folders.write_folder(part, held)
     else:
         with _packed(part, packing) as file:
             if kind in {"csv", "tsv"}:
-                _csv(file, rows, part, lost, delimiter="\t" if kind == "tsv" else ",")
+                _csv(file, part, held, delimiter="\t" if kind == "tsv" else ",")
             elif kind == "yaml":
                 _yaml(file, rows)
             elif kind == "json":
@@ -237,15 +247,12 @@ def _yaml(file: BinaryIO, rows: Iterable[Mapping[str, Json]]) -> None:
 # ---------------------------------------------------------------- tables
 
 
-def _csv(
-    file: BinaryIO,
-    rows: Iterator[dict[str, Json]],
-    part: Path,
-    lost: Counter[str],
-    *,
-    delimiter: str,
-) -> None:
-    with waiting(rows, part.with_name(f"{part.name}.rows"), lost) as (names, again):
+def _beside(part: Path) -> Path:
+    return part.with_name(f"{part.name}.rows")
+
+
+def _csv(file: BinaryIO, part: Path, held: Held, *, delimiter: str) -> None:
+    with held(_beside(part)) as (names, again):
         text = io.TextIOWrapper(cast(IO[bytes], file), encoding="utf-8", newline="")
         table = csv.writer(text, delimiter=delimiter, lineterminator="\n")
         # Python quotes a carriage return from 3.13 on; unquoted, no reader takes it
@@ -258,14 +265,14 @@ def _csv(
         text.detach()
 
 
-def _xlsx(part: Path, rows: Iterator[dict[str, Json]], lost: Counter[str]) -> None:
+def _xlsx(part: Path, held: Held) -> None:
     try:
         from openpyxl import Workbook
         from openpyxl.cell import WriteOnlyCell
     except ImportError as exc:
         raise MissingExtra("writing XLSX", extra="xlsx") from exc
     with (
-        waiting(rows, part.with_name(f"{part.name}.rows"), lost) as (names, again),
+        held(_beside(part)) as (names, again),
         ExitStack() as stack,
     ):
         book = Workbook(write_only=True)
@@ -286,13 +293,13 @@ def _xlsx(part: Path, rows: Iterator[dict[str, Json]], lost: Counter[str]) -> No
         book.save(part)
 
 
-def _parquet(part: Path, rows: Iterator[dict[str, Json]], lost: Counter[str]) -> None:
+def _parquet(part: Path, held: Held) -> None:
     try:
         import pyarrow as pa
         from pyarrow import parquet
     except ImportError as exc:
         raise MissingExtra("writing Parquet", extra="parquet") from exc
-    with waiting(rows, part.with_name(f"{part.name}.rows"), lost) as (names, again):
+    with held(_beside(part)) as (names, again):
         kinds = {name: _column_kind(name, again()) for name in names}
         types = {"int": pa.int64(), "float": pa.float64(), "bool": pa.bool_(), "text": pa.string()}
         schema = pa.schema([(name, types[kinds[name]]) for name in names])

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from harness.core.examples import Example
 from harness.core.groups import links_in, roots_of
 from harness.core.lints.base import Place, row_of
-from harness.core.splits import NUMBERS, Bytes, counts_of, deal_many, key_of, order_of
+from harness.core.splits import NUMBERS, Bytes, counts_of, deal_many, key_of, kind_of, order_of
 from harness.core.spool import Codes, Column
 from harness.core.twins import FEW, NEAR, Twins, asked_code, code
 from harness.core.wording import FIRST, Wording, answer_text, wording_of
@@ -339,7 +339,7 @@ def _named(
 
 def _stratum(example: Example, by: By) -> str:
     if by == "tag":
-        return ", ".join(sorted(example.tags))
+        return kind_of(example.tags)
     if by == "answer":
         return (answer_text(example) or "")[:80]
     return ""

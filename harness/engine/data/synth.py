@@ -70,7 +70,7 @@ def synthesise(task: Task, setting: Setting, *, store: Store, progress: Progress
         sieve = Sieve(task, tally=tally, near=wish.near, evals=evals, variants=is_variant)
         made: list[Case] = []
         if is_variant:
-            made += _perturb(setting, sieve, tally)
+            made += _perturb(setting, sieve, tally, notes)
         making = _Making(task=task, setting=setting, store=store, progress=progress, tally=tally)
         if setting.live is not None:
             making.run(sieve, made)
@@ -100,8 +100,10 @@ def synthesise(task: Task, setting: Setting, *, store: Store, progress: Progress
 # ---------------------------------------------------------------- without a model
 
 
-def _perturb(setting: Setting, sieve: Sieve, tally: Tally) -> list[Case]:
-    """Return rows changed without a model: every row in every way, in an order of the seed's."""
+def _perturb(setting: Setting, sieve: Sieve, tally: Tally, notes: list[str]) -> list[Case]:
+    """Return rows changed without a model: every row in every way that changes it, in an order of
+    the seed's.
+    """
     wish, name = setting.wish, setting.field_name
     pairs = [(c, k) for c in setting.seeds for k in setting.kinds if k in PERTURBATIONS]
     pairs.sort(key=lambda p: digest([wish.seed, p[0].id, p[1]]))
@@ -112,27 +114,28 @@ def _perturb(setting: Setting, sieve: Sieve, tally: Tally) -> list[Case]:
     )  # the others are left to the model
     most = max(1, round(wish.rows * share)) if pairs else 0
     made: list[Case] = []
-    rest = iter(pairs)
+    changed = (_changed(case, kind, name, seed=wish.seed) for case, kind in pairs)
+    rest = (row for row in changed if row is not None)
+    able: set[str] = set()
     while len(made) < most and (some := list(islice(rest, max(64, most)))):
-        rows = [
-            row
-            for case, kind in some
-            if (row := _changed(case, kind, name, seed=wish.seed, tally=tally)) is not None
-        ]
-        made += sieve.sift(rows, most=most - len(made))
+        able |= {str(row.provenance["kind"]) for row in some}
+        made += sieve.sift(some, most=most - len(made))
     tally.counts.pop(MORE, None)  # nobody paid for these
+    if len(made) < most:  # each was tried
+        idle = sorted({kind for _, kind in pairs} - able)
+        notes += [f"`{kind}` has nothing to change in any row" for kind in idle]
     return made
 
 
 MORE = "more than were asked for"
 
 
-def _changed(case: Case, kind: str, name: str, *, seed: int, tally: Tally) -> Case | None:
+def _changed(case: Case, kind: str, name: str, *, seed: int) -> Case | None:
+    """Return a row changed; None where it holds nothing that this changes."""
     text = orders_of.text_at(case.inputs, name)
     own = int(digest([seed, case.id, kind])[:12], 16)
     made = None if text is None else perturbed(text, kind, seed=own)
     if made is None:
-        tally.add(f"{kind} changes nothing", case.id)
         return None
     keeps = PERTURBATIONS[kind].keeps_label
     said = {"made_by": "perturb", "kind": kind, "from": [case.id], "field": name, "seed": seed}

@@ -17,6 +17,7 @@ from harness.checks.schema import problems_of
 from harness.core.synth_holes import NO_SLICES, Hole, belongs
 from harness.core.synth_origin import SYNTHETIC, UNLABELLED
 from harness.core.synth_prompts import REWRITES, Facts, Kind, Order, prompt_digest, row_schema
+from harness.core.words import listed
 from harness.engine.boundary import INTERNAL
 from harness.engine.text_files import strict_json
 from harness.errors import UsageError
@@ -53,7 +54,10 @@ def text_field(seeds: Sequence[Case], named: str | None, *, without: Collection[
     if named is not None and named not in sizes:
         raise UsageError(f"--field {named}: no text in it. Inputs with text: {_names(sizes)}.")
     if not sizes:
-        raise UsageError("no input of the rows is text that could be changed")
+        raise UsageError(
+            f"no input of the rows is text that could be changed (as {seeds[0].id}; they have "
+            f"{listed([*seeds[0].inputs])}): perturb changes a text"
+        )
     return named or max(sizes, key=lambda name: (sizes[name], name))
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from harness.engine.data.forms import registry
@@ -15,6 +15,11 @@ from harness.records import Json
 FIRST = 64
 """Rows from which it is told how a table without answers is read again."""
 ABSENT = "inputs that are absent (they are empty text now)"
+
+Waiting = tuple[list[str], Callable[[], Iterator[dict[str, Json]]]]
+"""All columns, and what reads the rows again."""
+Held = Callable[[Path], AbstractContextManager[Waiting]]
+"""What keeps rows in a file until all columns are known."""
 
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 _escaped = json.JSONEncoder(allow_nan=False).encode
@@ -30,12 +35,16 @@ def as_line(row: Mapping[str, Json]) -> bytes:
 
 @contextmanager
 def waiting(
-    rows: Iterator[dict[str, Json]], beside: Path, lost: Counter[str]
-) -> Iterator[tuple[list[str], Callable[[], Iterator[dict[str, Json]]]]]:
+    rows: Iterator[dict[str, Json]],
+    beside: Path,
+    *,
+    lost: Counter[str],
+    fields: Collection[str] = (),
+) -> Iterator[Waiting]:
     """Keep rows in the file `beside` until all columns are known; yield those and what reads the
-    rows. The file is removed at the end.
+    rows. The file is removed at the end. `fields` are columns though no row has them.
     """
-    names: dict[str, int] = {}
+    names: dict[str, int] = dict.fromkeys(fields, 0)
     first: list[dict[str, Json]] = []
     count, is_answered = 0, False
     try:
@@ -49,7 +58,8 @@ def waiting(
                     names[name] = names.get(name, 0) + 1
                 file.write(as_line(row))
         inputs = [n for name, n in names.items() if name not in FIELDS and name[:2] != "__"]
-        if "reference" in names and not is_answered and _is_told_without(first):
+        is_optional = "reference" in names and "reference" not in fields and not is_answered
+        if is_optional and _is_told_without(first, names):
             del names["reference"]
         if short := count - min(inputs, default=count):
             lost[ABSENT] += short
@@ -63,14 +73,15 @@ def waiting(
         beside.unlink(missing_ok=True)
 
 
-def _is_told_without(first: list[dict[str, Json]]) -> bool:
-    """Whether a table with these first rows is read alike without its column `reference`, which
-    is empty: it says by another of our names that it has a header, and no column is taken for
-    something else then.
+def _is_told_without(first: list[dict[str, Json]], names: Collection[str]) -> bool:
+    """Whether a table with these first rows and columns is read alike without its column
+    `reference`, which is empty: it says by another of our names that it has a header, and no column
+    is taken for something else then.
     """
-    rows = [{name: v for name, v in row.items() if name != "reference"} for row in first]
-    if not all(row.keys() & set(FIELDS) for row in rows):
+    left = [name for name in names if name != "reference"]
+    if not set(left) & set(FIELDS):
         return False
+    rows = [{name: row.get(name, "") for name in left} for row in first]
     form, plan = registry.plan_of(None, rows, {}, container="csv")
     ours = reader_of_our_names(is_table=True)
     try:

@@ -149,10 +149,10 @@ def _is_known(seen: Mapping[str, _Seen]) -> bool:
 def _is_row(seen: Mapping[str, _Seen]) -> bool:
     """Whether something beside the lists is what a row of columns has: an id, an answer."""
     from harness.engine.data.forms import columns
-    from harness.engine.data.forms.guesses import GUESSES
+    from harness.engine.data.forms.guesses import GUESSES, plain
 
     usual = {*columns.FIELDS, *columns.INPUTS, *(n for names in GUESSES.values() for n in names)}
-    return any(n.strip().lower() in usual for n, one in seen.items() if one.rows is None)
+    return any(plain(n) in usual for n, one in seen.items() if one.rows is None)
 
 
 def _refuse_columns(seen: Mapping[str, _Seen], name: str) -> None:

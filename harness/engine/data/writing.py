@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -50,13 +50,15 @@ def write_examples(
     allow_refused: bool = True,
     check: Callable[[], None] = lambda: None,
     prepared: Callable[[Example], Example] = lambda example: example,
+    fields: Collection[str] = (),
 ) -> Written:
     """Write `examples` in `form` to `path`. Its suffix says as what file: .jsonl, .json, .csv,
     .tsv, .xlsx, .parquet, .yaml or .dataset (a folder, as `datasets` saves it); .gz and .zst pack
     it.
 
     `check` is called when all rows were written and before the file appears: it may raise.
-    `prepared` gives what is written of a row; its ValueError refuses the row.
+    `prepared` gives what is written of a row; its ValueError refuses the row. `fields` have their
+    column in a table of columns though no row says anything there.
     Raises UsageError for a form that is only read, a file that stands there already, and, without
     `allow_refused`, where the form cannot hold a row.
     """
@@ -70,7 +72,10 @@ def write_examples(
     free(path, overwrite=overwrite)
     state = _State(chosen, kind, prepared=prepared)
     with sinks.replacing(path, kind=kind, overwrite=overwrite) as part:
-        sinks.write(part, state.rows(examples), kind=kind, final=path, lost=state.lost)
+        sinks.write(
+            part, state.rows(examples), kind=kind, final=path, lost=state.lost,
+            fields=fields if chosen.name == columns.FORM.name else (),
+        )  # fmt: skip
         if chosen.name not in registry.FILLED:
             state.lost.pop(ABSENT, None)
         check()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import json
+import signal
 import sys
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any
 
@@ -84,7 +86,10 @@ def group(ctx: click.Context, store: str | None) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its code."""
-    sys.exit(run(arguments if arguments is not None else sys.argv[1:]))
+    code = run(arguments if arguments is not None else sys.argv[1:])
+    if code == INTERRUPTED:
+        _hear_no_more()
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:
@@ -93,8 +98,7 @@ def run(arguments: list[str]) -> int:
     try:
         code: Any = group.main(args=arguments, prog_name="harness", standalone_mode=False)
     except (click.exceptions.Abort, KeyboardInterrupt):
-        text = "interrupted; what was recorded is kept, and the same command goes on"
-        return _failed(text, text, code=INTERRUPTED, arguments=arguments)
+        return _interrupted(arguments)
     except click.ClickException as exc:
         exc.show()
         return _failed(exc.format_message(), "", code=exc.exit_code, arguments=arguments)
@@ -106,7 +110,35 @@ def run(arguments: list[str]) -> int:
         return _failed(
             said, f"error: {clean(said)}", code=StoreError.exit_code, arguments=arguments
         )
+    except Exception as exc:
+        if _is_of_an_interrupt(exc):
+            return _interrupted(arguments)
+        raise  # a bug of ours, with its traceback
     return code if isinstance(code, int) else 0
+
+
+def _interrupted(arguments: list[str]) -> int:
+    text = "interrupted; what was recorded is kept, and the same command goes on"
+    heard = _hear_no_more()
+    try:
+        return _failed(text, text, code=INTERRUPTED, arguments=arguments)
+    finally:
+        if heard is not None:
+            signal.signal(signal.SIGINT, heard)
+
+
+def _hear_no_more() -> Any:
+    """Let another Ctrl-C not break what is said of the first; return what it did until now."""
+    with suppress(ValueError):  # not the main thread, which alone is told of signals
+        return signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return None
+
+
+def _is_of_an_interrupt(error: BaseException | None) -> bool:
+    """Tell what another Ctrl-C made of code that was closing down, as of a class half made."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__
+    return error is not None
 
 
 def _failed(error: str, text: str, *, code: int, arguments: list[str]) -> int:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -25,6 +25,9 @@ from harness.records import Candidate, Split, to_plain
 from harness.store.store import Store
 from harness.surface.cli import ANSWERED
 from harness.surface.words import clean, from_here
+
+if TYPE_CHECKING:
+    from harness.engine.leaks import Leak
 
 _LONE = re.compile("[\ud800-\udfff]")
 
@@ -86,6 +89,15 @@ class App:
             memory=None if is_anew else self.project.home / MEMORY,
             told=lambda line: click.echo(line, err=True),
         )
+
+    def leaks(self, task: Task) -> list[Leak]:
+        """Return the leaks of dev and test; none is searched for where an earlier command found
+        that there is none.
+        """
+        from harness.engine.leaks import MEMORY, every_leak
+
+        say = partial(click.echo, err=True)
+        return every_leak(task, memory=self.project.home / MEMORY, told=say)
 
     def candidate(self, task: Task, text: str, *, base_url: str | None = None) -> Candidate:
         """Return the candidate that `text` names in `task`. Raises UsageError."""

@@ -43,12 +43,12 @@ def audit_labels(
         news = [j for j in found if said.get(j.case.id) != j.label]
         for judgement in news:
             _record(app, task, judgement.case, judgement.label, judgement.note)
-        app.say(f"{sheet_in}: {len(found)} labels read, {len(news)} of them new")
+        app.say(f"{sheet_in}: {count(len(found), 'label')} read, {len(news)} of them new")
     elif sheet_out is not None:
         write_sheet(sheet_out, to_read)
         app.say(
-            f"{sheet_out}: {len(to_read)} cases to read. Fill in `label` ({', '.join(LABELS)}), "
-            f"then: harness wall {name} --audit-import {sheet_out}"
+            f"{sheet_out}: {count(len(to_read), 'case')} to read. Fill in `label` "
+            f"({', '.join(LABELS)}), then: harness wall {name} --audit-import {sheet_out}"
         )
     elif asks and not app.as_json:
         _ask(app, task, to_read, said)
@@ -98,14 +98,14 @@ def _ask(app: App, task: Task, to_read: Sequence[Case], said: Mapping[str, Label
 
     done, position = len(said), 0
     if to_read:
-        app.say(f"{len(to_read)} labels to read ({done} were read before). {KEYS}")
+        app.say(f"{count(len(to_read), 'label')} to read ({done} were read before). {KEYS}")
     while position < len(to_read):
         case = to_read[position]
         app.say(
             "",
             f"--- {position + 1} of {len(to_read)}",
             clean(shown_input(case)),
-            *([f"({len(case.images)} image(s), not shown)"] if case.images else []),
+            *([f"({count(len(case.images), 'image')}, not shown)"] if case.images else []),
             f"→ {clean(shown_reference(case))}",
         )
         key, note = _answer()

@@ -11,6 +11,7 @@ import click
 from harness.core.blessed import Blessed
 from harness.engine.certificates import ADVICE, advised_scores
 from harness.engine.tasks import Task
+from harness.errors import NotEnoughEvidence
 from harness.records import Candidate, Comparison, Run
 from harness.surface.cli.app import App
 from harness.surface.step_summary import folded, plain, table, write_summary
@@ -32,7 +33,6 @@ def recorded_run(app: App, task: Task, candidate: Candidate) -> Run:
     anew where only evals or labels changed. Asks no backend. Raises NotEnoughEvidence.
     """
     from harness.engine.ladder import read_ladder
-    from harness.errors import NotEnoughEvidence
     from harness.surface.run_evals import completed, run_evals
 
     ladder = read_ladder(task, app.store)
@@ -54,6 +54,16 @@ def recorded_run(app: App, task: Task, candidate: Candidate) -> Run:
         f"no complete, current run of {candidate.name!r}, and compare asks no backend. "
         f"Make one: harness eval {task.name} --candidate '{candidate.name}'"
     )
+
+
+def refuse_unmeasured(found: Comparison) -> None:
+    """Raise NotEnoughEvidence where no case was measured in both: what is not shown is no news."""
+    if not found.delta.n:
+        raise NotEnoughEvidence(
+            f"nothing to compare: no case of {found.baseline!r} and {found.candidate!r} was "
+            f"measured in both, for all {found.missing} ended in a fault in one of them. "
+            f"`harness eval {found.task}` asks again, and says what went wrong."
+        )
 
 
 def bless_run(app: App, task: Task, candidate: Candidate, *, path: Path) -> int:
@@ -119,6 +129,7 @@ def compare_blessed(app: App, task: Task, candidate: Candidate, *, path: Path) -
         baseline_run=blessed.run,
         candidate_run=run.id,
     )
+    refuse_unmeasured(found)
     certificates = app.store.ledger(task=task.name, kind="certificate")
     lost = shown_loss(found)
     loss = None if primary in advised_scores(task, [run], certificates) else lost

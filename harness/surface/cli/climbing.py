@@ -12,9 +12,12 @@ from typing import Any
 
 import click
 
-from harness.core.coverage import judge_coverage, profile_named
+from harness.core.coverage import echoed_words, judge_coverage, profile_named
 from harness.core.making import MadePrompt, Plan, choose, plan_prompts
+from harness.core.next_steps import unlike
+from harness.core.tries import TryScores, echoed_families, identity_of, repeats_of
 from harness.core.words import count, listed
+from harness.engine.backends import LiveBackend
 from harness.engine.candidates import REFERENCE, backend_options
 from harness.engine.evaluate import Evaluation, cases_of
 from harness.engine.ladder import read_ladder
@@ -30,7 +33,7 @@ from harness.engine.making import (
 from harness.engine.requests import Requests
 from harness.engine.spending import usd
 from harness.engine.tasks import Task
-from harness.records import FAMILIES, Candidate, Try
+from harness.records import FAMILIES, Candidate
 from harness.surface.cli.app import App
 
 ROUNDS = 4
@@ -97,6 +100,16 @@ def climb_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def plan_of(app: App, task: Task, *, wish: Climb, base_url: str | None) -> Plan:
     """Return what can be made for `task`, with tips from the misses that are recorded."""
+    facts = facts_of(
+        task,
+        _model(app, task, base_url=base_url),
+        seed=seed_of(task, wish.seed),
+        missed=missed_on_dev(task, app.store),
+    )
+    return named_apart(task, plan_prompts(facts))
+
+
+def _model(app: App, task: Task, *, base_url: str | None) -> LiveBackend:
     s = task.settings
     model = Candidate(
         name="model",
@@ -104,13 +117,16 @@ def plan_of(app: App, task: Task, *, wish: Climb, base_url: str | None) -> Plan:
         base_url=base_url or s.base_url,
         options=backend_options(task, s.model),
     )
-    facts = facts_of(
-        task,
-        app.pool.get(model, folder=task.folder),
-        seed=seed_of(task, wish.seed),
-        missed=missed_on_dev(task, app.store),
-    )
-    return named_apart(task, plan_prompts(facts))
+    return app.pool.get(model, folder=task.folder)
+
+
+def refuse_unknown(app: App, task: Task, more: Sequence[str], *, base_url: str | None) -> None:
+    """Raise what stands in the way of a climb, before a word is said of what it could show."""
+    for name in more:
+        one = app.candidate(task, name, base_url=base_url)
+        if one.prompt is not None:
+            app.pool.get(one, folder=task.folder)
+    _model(app, task, base_url=base_url)
 
 
 def to_make(
@@ -152,8 +168,6 @@ def climb_now(
     from harness.surface.run_evals import completed, run_evals
 
     done = Climbed(task=task)
-    for name in more:  # an unknown name is told before a file is written
-        app.candidate(task, name, base_url=base_url)
     if not wish.only_files:
         _make_first(app, done, wish=wish, base_url=base_url)
     seen: set[str] = set()
@@ -317,14 +331,16 @@ def _made_lines(done: Climbed) -> list[str]:
     return [*lines, *not_made_lines(done.left_out)]
 
 
-def owed_lines(task: Task, tries: Sequence[Try]) -> list[str]:
+def owed_lines(task: Task, rungs: Sequence[TryScores]) -> list[str]:
     """Return what a wall verdict will want beyond the tries that count."""
-    s = task.settings
+    s, repeats = task.settings, repeats_of([identity_of(rung) for rung in rungs])
+    counted = zip(rungs, repeats, strict=True)
     coverage = judge_coverage(
-        [t.family for t in tries if t.is_counted],
+        [rung.family for rung, again in counted if rung.is_countable and again is None],
         profile_named(s.profile),
         waivers=s.waivers,
         needs_knowledge=s.needs_knowledge,
+        echoes=echoed_families(rungs, repeats),
     )
     lines = []
     if coverage.tries_short:
@@ -335,4 +351,8 @@ def owed_lines(task: Task, tries: Sequence[Try]) -> list[str]:
             hint = f"harness ladder {task.name} --optimise"
         reason = family.partition(" ")[0]
         lines.append(f'not tried: {family}: {hint}, or waive it: [waivers] {reason} = "why"')
+    if coverage.echoed:
+        cases = len(rungs[0].scores)
+        lines.append(echoed_words(coverage.echoed))
+        lines.append(unlike(coverage.echoes, model=s.model, cases=cases))
     return lines

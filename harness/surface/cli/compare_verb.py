@@ -81,6 +81,7 @@ def command(
     from harness.engine.certificates import ADVICE, advised_scores
     from harness.engine.ladder import read_ladder, refuse_without_scores
     from harness.engine.release import arms_of, best_prompt
+    from harness.surface.cli.blessed_path import bless_run, compare_blessed, refuse_unmeasured
 
     with App(store, as_json=as_json) as app:
         loaded = app.task(task)
@@ -89,8 +90,6 @@ def command(
             raise app.which_candidate(loaded)
         refuse_without_scores(loaded)
         if bless is not None or (baseline or "").endswith(".json"):
-            from harness.surface.cli.blessed_path import bless_run, compare_blessed
-
             new = app.candidate(loaded, candidate, base_url=base_url)
             if bless is not None:
                 return bless_run(app, loaded, new, path=bless)
@@ -104,6 +103,7 @@ def command(
             candidate=app.candidate(loaded, candidate, base_url=base_url),
         )
         found = arms.comparison()
+        refuse_unmeasured(found)
         primary = loaded.settings.primary
         certificates = app.store.ledger(task=loaded.name, kind="certificate")
         is_advice = primary in advised_scores(loaded, [arms.baseline, arms.candidate], certificates)

@@ -14,6 +14,7 @@ from harness.records import SPLITS, Split
 from harness.surface.cli.app import App, options
 from harness.surface.cli.data_source import (
     bad_json,
+    columns_of,
     is_file,
     left_out_lines,
     refused_lines,
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     "--map",
     "mapping",
     multiple=True,
-    metavar="COLUMN=NAME",
+    metavar="COLUMN=ROLE",
     help="What a column is: id, reference, rejected, split, cluster, tags, is_good, messages, "
     "tools, or else the name of an input. `a.b` is the key b of the object a.",
 )
@@ -136,19 +137,6 @@ def _of_task(
     )
     app.say(*written_lines(written))
     return 0
-
-
-def columns_of(mapping: tuple[str, ...]) -> dict[str, str]:
-    """Return what --map says of each column. Raises UsageError."""
-    found: dict[str, str] = {}
-    for text in mapping:
-        column, sign, name = text.rpartition("=")
-        if not sign or not column or not name:
-            raise UsageError(f"--map {text!r} is not COLUMN=NAME, as in question=input")
-        if column in found:
-            raise UsageError(f"--map names the column {column!r} twice")
-        found[column] = name
-    return found
 
 
 class ByteProgress:

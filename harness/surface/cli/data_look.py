@@ -134,7 +134,7 @@ def look_command(
             many = f"{seen.sealed:,} row{'s' * (seen.sealed != 1)} of the test split"
             app.say(f"{many} {were} sealed (--split test shows them)")
         app.say(*tag_lines(seen, plain=plain), *field_lines(seen, plain=plain))
-        app.say(*_leak_lines(opened.task), *_flag_lines(counts))
+        app.say(*_leak_lines(app, opened.task), *_flag_lines(counts))
         if html is not None:
             from harness.surface.report.look_page import write_look
 
@@ -205,10 +205,8 @@ def _file_lines(opened: Source) -> list[str]:
     return lines + [f"  {line}" for line in left_out_lines(reading)]
 
 
-def _leak_lines(task: Task | None) -> list[str]:
-    from harness.engine.leaks import every_leak
-
-    leaks = every_leak(task) if task is not None else []
+def _leak_lines(app: App, task: Task | None) -> list[str]:
+    leaks = app.leaks(task) if task is not None else []
     more = [f"  and {count(len(leaks) - 5, 'case')} more"] if len(leaks) > 5 else []
     return [f"LEAK: {clean(leak.text)}" for leak in leaks[:5]] + more
 

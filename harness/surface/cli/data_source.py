@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import click
 from harness.core.examples import Example
 from harness.core.words import count
 from harness.engine.data.bad_rows import SHOWN
+from harness.engine.data.forms.columns import IGNORE
 from harness.engine.data.reading import BadRow, Reading, open_examples, task_examples
 from harness.engine.project import find_task_folder, task_names
 from harness.engine.tasks import Task
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from harness.engine.data.writing import Written
 
 _NONE: Mapping[str, str] = {}
+ROLES = ("answer", "reference", "rejected", "id", "split", "cluster", "tags", IGNORE)
+"""What `--map` says most; any other word is an input's name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +88,19 @@ def columns_of(given: tuple[str, ...]) -> dict[str, str]:
         if column.strip() in found:
             raise UsageError(f"--map names the column {column.strip()!r} twice")
         found[column.strip()] = role.strip()
+        _refuse_near_miss(column.strip(), role.strip())
     return found
+
+
+def _refuse_near_miss(column: str, role: str) -> None:
+    """Raise UsageError for a role that was misspelt: its column would be an input, unasked."""
+    if role in ROLES or role == column:
+        return
+    if near := get_close_matches(role.lower(), ROLES, n=1, cutoff=0.8):
+        raise UsageError(
+            f"--map {column}={role}: did you mean {column}={near[0]}? An input of that name is "
+            f"{column}=inputs.{role}"
+        )
 
 
 def refuse_if_nothing(reading: Reading | None) -> None:

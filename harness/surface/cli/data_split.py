@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import click
 
-from harness.core.words import count as many
-from harness.records import SPLITS
+from harness.core.words import count as many, listed
+from harness.records import SPLITS, Split
 from harness.surface.cli.app import App, options
 from harness.surface.cli.data_source import (
     bad_json,
@@ -150,7 +150,11 @@ def split_command(
             refuse_bad(worst)
         count = sum(found.rows.values())
         told = _plain(found) | bad_json(worst) | timed.pace(count).json
-        app.say(*_lines(found), *timed.lines(count), *left_out_lines(worst))
+        notes = readings[0].notes if readings else ()
+        told["notes"] = list(notes)
+        shares: dict[Split, float] = {"train": 1 - dev - test, "dev": dev, "test": test}
+        app.say(*map(clean, notes), *_lines(found, shares))
+        app.say(*timed.lines(count), *left_out_lines(worst))
         if earlier:
             app.say(f"rows that stand in {out} already keep the split that they have there")
         if found.old_leaks:
@@ -160,7 +164,7 @@ def split_command(
         if out is not None:
             written = write_examples(
                 out, with_splits(rows, found), form=to or own_form, overwrite=force,
-                allow_refused=skip_bad,
+                allow_refused=skip_bad, fields=readings[0].plan.fields if readings else (),
             )  # fmt: skip
             app.say(f"wrote {many(written.rows, 'row')} to {out}", *refused_lines(written))
             told["refused"] = written.refused_count
@@ -216,7 +220,7 @@ def _plain(found: Splits) -> dict[str, object]:
     }
 
 
-def _lines(found: Splits) -> Iterator[str]:
+def _lines(found: Splits, shares: Mapping[Split, float]) -> Iterator[str]:
     total = sum(found.rows.values())
     said = ", ".join(
         f"{split} {found.rows[split]} ({percent(found.rows[split] / max(total, 1))})"
@@ -225,6 +229,12 @@ def _lines(found: Splits) -> Iterator[str]:
     near = f"{many(found.near, 'near pair')} kept together"
     yield f"{said}; {many(found.groups, 'group')}, {near}"
     yield f"{many(found.new, 'row')} had no split; {many(found.moved, 'row')} moved"
+    if empty := [split for split in SPLITS if shares[split] and not found.rows[split]]:
+        groups = many(found.groups, "group")
+        yield (
+            f"No row is {listed(empty, joint='or')}: the rows are {groups}, each of one source "
+            "(`cluster`) or of rows that ask nearly the same, and none is cut"
+        )
     if found.too_many:
         from harness.engine.data.splitting import MOST_STRATA
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -194,6 +195,12 @@ def synth_json(made: Synth, *, out: Path) -> dict[str, Any]:
     }
 
 
+def _with_spaces(value: object) -> str:
+    """Return a text whose white space can be seen, where it is more than one space."""
+    text = re.sub(r"^ +| {2,}| +$", lambda gap: "·" * len(gap[0]), str(value))
+    return text.replace("\n", "\\n").replace("\t", "\\t")
+
+
 def synth_lines(made: Synth, setting: Setting, *, out: Path, task: Task) -> list[str]:
     """Return what was made, what was refused and why, and what to do next."""
     from harness.engine.data.synth import origins
@@ -204,8 +211,9 @@ def synth_lines(made: Synth, setting: Setting, *, out: Path, task: Task) -> list
         sources = row.provenance.get("from") or [row.provenance.get("document", "")]
         told = ", ".join(map(str, sources))
         lines.append(f"  {clean(row.id)}, from {one_line(told, width=60)}")
+        show = _with_spaces if row.provenance.get("kind") == "whitespace" else str
         for name, value in row.inputs.items():
-            lines.append(f"    {clean(name)}: {one_line(str(value), width=110)}")
+            lines.append(f"    {clean(name)}: {one_line(show(value), width=110)}")
         lines.append(f"    → {one_line(row.reference_text or 'no reference', width=110)}")
     kinds = ", ".join(f"{kind} {n}" for kind, n in origins(made.rows, key="kind").items())
     lines += [

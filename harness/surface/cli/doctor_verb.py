@@ -14,7 +14,6 @@ import click
 
 from harness.core.words import count
 from harness.engine.candidates import candidate_names
-from harness.engine.leaks import every_leak
 from harness.engine.project import task_names
 from harness.engine.requests import Requests
 from harness.engine.tasks import Task
@@ -110,9 +109,15 @@ def _of_task(app: App, name: str) -> Iterator[Finding]:
         yield Finding(what=what, holds=False, text=str(exc))
         return
     counts = ", ".join(f"{s} {len(task.split(s))}" for s in ("train", "dev", "test"))
-    text = f"{len(task.eval_names)} evals, {len(candidate_names(task))} candidates, {counts}"
+    evals, known = len(task.eval_names), len(candidate_names(task))
+    text = f"{count(evals, 'eval')}, {count(known, 'candidate')}, {counts}"
     yield Finding(what=what, holds=True, text=text)
-    if leaks := every_leak(task):
+    s = task.settings
+    named = [c.backend for c in s.candidates.values()] + [j.backend for j in s.judges.values()]
+    for model in dict.fromkeys([s.model, *filter(None, named)]):
+        if lacks := app.pool.lacking(model):
+            yield Finding(what=what, holds=None, text=f"{model} cannot answer: {lacks}")
+    if leaks := app.leaks(task):
         text = f"{count(len(leaks), 'case')} in two splits. The first: {leaks[0].text}"
         yield Finding(what=what, holds=False, text=text)
 

@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
+
 import click
 
 from harness.records import SPLITS, Split
 from harness.surface.cli.app import App, options
 
 
-@click.command("eval")
+class _Eval(click.Command):
+    """A command that tells where pytest's options go: many are known by heart, as `-k`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the command line."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as exc:
+            if not get_close_matches(exc.option_name, exc.possibilities or (), cutoff=0.8):
+                name = exc.option_name  # click takes `--lf` for `--help`
+                told = f"Options for pytest stand after `--`: harness eval TASK -- {name}"
+                raise click.UsageError(f"No such option {name!r}. {told}", ctx) from None
+            raise
+
+
+@click.command("eval", cls=_Eval)
 @click.argument("task")
 @click.argument("pytest_options", nargs=-1, type=click.UNPROCESSED)
 @click.option("--candidate", multiple=True, metavar="NAME", help="Repeatable; see the README.")
@@ -63,9 +80,8 @@ def command(
     """
     from harness.core.repeats import check_verdict
     from harness.engine.evaluate import cases_of
-    from harness.surface.forecasts import opening_lines
     from harness.surface.retrieval import recalls_of_runs
-    from harness.surface.run_evals import completed, run_evals
+    from harness.surface.run_evals import completed, refuse_unrecorded, run_evals
     from harness.surface.slices import flaky_of_task, slices_of_task
     from harness.surface.tables import check_floors
 
@@ -78,8 +94,6 @@ def command(
         check_verdict(loaded.settings.repeat_verdict, repeats=repeats or loaded.settings.repeats)
         for name in candidate or loaded.settings.default_candidates:
             app.candidate(loaded, name, base_url=base_url)
-        if split == "dev":
-            app.say(*opening_lines(loaded))
         outcome = run_evals(
             loaded,
             candidate,
@@ -88,6 +102,7 @@ def command(
             base_url=base_url,
             is_offline=offline,
             is_quiet=as_json,
+            is_forecast=True,
             override_boundary=override_boundary,
             extra=[
                 *(f"--floor={f}" for f in floor),
@@ -100,6 +115,7 @@ def command(
             app.answer({"runs": [], "notes": outcome.notes})
             return 0  # nothing was missed, or nothing changed: that is what was asked
         completed(outcome)
+        refuse_unrecorded(outcome.runs)
         app.answer(
             {
                 "runs": [{"id": run.id, "run": run} for run in outcome.runs],

@@ -48,8 +48,6 @@ def open_mapped(
         if chosen == {c: c if r == "input" else r for c, r in roles.items()}:
             chosen = {}  # what the reader does by itself
     ignored = [column for column, role in chosen.items() if role == IGNORE]
-    if "reference" in reading.names:  # then every column that is named nothing is an input
-        ignored += left
     columns = {c: "reference" if r == "answer" else r for c, r in chosen.items() if r != IGNORE}
     if columns:
         reading = open_examples(file, form=form, columns=columns)
@@ -61,7 +59,8 @@ def role_word(role: str, column: str) -> str:
     """Return a role as people say it."""
     if role == "reference":
         return "answer"
-    return role if role in FIELDS else "input" if role == column else f"input {role} from"
+    name = role.removeprefix("inputs.")
+    return role if role in FIELDS else "input" if name == column else f"input {name} from"
 
 
 def _check_columns(reading: Reading, mapped: Mapping[str, str]) -> None:
@@ -124,7 +123,9 @@ def _better(reading: Reading, roles: Mapping[str, str], prompt: str) -> dict[str
     named = [n for n in named if not _is_sure_answer(n, roles.get(n, ""))]
     chosen = {c: r for c, r in roles.items() if r != "input" and c not in named}
     rest = [n for n in reading.names if n not in blank and n not in named and n not in chosen]
-    for role in ("reference", "cluster"):
+    rest = [n for n in rest if n in roles or not is_blank(n, rows)]  # an empty note asks nothing
+    is_told = roles.get("reference") == "reference"  # under our own names nothing is guessed
+    for role in () if is_told or len(reading.names) < 2 else ("reference", "cluster"):
         if role not in chosen.values():
             found = likely(role, rest, rows, is_asked=bool(named))
             if found is not None:

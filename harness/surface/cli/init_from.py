@@ -90,6 +90,9 @@ def init_from(app: App, wish: Wish) -> int:
     if text is not None and brought.system.strip() not in made.prompt:
         lost.append("the system message that every row has: the prompt of --prompt stands instead")
     lost += _lost(reading, brought)
+    lacks = app.pool.lacking(wish.model)
+    is_later = bool(lacks) and made.candidate != made.name  # else the run itself says so
+    later = [f"{wish.model} cannot answer yet: {lacks}"] if is_later else []
     told: dict[str, Any] = {
         "folder": str(folder),
         "files": sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()),
@@ -98,7 +101,7 @@ def init_from(app: App, wish: Wish) -> int:
         "check": {"kind": made.check.kind, "why": made.check.why, "primary": made.check.primary},
         "not_carried_over": lost,
         "columns": columns,
-        "notes": [*brought.notes, *made.notes],
+        "notes": [*brought.notes, *made.notes, *later],
         **bad_json(reading),
     }
     app.say(

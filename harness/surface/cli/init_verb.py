@@ -12,6 +12,7 @@ import click
 from harness.errors import UsageError
 from harness.surface.cli.app import App, options
 from harness.surface.cli.data_source import columns_of, skip_bad_option
+from harness.surface.words import clean
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 
@@ -119,10 +120,13 @@ def command(
             text = content.read_text(encoding="utf-8")
             text = text.replace("@NAME@", task).replace("@MODEL@", chosen)
             (folder / name).write_text(text, encoding="utf-8")
-        app.answer({"folder": str(folder), "files": sorted(files)})
+        lacks = app.pool.lacking(chosen)
+        told = {"folder": str(folder), "files": sorted(files)}
+        app.answer({**told, "lacks": lacks} if lacks else told)
         app.say(f"{folder}", *(f"  {name}" for name in sorted(files)), "")
         app.say("Read them, then:", f"  harness eval {task}", f"  harness ladder {task}")
         app.say(f"  harness wall {task}", "", f"The model is {chosen} (task.toml says so).")
+        app.say(*([f"It cannot answer yet: {clean(lacks)}"] if lacks else []))
     return 0
 
 

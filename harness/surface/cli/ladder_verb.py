@@ -10,7 +10,14 @@ from harness.core.words import count
 from harness.engine.optimise import OptimiseWish
 from harness.surface.cli.anatomy import show_anatomy
 from harness.surface.cli.app import App, options
-from harness.surface.cli.climbing import Climb, climb_now, climb_options, dry_run, owed_lines
+from harness.surface.cli.climbing import (
+    Climb,
+    climb_now,
+    climb_options,
+    dry_run,
+    owed_lines,
+    refuse_unknown,
+)
 from harness.surface.cli.optimising import optimise_now, optimise_options
 
 
@@ -74,7 +81,9 @@ def command(
             return show_anatomy(app, loaded, anatomy, base_url=base_url, max_cost_usd=max_cost)
         if models is not None:
             models_named(models, loaded)  # what is wrong is told before anything is asked
-        app.say(*opening_lines(loaded), "")
+        if not show:
+            refuse_unknown(app, loaded, candidate, base_url=base_url)
+        app.say(*opening_lines(loaded, app.store), "")
         if climb.dry_run:
             app.answer(dry_run(app, loaded, candidate, wish=climb, base_url=base_url))
             return 0
@@ -106,7 +115,8 @@ def command(
                     )
         ladder = read_ladder(loaded, app.store)
         kept = [c.cluster for c in scored_cases(loaded, ladder)]
-        tries = build_tries(try_scores(loaded, ladder), kept)
+        rungs = try_scores(loaded, ladder)
+        tries = build_tries(rungs, kept)
         app.say("", *ladder_table(tries, target=loaded.settings.target), "")
         found = recalls(loaded, [r.candidate.prompt or "" for r in ladder.runs], split="dev")
         app.say(*recall_lines(found))
@@ -129,7 +139,7 @@ def command(
                 f"`harness wall {task}` scores their replies anew"
             )
         if not climb.only_files:
-            app.say(*owed_lines(loaded, tries))
+            app.say(*owed_lines(loaded, rungs))
         counted = sum(t.is_counted for t in tries)
         verb = "counts" if counted == 1 else "count"
         app.say(f"{count(counted, 'try')} {verb}. Ask for the verdict: harness wall {task}")

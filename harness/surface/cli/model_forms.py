@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from harness.core.words import count
 from harness.errors import UsageError
 from harness.records import Artifact
 from harness.surface.cli.app import App, now, options
@@ -87,7 +88,7 @@ def export_command(
         )
         app.say(*(_made_lines(made) if made else [f"{clean(result.name)} is {form} already"]))
         if out:
-            app.say(f"copied: {out} ({len(names)} files)")
+            app.say(f"copied: {out} ({count(len(names), 'file')})")
         app.say(*_next(result, app))
     return 0
 

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from harness.core.words import count
 from harness.surface.cli.app import App, now, options
 from harness.surface.words import clean
 
 if TYPE_CHECKING:
+    from harness.engine.tasks import Task
     from harness.records import Candidate, ParityCheck
 
 
@@ -89,12 +91,12 @@ def _of_task(
     task = app.task(name)
     text = text or (task.settings.tune.name if task.settings.tune else None)
     if text is None:
-        raise UsageError("which candidate? --candidate NAME")
+        raise UsageError(f"which candidate? --candidate NAME. {_tuned(app, task)}")
     candidate = app.candidate(task, text)
     if candidate.artifact is None:
         raise UsageError(
             f"candidate {text!r} has no artifact: nothing was trained for it, so there is nothing "
-            f"to compare. Name a tuned one, as PROMPT@{task.settings.model}+ARTIFACT"
+            f"to compare. {_tuned(app, task)}"
         )
     artifact = app.store.artifact(candidate.artifact, task=task.name)
     verify(artifact, base=app.project.home)
@@ -112,6 +114,15 @@ def _of_task(
     )
     app.store.record(parity_entry(check, at=now()))
     return check
+
+
+def _tuned(app: App, task: Task) -> str:
+    """Return what is said of the candidates that could be compared."""
+    made = [a for a in app.store.artifacts(task.name) if not (a.is_pilot or a.makes)]
+    names = dict.fromkeys(f"{a.prompt or 'PROMPT'}@{a.base}+{a.name}" for a in made)
+    if not names:
+        return f"Nothing was tuned yet for task {task.name!r}: harness tune {task.name}"
+    return f"Those that were tuned: {', '.join(map(clean, names))}"
 
 
 def _of_rows(
@@ -149,7 +160,8 @@ def _server(app: App, url: str, *, model: str | None, hint: str | None) -> Candi
         if len(names) != 1 and hint not in names:
             shown = ", ".join(names[:8]) or "none"
             raise UsageError(
-                f"{url} lists {len(names)} models ({shown}): say which one serves it, --model NAME"
+                f"{url} lists {count(len(names), 'model')} ({shown}): say which one serves "
+                "it, --model NAME"
             )
         model = names[0] if len(names) == 1 else hint
     return Candidate(name=f"openai:{model}", backend=f"openai:{model}", base_url=url)
@@ -166,7 +178,7 @@ def parity_lines(check: ParityCheck) -> list[str]:
         lines.append(f"  {mark} {found.name}{where}: {clean(found.detail)}")
     failed = sum(f.severity == "fail" for f in check.findings)
     if failed:
-        lines.append(f"parity fails: {failed} difference(s)")
+        lines.append(f"parity fails: {count(failed, 'difference')}")
     elif not check.compared:
         lines.append("nothing was compared")
     else:

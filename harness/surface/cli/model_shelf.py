@@ -12,6 +12,7 @@ import click
 from tabulate import tabulate
 
 from harness.core.scoring import case_values
+from harness.core.words import count
 from harness.engine.by_path import BY_PATH
 from harness.errors import HarnessError, UsageError
 from harness.records import Artifact, Json
@@ -133,7 +134,7 @@ def _maker(a: Artifact) -> str:
 
 def _parity(a: Artifact) -> str:
     if a.parity:
-        return f"{len(a.parity)} difference(s) noted"
+        return f"{count(len(a.parity), 'difference')} noted"
     candidate = f"{a.prompt or 'PROMPT'}@{a.base}+{a.name}"
     asked = f"ask: harness model parity {a.task} --candidate {candidate}"
     return f"not compared when it was adopted; {asked}" if a.origin else "no difference noted"
@@ -201,6 +202,8 @@ def _value(value: Json) -> str:
 def _score(store: Store, run_id: str) -> str:
     """The mean of `all` scores: the task that would name a primary may be gone."""
     values = [v for v in case_values(store.run(run_id), "all").values() if v is not None]
+    if values and all(map(math.isnan, values)):
+        return "–"  # nothing was measured
     known = [0.0 if math.isnan(v) else v for v in values]  # as in every table: no answer, no hit
     return percent(sum(known) / len(known), digits=1) if known else "unscored"
 
@@ -345,7 +348,7 @@ def gc_command(store: str | None, days: float, dry_run: bool, yes: bool, as_json
         for one in found:
             place = one.folder.relative_to(app.project.home)
             app.say(f"{place}  {_size(one.bytes)}  {one.reason}")
-        app.say(f"{len(found)} folder(s), {_size(total)}" if found else "nothing to remove")
+        app.say(f"{count(len(found), 'folder')}, {_size(total)}" if found else "nothing to remove")
         is_wanted = bool(found) and not dry_run
         if is_wanted and not yes:
             if as_json:

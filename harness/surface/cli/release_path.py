@@ -26,12 +26,12 @@ from harness.engine.release import (
     not_the_same,
     pair_key,
     refuse_changed,
+    refuse_too_few,
     release_verdict,
     terms_not_set,
 )
 from harness.engine.tasks import Task
 from harness.engine.variants import Match, match_of
-from harness.errors import UsageError
 from harness.records import Candidate, Condition, LedgerEntry, ReleaseVerdict
 from harness.surface.cli.app import App, now
 from harness.surface.run_evals import completed, run_evals
@@ -68,7 +68,8 @@ class Bout:
 def decide(app: App, name: str, wish: Wish) -> ReleaseVerdict:
     """Judge a release of the task `name`, record it and show it; one pair is one look.
 
-    Raises UsageError or Refused before a look is spent, BackendError where a reply is missing.
+    Raises UsageError, Refused or NotEnoughEvidence before a look is spent, BackendError where a
+    reply is missing.
     """
     bout = bout_of(app, app.task(name), wish)
     look = spend_look(app, bout)
@@ -89,7 +90,9 @@ def decide(app: App, name: str, wish: Wish) -> ReleaseVerdict:
 
 
 def bout_of(app: App, task: Task, wish: Wish) -> Bout:
-    """Return who stands against whom. Raises UsageError or Refused where they may not."""
+    """Return who stands against whom. Raises UsageError or Refused where they may not, and
+    NotEnoughEvidence where no look could tell.
+    """
     app.refuse_leaks(task, "test", is_anew=True)
     new_name = wish.candidate or (task.settings.tune.name if task.settings.tune else None)
     if new_name is None:
@@ -98,6 +101,8 @@ def bout_of(app: App, task: Task, wish: Wish) -> Bout:
     new = app.candidate(task, new_name, base_url=wish.base_url)
     old = app.candidate(task, old_name, base_url=wish.base_url)
     not_the_same(old, new)
+    refuse_without_scores(task)
+    refuse_too_few(task)
     made = [
         (c, app.store.artifact(c.artifact, task=task.name) if c.artifact else None)
         for c in (new, old)
@@ -106,9 +111,6 @@ def bout_of(app: App, task: Task, wish: Wish) -> Bout:
     conditions, overrides = candidate_conditions(
         task, new, store=app.store, pool=app.pool, plugins=app.plugins, project=app.project
     )
-    if not task.split("test"):
-        raise UsageError(f"task {task.name!r} has no test split: a release needs sealed cases")
-    refuse_without_scores(task)
     if (origin := made[1][1]) is not None:
         not_a_pilot(old, origin)
     return Bout(

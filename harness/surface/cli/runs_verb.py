@@ -65,4 +65,6 @@ def command(store: str | None, run_id: str | None, task: str | None, as_json: bo
 
 
 def _first_reason(scores: Sequence[Score]) -> str:
-    return next((f"{s.name}: {s.reason}" for s in scores if s.reason), "")
+    first = next((s for s in scores if s.reason), None)
+    # one line, as below a run: what follows in a reason is pytest's comparison in detail
+    return "" if first is None else first.name + ": " + first.reason.partition("\n")[0]

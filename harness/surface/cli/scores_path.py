@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from harness.core.bounds import cluster_codes
 from harness.core.deciding import decided_by
+from harness.core.planning import CLUSTERS_FOR_ANY
 from harness.core.release import shown_loss
 from harness.core.words import count, listed
 from harness.engine.scores import judging
@@ -136,7 +138,9 @@ def gate_scores(
         for table in scores.tables:
             judging.two_of(table, baseline=baseline, candidate=candidate)  # before a look is spent
             metric = table.metric(primary)
-            look = _look(app, table, baseline, candidate) if store else None
+            look = None
+            if store and _is_enough(app, table):
+                look = _look(app, table, baseline, candidate)
             verdict = judging.release_of(
                 table, baseline=baseline, candidate=candidate, primary=metric,
                 guardrails=guardrails, min_gain=min_gain, must_hold=must_hold, look=look,
@@ -183,6 +187,15 @@ def gate_json(
         "reason": verdict.reason,
         "id": verdict.id,
     }
+
+
+def _is_enough(app: App, table: ScoreTable) -> bool:
+    """Tell whether a look at these cases could decide anything; say where none is spent."""
+    _, clusters = cluster_codes(table.clusters, len(table.cases))
+    if clusters < CLUSTERS_FOR_ANY:
+        few = count(clusters, "cluster")
+        app.say(f"no look is spent: {few}, and below {CLUSTERS_FOR_ANY} nothing can be said")
+    return clusters >= CLUSTERS_FOR_ANY
 
 
 def _look(app: App, table: ScoreTable, baseline: str, candidate: str) -> int:
@@ -257,8 +270,6 @@ def compared_lines(found: Comparison, loss: str | None) -> list[str]:
         if ids:
             more = f" and {len(ids) - SHOWN} more" if len(ids) > SHOWN else ""
             lines.append(f"{what}: {', '.join(map(clean, ids[:SHOWN]))}{more}")
-    if found.missing:
-        lines.append(f"{found.missing} cases missing in one of the two, taken at the worst")
     if loss:
         return [*lines, f"a regression is shown: {clean(loss)}"]
     if found.delta.lower > 0:

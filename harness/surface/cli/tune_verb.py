@@ -24,7 +24,7 @@ from harness.surface.cli.tune_show import (
     next_line,
     preview_lines,
 )
-from harness.surface.words import sentence
+from harness.surface.words import one_line, sentence
 
 if TYPE_CHECKING:
     from harness.engine.tune_plan import Plan
@@ -133,7 +133,7 @@ def command(
             loaded,
             plugins=app.plugins,
             licence=licence,
-            passing=passing_rows(loaded, app.project.store, max_cost_usd=max_cost),
+            against=against_rows(loaded, app.project.store, max_cost_usd=max_cost),
             tuner=tuner,
             recipe=recipe,
             name=name,
@@ -153,18 +153,20 @@ def command(
         return train(app, plans, is_fresh=fresh)
 
 
-def passing_rows(
+def against_rows(
     task: Task, store: Path, *, max_cost_usd: float | None = None
-) -> Callable[[Sequence[Case]], set[str]]:
-    """Return what gives the cases whose references pass the task's own evals; runs them once.
+) -> Callable[[Sequence[Case]], dict[str, str]]:
+    """Return what tells of the cases whose references do not pass the task's own evals, and why;
+    runs these once.
 
     It raises BackendError where a judge did not answer: such a row fails nothing.
     """
     from harness.engine.fetch import was_not_asked
+    from harness.engine.tune_plan import FAILED
     from harness.surface.run_evals import completed, run_evals
 
     @cache
-    def good() -> frozenset[str]:
+    def bad() -> dict[str, str]:
         cap = [] if max_cost_usd is None else [f"--max-cost={max_cost_usd}"]
         run = run_evals(task, ["reference"], store=store, split="train", extra=cap)
         trials = completed(run).runs[0].trials
@@ -175,10 +177,16 @@ def passing_rows(
                 f"{len(faults)} of {count(len(trials), 'reference')} were not judged: "
                 f"{sentence(faults[0].message)}{again}"
             )
+        crashed = [t for t in trials if t.fault is not None]
         # what an eval had nothing to measure of, as the latency of a reference, fails nothing
-        return frozenset(t.case_id for t in trials if trial_value(t, ALL) == 1)
+        passed = {t.case_id for t in trials if trial_value(t, ALL) in {1, None}}
+        why = dict.fromkeys((t.case_id for t in trials), FAILED)
+        if crashed and (fault := crashed[0].fault):
+            said = f"for an eval crashed on them ({one_line(fault.message, width=200)})"
+            why |= dict.fromkeys((t.case_id for t in crashed), said)
+        return {name: text for name, text in why.items() if name not in passed}
 
-    return lambda cases: {c.id for c in cases} & good()
+    return lambda cases: {c.id: bad()[c.id] for c in cases if c.id in bad()}
 
 
 def show_plan(app: App, plans: Sequence[Plan], *, why_unlicensed: str | None) -> int:

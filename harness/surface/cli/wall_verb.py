@@ -138,7 +138,8 @@ def command(
     )  # fmt: skip
     task = one_task(task, files)
     if plan:
-        return show_plan(App(store, as_json=as_json), task, gap=gap)
+        with App(store, as_json=as_json) as app:
+            return show_plan(app, task, gap=gap)
     if audit or audit_csv or audit_import:
         with App(store, as_json=as_json) as app:
             return audit_labels(app, task, sheet_out=audit_csv, sheet_in=audit_import, asks=audit)
@@ -206,7 +207,7 @@ def judge(app: App, task: Task, ladder: Ladder, *, is_confirming: bool) -> WallV
 
 def show(app: App, verdict: WallVerdict) -> None:
     """Record a verdict, tell plugins of it, and print it."""
-    from harness.engine.ladder import wall_entry
+    from harness.engine.walls import wall_entry
 
     app.store.record(wall_entry(verdict, at=now()))
     app.plugins.tell(verdict)
@@ -233,11 +234,13 @@ def refuses_schema(app: App, task: Task) -> bool:
 def show_plan(app: App, name: str, *, gap: float | None) -> int:
     """Print what a task's cases can show; return 0, or 3 where that is not enough."""
     from harness.core.planning import EXPECTED_GAP
-    from harness.surface.forecasts import plan_lines, plan_of
+    from harness.surface.forecasts import after, plan_lines, plan_of
 
     task = app.task(name)
     app.refuse_leaks(task, "dev")
     plan = plan_of(task, gap=EXPECTED_GAP if gap is None else gap)
+    if gap is None and app.project.store.exists():
+        plan = after(plan, task, app.store)
     app.answer(plan)
     app.say(*([] if app.as_json else plan_lines(task, plan)))
     return 0 if plan.answer == "ENOUGH" else 3
@@ -270,10 +273,12 @@ def rescorable(app: App, task: Task, ladder: Ladder) -> dict[str | None, list[st
 def confirmation(app: App, task: Task, name: str | None) -> Confirmation | None:
     """Spend one look at the sealed cases on the prompt `name`; the same prompt is one look.
 
-    Returns None where no prompt is worth it: a look that would most likely fail wastes error
-    that later looks need. Raises BackendError where a reply is missing.
+    Returns None where no prompt is worth it, or none could be confirmed on so few cases: a look
+    that would fail wastes error that later looks need. Raises BackendError where a reply is
+    missing.
     """
     from harness.core.looks import alpha_of_look
+    from harness.core.planning import no_look
     from harness.core.scoring import case_values
     from harness.engine.ladder import read_ladder
     from harness.engine.release import (
@@ -295,6 +300,10 @@ def confirmation(app: App, task: Task, name: str | None) -> Confirmation | None:
     refuse_changed(task, entries)
     spent = looks_spent(task, entries, purposes=("confirmation", "eval"))
     look = look_number(spent, key)
+    clusters = len({c.cluster for c in task.split("test")})
+    if why := no_look(clusters, target=task.settings.target, alpha=alpha_of_look(look)):
+        app.say(f"no look at the sealed cases is spent: {why}")
+        return None
     if key not in spent:
         app.store.record(
             look_entry(task, purpose="confirmation", baseline=None, candidate=candidate, at=now())

@@ -69,11 +69,14 @@ class CaseView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TagRow:
-    """The primary score over the cases of one tag, a cell a candidate; None: none was scored."""
+    """The primary score over the cases of one tag, a cell a candidate; None: none was scored.
+    `faults` counts the trials of each that ended in one; empty where none did.
+    """
 
     tag: str
     cases: int
     cells: tuple[Estimate | None, ...]
+    faults: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

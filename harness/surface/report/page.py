@@ -39,7 +39,8 @@ def render_report(data: ReportData) -> str:
     island = Island()
     rows = cases.rows(data, island)
     rungs = data.rungs or tuple(Rung(result=t) for t in (data.wall.tries if data.wall else ()))
-    best = _best(data, rungs)
+    measured = tuple(r for r in rungs if r.result.estimate.n)  # the others have faults alone
+    best = _best(data, measured)
     styles, script = _source("report.css"), _source("report.js")
     policy = "; ".join(
         (
@@ -69,14 +70,15 @@ def render_report(data: ReportData) -> str:
             best=best,
             ladders=[
                 charts.ladder(
-                    rungs,
+                    measured,
                     target=data.target,
                     best=None if best is None else best.result.candidate,
                     wide=wide,
                 )
                 for wide in (True, False)
+                if measured
             ],
-            headline=_headline(data, rungs, best),
+            headline=_headline(data, measured, best),
             compared=[
                 (c, [charts.delta(c, min_gain=data.min_gain, wide=w) for w in (True, False)])
                 for c in compared

@@ -100,8 +100,15 @@ def _short(value: float) -> str:
     return "0" if text == "-0" else text.replace("-", MINUS)
 
 
+def mean(estimate: Estimate) -> str:
+    """Return the mean of an estimate as per cent; a dash where nothing was measured."""
+    return percent(estimate.mean) if estimate.n else NONE
+
+
 def span(estimate: Estimate) -> str:
-    """Return the two bounds of an estimate, as `3–22 %`."""
+    """Return the two bounds of an estimate, as `3–22 %`; a dash where nothing was measured."""
+    if not estimate.n:
+        return NONE
     return f"{_short(estimate.lower * 100)}–{_short(estimate.upper * 100)}{NARROW}%"
 
 

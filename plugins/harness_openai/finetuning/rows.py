@@ -106,7 +106,8 @@ def _check(rows: Sequence[TrainingRow], *, is_preference: bool) -> None:
 
 
 def _about(text: str, case_ids: Sequence[str]) -> UsageError:
-    some = ", ".join(case_ids[:5]) + (" ..." if len(case_ids) > 5 else "")
-    error = UsageError(f"{len(case_ids)} row(s) {text}: {some}")
+    some = ", ".join(case_ids[:5])
+    more = f" and {len(case_ids) - 5} more" if len(case_ids) > 5 else ""
+    error = UsageError(f"rows that {text}: {some}{more}")
     error.case_ids = tuple(case_ids)
     return error

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.core.examples import Example
 from harness.engine.data.reading import open_examples
 from harness.engine.data.writing import write_examples
 from harness.surface.cli.init_columns import guessed_roles, open_mapped
@@ -29,6 +30,7 @@ TABLES: list[tuple[dict[str, str], dict[str, str]]] = [
     ({"text": "long", "team": "label", "label": "label"}, {"label": "reference"}),
     ({"text": "long", "label": "blank", "team": "label"}, {"team": "reference"}),
     ({"text": "long", "label": "blank", "lang": "label"}, {"label": "reference"}),
+    ({"text": "long", "team": "blank", "route": "label"}, {"route": "reference"}),
     ({"input": "long", "route": "label", "user_id": "name"},
      {"route": "reference", "user_id": "cluster"}),
     ({"a": "number", "b": "number", "result": "number"}, {"result": "reference"}),
@@ -39,10 +41,15 @@ TABLES: list[tuple[dict[str, str], dict[str, str]]] = [
     ({"topic": "label", "style": "label"}, {}),
     # nothing would be left to ask
     ({"team": "label", "customer": "name"}, {"team": "reference"}),
+    ({"team": "label", "customer": "name", "comment": "blank"}, {"team": "reference"}),
+    ({"summary": "long"}, {}),
+    # our own names
+    ({"text": "long", "reference": "label", "customer": "name"}, {"reference": "reference"}),
     # what usually stands beside is asked where nothing else is
     ({"comment": "long", "label": "label"}, {"label": "reference"}),
     ({"comment": "long", "team": "label"}, {"team": "reference"}),
     # a text is no source, and neither is a channel
+    ({"Message": "long", "Team": "label", "Customer": "long"}, {"Team": "reference"}),
     ({"document": "long", "question": "long", "label": "label"}, {"label": "reference"}),
     ({"source": "long", "target": "long", "lang": "label"}, {"target": "reference"}),
     ({"text": "long", "source": "channel", "label": "label"}, {"label": "reference"}),
@@ -116,3 +123,27 @@ def test_no_empty_column_of_answers_is_written_where_the_table_is_read_alike_wit
     assert [(e.inputs, e.reference, e.split) for e in again] == [
         (e.inputs, e.reference, e.split) for e in rows
     ]
+
+
+def test_a_column_that_appears_late_is_still_read_alike_where_no_answer_is_written(
+    tmp_path: Path,
+) -> None:
+    """The first rows have no `label`: it is an input, and must not become the answer of a table."""
+    rows = [Example(place="", inputs={"text": f"{n}"}, split="train") for n in range(70)]
+    rows += [Example(place="", inputs={"text": "z", "label": "x"}, split="dev")]
+    out = tmp_path / "out.csv"
+    write_examples(out, rows, form="columns")
+    assert out.read_text().splitlines()[0] == "text,label,reference,split"
+    *_, last = open_examples(out)
+    assert (last.inputs, last.reference) == ({"text": "z", "label": "x"}, None)
+
+
+def test_where_an_input_is_named_all_else_stands_beside_under_our_own_names_too(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("question,team,reference\nq,red,a\n")
+    (row,) = open_examples(path, columns={"question": "question"})
+    assert (row.inputs, row.reference, row.other) == ({"question": "q"}, "a", {"team": "red"})
+    (row,) = open_examples(path, columns={"team": "tags"})
+    assert (row.inputs, row.tags) == ({"question": "q"}, ("red",))

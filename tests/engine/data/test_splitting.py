@@ -192,9 +192,15 @@ def test_a_near_copy_that_is_added_follows_the_row_that_was_there() -> None:
         assert after.splits == (*before.splits, before.splits[0])
 
 
-def test_a_task_made_by_init_is_dealt_as_data_split_would() -> None:
+@pytest.mark.parametrize("tags", ["", "x", "xxy"])
+def test_a_task_made_by_init_is_dealt_as_data_split_would(tags: str) -> None:
     rows = [
-        Example(place=f"f:{n}", inputs={"q": asking(n)}, cluster=f"k{n // 2}" if n % 3 else "")
+        Example(
+            place=f"f:{n}",
+            inputs={"q": asking(n)},
+            cluster=f"k{n // 2}" if n % 3 else "",
+            tags=tuple(tags[n % 3 : n % 3 + 1]),
+        )
         for n in range(400)
     ]
     assert split(rows, dev=0.4, test=0.4).splits == tuple(first_splits(rows, seed=0, notes=[]))
@@ -217,6 +223,19 @@ def test_a_small_task_has_its_shares_and_keeps_its_splits_when_rows_are_added(
             assert dealt == made[: len(dealt)]
             for one in ("dev", "test"):
                 assert abs(made[:few].count(one) - 0.4 * few) <= most
+
+
+def test_a_small_task_has_its_shares_of_every_tag() -> None:
+    rows = [
+        Example(place=f"f:{n}", inputs={"q": asking(n)}, tags=("a" if n % 3 else "b",))
+        for n in range(75)
+    ]
+    for seed in range(20):
+        made = first_splits(rows, seed=seed, notes=[])
+        for tag, total in (("a", 50), ("b", 25)):
+            mine = [s for s, row in zip(made, rows, strict=True) if row.tags == (tag,)]
+            for one in ("dev", "test"):
+                assert abs(mine.count(one) - 0.4 * total) <= 1.4
 
 
 def test_each_tag_has_its_share_in_every_split() -> None:
@@ -324,6 +343,25 @@ def test_answers_that_are_all_different_are_no_kinds(monkeypatch: pytest.MonkeyP
     found = split(rows, by="answer")
     assert found.too_many
     assert found.splits == split(rows, by="none").splits
+
+
+def test_of_a_row_that_was_looked_at_less_is_kept_than_a_text() -> None:
+    def kept(count: int) -> int:
+        def rows() -> Iterator[Example]:
+            for n in range(count):
+                yield Example(place=f"file.jsonl:{n}", id=f"r{n}", inputs={"q": asking(n)},
+                              reference=f"x{n % 3}", cluster=f"k{n // 2}")  # fmt: skip
+
+        seen = splitting._Seen(by="answer", near=None, seed=0, also=set())
+        tracemalloc.start()
+        try:
+            seen.look([Rows(name="f", open=rows)])
+            return tracemalloc.get_traced_memory()[0]
+        finally:
+            tracemalloc.stop()
+
+    few, many = kept(500), kept(1500)
+    assert (many - few) / 1000 < 45
 
 
 def test_a_row_more_takes_a_few_bytes_more(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -321,6 +321,16 @@ def test_perturbed_rows_keep_their_answer_and_cluster_and_copy_no_held_out_row(
     assert made.requests == 0
 
 
+def test_a_row_is_not_changed_in_a_way_that_it_has_nothing_for(shop: Workshop) -> None:
+    many = len(shop.task.split("train"))
+    made = run(shop, by="perturb", rows=many + 1, kinds=("numbers", "distractor"))
+    assert {str(r.provenance["kind"]) for r in made.rows} == {"distractor"}
+    assert not [reason for reason in made.refused if "numbers" in reason]
+    assert made.said == many  # none was refused that was never made
+    assert "`numbers` has nothing to change in any row" in made.notes
+    assert not any("has nothing to change" in n for n in run(shop, by="perturb", rows=2).notes)
+
+
 def test_a_cut_text_has_no_answer_until_a_person_gives_it(shop: Workshop) -> None:
     made = run(shop, by="perturb", rows=3, kinds=("truncate",))
     assert [r.reference for r in made.rows] == [None] * 3
@@ -375,7 +385,7 @@ def test_the_path_of_an_image_is_no_text_to_be_changed() -> None:
     assert text_field([both], None) == "image"  # who does not say that it is one
     assert text_field([both], None, without=("image",)) == "ask"
     alone = replace(both, inputs={"image": path})
-    with pytest.raises(UsageError, match="no input of the rows is text"):
+    with pytest.raises(UsageError, match=r"no input of the rows is text .*as a; they have image"):
         text_field([alone], None, without=("image",))
 
 

@@ -18,12 +18,15 @@ model). Raises ValueError with the reason where the row is not of the form.
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """How the rows of one file are read, decided from the first of them."""
+    """How the rows of one file are read, decided from the first of them. `fields` are those that
+    columns fill.
+    """
 
     parse: Parse
     confidence: float
     why: str
     notes: tuple[str, ...] = ()
+    fields: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

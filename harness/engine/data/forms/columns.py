@@ -70,6 +70,7 @@ def plan(rows: Sequence[Object], mapping: Mapping[str, str], *, is_table: bool =
             roles.named.append((path, name.removeprefix("inputs.")))
         if len(path) == 1:
             taken.add(path[0])
+    roles.has_rest = not roles.named
     is_ours = "reference" in columns
     for name in FIELDS:
         if name in columns and name not in taken and name not in roles.fields:
@@ -94,8 +95,6 @@ def plan(rows: Sequence[Object], mapping: Mapping[str, str], *, is_table: bool =
         whole = [c for c in INPUTS if c in columns and c not in taken]
         if whole and not roles.named:
             roles.unpacked, roles.has_rest = whole[0], False
-        elif roles.named:
-            roles.has_rest = False
         free = [c for c in columns if c not in given]
         inputs = [c for c in free if c not in BESIDE]
         if roles.has_rest and not inputs and not ASKING & set(roles.fields):
@@ -117,6 +116,7 @@ def plan(rows: Sequence[Object], mapping: Mapping[str, str], *, is_table: bool =
         confidence=confidence,
         why=f"rows have {what}: {', '.join(columns[:8])}{' …' if len(columns) > 8 else ''}",
         notes=tuple(notes),
+        fields=tuple(roles.fields),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from harness.core.examples import Example
 from harness.engine.data.forms import (
@@ -79,7 +80,7 @@ def plan_of(
     if chosen is not None:
         found = _plan(chosen, rows, mapping, container)
         why = f"it was named; {found.why}" if found.why else "it was named"
-        return chosen.name, Plan(parse=found.parse, confidence=1.0, why=why, notes=found.notes)
+        return chosen.name, replace(found, confidence=1.0, why=why)
     if mapping:
         return columns.FORM.name, _plan(columns.FORM, rows, mapping, container)
     plans = [(form.name, _plan(form, rows, mapping, container)) for form in FORMS]

@@ -1,0 +1,228 @@
+"""What never comes back to Python ends its process, or a worker, and says whose case it was."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from tests.surface.inprocess import Cli
+from tests.surface.test_bad_evals import QUICK, values
+from tests.surface.test_time_limits import LIMITED, RIGHT, write
+
+AT_ONCE = "import harness.surface.alarm\nharness.surface.alarm.HOLD_S = 0\n"
+"""What never comes back is given up as soon as its limit is over."""
+
+
+def test_code_that_never_comes_back_to_python_ends_its_process_and_names_its_case(
+    cli: Cli,
+) -> None:
+    """A job of CI that hangs is worse; the replies are there for the next run."""
+    write(
+        cli,
+        "import itertools\n"
+        "def test_right(case, reply):\n"
+        "    if case.id == 'c5':\n        sum(itertools.repeat(0))\n" + RIGHT,
+        conftest=AT_ONCE,
+    )
+    for run in (
+        lambda: cli.toy.pytest("evals/toy", "--candidate", "shots", "-q"),
+        lambda: cli.toy.harness("eval", "toy", "--candidate", "shots"),
+    ):
+        done = run()
+        assert done.returncode == 1, done.stdout + done.stderr
+        assert "Timeout (0:00:0" in done.stderr
+        assert 'eval_toy.py", line 4 in test_right' in done.stderr
+        assert 'File "right[shots-c5] was under way: where the process ends here' in done.stderr
+        assert "with `-n 1` (pytest-xdist) a worker alone ends" in done.stderr
+    assert cli("runs", "--json").json == []
+    assert len(cli.toy.sent) == 12  # the second time, each reply was found
+
+
+def test_c_code_that_lets_threads_run_ends_its_process_with_what_was_scored(cli: Cli) -> None:
+    write(
+        cli,
+        "import pytest, sqlite3\n"
+        "ENDLESS = ('with recursive c(x) as (select 1 union all select x + 1 from c) '\n"
+        "           'select count(*) from c')\n"
+        "@pytest.fixture\ndef base(case):\n"
+        "    yield sqlite3.connect(':memory:')\n"
+        "    print('gone')\n"
+        "def test_right(case, reply, base):\n"
+        "    print('captured')\n"
+        "    if case.id == 'c5':\n        base.execute(ENDLESS).fetchall()\n" + RIGHT,
+        conftest="import harness.surface.alarm\nharness.surface.alarm.HOLD_S = 1\n",
+    )
+    for run, code in (
+        (lambda: cli.toy.pytest("evals/toy", "--candidate", "shots", "-q"), 2),
+        (lambda: cli.toy.harness("eval", "toy", "--candidate", "shots"), 1),
+    ):
+        done = run()
+        assert done.returncode == code, done.stdout + done.stderr
+        assert "Timeout (" not in done.stderr  # the thread without Python had nothing to do
+        assert "captured" not in done.stdout + done.stderr
+        last = done.stdout.splitlines()[-1]
+        assert last.startswith(f"c5: the eval {LIMITED}, at evals/toy/eval_toy.py:11. It does not")
+        [recorded] = cli("runs", "--json").json
+        assert recorded["id"][:8] + " partial" in done.stdout
+        found = cli("runs", recorded["id"], "--json").json["run"]
+        assert values(found) == {f"c{i}": 1.0 for i in range(5)}
+        assert recorded["is_complete"] is False
+    assert len(cli.toy.sent) == 12  # the second time, each reply was found
+
+
+def test_what_comes_back_from_c_while_its_process_ends_changes_nothing(cli: Cli) -> None:
+    """What is kept is what was scored until then, however long it takes to write."""
+    write(
+        cli,
+        "import locked\n"
+        "def test_right(case, reply):\n"
+        "    if case.id == 'c5':\n"
+        "        locked.LIBC.pthread_mutex_lock(locked.MUTEX)\n"
+        "        print('came back', flush=True)\n" + RIGHT,
+    )
+    (cli.toy.root / "site/locked.py").write_text(
+        "import ctypes, time\n"
+        "import harness.surface.alarm, harness.surface.eval_recording as r\n"
+        "harness.surface.alarm.HOLD_S = 1\n"
+        "LIBC, MUTEX = ctypes.CDLL(None), ctypes.create_string_buffer(256)\n"
+        "LIBC.pthread_mutex_init(MUTEX, None)\n"
+        "LIBC.pthread_mutex_lock(MUTEX)\n"  # no signal interrupts whoever waits for it
+        "finish = r.Recording.finish\n"
+        "def slow(self, **more):\n"
+        "    LIBC.pthread_mutex_unlock(MUTEX)\n"
+        "    time.sleep(1.5)\n"
+        "    finish(self, **more)\n"
+        "r.Recording.finish = slow\n"
+    )
+    done = cli.toy.pytest("evals/toy", "--candidate", "shots", "-q", "-s")
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "came back" not in done.stdout
+    assert f"c5: the eval {LIMITED}" in done.stdout.splitlines()[-1]
+    [recorded] = cli("runs", "--json").json
+    assert recorded["cases"] == 5
+
+
+def test_a_limit_is_shown_at_the_line_of_the_eval_that_it_ended(cli: Cli) -> None:
+    write(cli, f"def test_right(case, reply):\n    while case.id == 'c5': pass\n{RIGHT}")
+    said = cli("eval", "toy", "--candidate", "shots", **QUICK)
+    assert "eval_toy.py:2: in test_right" in said.out
+    assert f"\nE   EvalTimeout: c5: the eval {LIMITED}" in said.out
+    assert "eval_calls.py" not in said.out
+
+
+def test_a_crash_in_c_tells_what_was_under_way(cli: Cli) -> None:
+    write(
+        cli,
+        "import ctypes, pytest\n"
+        "@pytest.fixture\ndef bad(case):\n"
+        "    if case.id == 'c5':\n        ctypes.string_at(0)\n"
+        f"def test_right(case, reply, bad):\n{RIGHT}",
+    )
+    done = cli.toy.pytest("evals/toy", "--candidate", "shots", "-q")
+    assert done.returncode < 0
+    assert 'File "right[shots-c5] was under way: where the process ends here' in done.stderr
+
+
+def test_what_takes_its_time_between_evals_ends_no_process(cli: Cli) -> None:
+    """As waiting for replies, a plugin of somebody else, or an ordinary test that holds the
+    interpreter in C: the watch is for evals.
+    """
+    (cli.toy.task / "test_plain.py").write_text(
+        "import ctypes\ndef test_plain():\n    ctypes.PyDLL(None).usleep(2_000_000)\n"
+    )
+    write(
+        cli,
+        f"def test_right(case, reply):\n{RIGHT}",
+        conftest=f"{AT_ONCE}import time, pytest\n"
+        "@pytest.hookimpl(wrapper=True, tryfirst=True)\n"
+        "def pytest_runtest_protocol(item):\n"
+        "    time.sleep(2 if 'c5' in item.name else 0)\n"
+        "    return (yield)\n",
+    )
+    done = cli.toy.pytest("evals/toy", "--candidate", "shots", "-q")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "13 passed" in done.stdout
+
+
+def test_an_eval_with_an_alarm_of_its_own_ends_no_process_and_gets_none_of_ours(cli: Cli) -> None:
+    write(
+        cli,
+        "import signal, time\n"
+        "def test_right(case, reply):\n"
+        "    if case.id == 'c5':\n"
+        "        rang = []\n"
+        "        before = signal.signal(signal.SIGALRM, lambda *a: rang.append(1))\n"
+        "        signal.alarm(60)\n"
+        "        time.sleep(2)\n"
+        "        signal.alarm(0)\n"
+        "        signal.signal(signal.SIGALRM, before)\n"
+        "        assert not rang\n" + RIGHT,
+        conftest=AT_ONCE,
+    )
+    done = cli.toy.pytest("evals/toy", "--candidate", "shots", "-q")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "12 passed" in done.stdout
+
+
+@pytest.mark.parametrize("way", ["trace", "monitoring"])
+def test_what_stands_at_a_breakpoint_of_another_debugger_is_not_ended(cli: Cli, way: str) -> None:
+    if way == "monitoring" and not hasattr(sys, "monitoring"):
+        pytest.skip("debuggers have `sys.monitoring` since Python 3.12")
+    begin = {
+        "trace": "import bdb\nd = bdb.Bdb()\nd.reset()\n"
+        "def begin(): sys.settrace(d.trace_dispatch)",
+        "monitoring": "def begin(): sys.monitoring.use_tool_id(sys.monitoring.DEBUGGER_ID, 'd')",
+    }[way]
+    write(
+        cli,
+        f"import sys, time\n{begin}\n"
+        "def test_right(case, reply):\n"
+        "    if case.id == 'c5':\n"
+        "        begin()\n"
+        "        until = time.monotonic() + 2\n"
+        "        while time.monotonic() < until: time.sleep(0.1)\n" + RIGHT,
+        conftest=AT_ONCE,
+    )
+    done = cli.toy.pytest("evals/toy", "--candidate", "shots", "-q")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_code_that_never_comes_back_to_python_costs_a_worker_and_its_own_case(cli: Cli) -> None:
+    """No handler of a signal comes to run in it: where there are workers, one can be ended."""
+    write(
+        cli,
+        "import itertools\n"
+        "def test_right(case, reply):\n"
+        "    if case.id == 'c5':\n        sum(itertools.repeat(0))\n" + RIGHT,
+        conftest=AT_ONCE,
+    )
+    done = cli.toy.pytest("evals/toy", "--candidate", "shots", "-n", "1", "-q")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "c5: the process that ran it ended" in done.stdout
+    assert 'eval_toy.py", line 4 in test_right' in done.stderr
+    assert "1 failed, 11 passed" in done.stdout
+    recorded = cli("runs", "--json").json
+    run = cli("runs", recorded[0]["id"], "--json").json["run"]
+    assert values(run) == {f"c{i}": 1.0 for i in range(12) if i != 5}
+    assert run["is_complete"] is False  # no verdict rests on it
+    assert len(cli.toy.sent) == 12
+
+
+@pytest.mark.parametrize(
+    ("candidate", "marks"),
+    [("shots", "@pytest.mark.parametrize('by', 'xy')\n"), ("shots@adder:small::7b", "")],
+)
+def test_a_crash_names_its_case_whatever_else_stands_in_the_name(
+    cli: Cli, candidate: str, marks: str
+) -> None:
+    argument = ", by" if marks else ""
+    write(
+        cli,
+        f"import os, pytest, time\n{marks}def test_right(case, reply{argument}):\n"
+        # xdist breaks off where it sends to a worker that is just dying
+        f"    if case.id == 'c5':\n        time.sleep(0.2)\n        os._exit(3)\n{RIGHT}",
+    )
+    done = cli.toy.pytest("evals/toy", "--candidate", candidate, "-n", "1", "-q")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "c5: the process that ran it ended" in done.stdout
