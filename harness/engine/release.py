@@ -329,6 +329,12 @@ def control_condition(task: Task, ladder: Ladder, *, split: Split) -> Condition:
             holds=None,
             text=f"no case of {split} has a reference, so the grader was not checked",
         )
+    if all(v is None or math.isnan(v) for v in values.values()):
+        return Condition(
+            name="positive control",
+            holds=False,
+            text="no reference answer could be measured: every one ended in a fault",
+        )
     mean = sum(scored) / len(scored)
     return Condition(
         name="positive control",

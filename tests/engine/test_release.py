@@ -21,7 +21,7 @@ from harness.engine.release import (
     release_verdict,
 )
 from harness.errors import NotEnoughEvidence, UsageError
-from harness.records import Candidate, Condition, ReleaseVerdict
+from harness.records import Candidate, Condition, Fault, ReleaseVerdict
 from tests.engine.small import Letters, Plugin, Row, Workshop, rows, write_rows, write_settings
 
 Make = Callable[..., Workshop]
@@ -355,6 +355,10 @@ def test_the_reference_answers_are_the_positive_control(make: Make) -> None:
     assert control(score=misses_one).holds is False
     write_settings(workshop.folder, target=0.5)
     assert control(score=misses_one).holds is True
+    crash = Fault(origin="backend", message="down", is_missing=True)
+    broken = control(faults={case.id: crash for case in workshop.task.split("test")})
+    assert broken.holds is False
+    assert broken.text.startswith("no reference answer could be measured")
 
 
 def test_a_split_without_references_has_no_control(make: Make) -> None:
