@@ -114,9 +114,7 @@ class Evaluation:
     def _ask(self, trial: TrialId, request: Request) -> Ask:
         candidate = self.candidates[trial.candidate]
         live = self._live(candidate)
-        refusal = live.refuse(request)
-        if refusal:
-            raise UsageError(f"candidate {candidate.name!r}: {refusal}. Leave it out.")
+        why_not = live.refuse(request)
         key = live.key(
             request, base_url=candidate.base_url, repeat=trial.repeat, epoch=candidate.epoch
         )
@@ -129,6 +127,7 @@ class Evaluation:
             who=candidate.name,
             case=trial.case_id,
             task=self.task.name,
+            refusal=f"candidate {candidate.name!r}: {why_not}. Leave it out." if why_not else "",
         )
 
     def _live(self, candidate: Candidate) -> LiveBackend:

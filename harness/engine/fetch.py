@@ -24,6 +24,7 @@ class Ask:
     """One request to one backend, under the key that its reply is stored by. `internal` names the
     cases in it that may not leave this machine; `who` the candidate or judge that asks, `case`
     what it is about: costs are forecast by them. `task` is whose ledger a crossing goes to.
+    `refusal` says why the backend would not honour it: nothing, unless it must be sent.
     """
 
     key: str
@@ -33,6 +34,7 @@ class Ask:
     who: str = ""
     case: str = ""
     task: str = ""
+    refusal: str = ""
 
     @property
     def payer(self) -> str:

@@ -14,7 +14,7 @@ from harness.engine.batches import need_batches, pause_s
 from harness.engine.boundary import cross, stay_inside
 from harness.engine.fetch import Ask, Outcome, Progress
 from harness.engine.lanes import Lanes, backoff
-from harness.errors import HarnessError
+from harness.errors import HarnessError, UsageError
 from harness.records import Reply
 from harness.store.store import Store
 
@@ -42,6 +42,8 @@ def send(
 ) -> Sending:
     """Begin to ask for each of `asks` that is not `known`; arguments as of `fetch`."""
     missing = [ask for ask in asks if ask.key not in known]
+    if refused := next((ask.refusal for ask in missing if ask.refusal), ""):
+        raise UsageError(refused)
     if override_boundary is None:
         stay_inside(missing)
     else:

@@ -20,6 +20,7 @@ from harness.engine.boundary import INTERNAL, stay_inside
 from harness.engine.evaluate import Evaluation, TrialId
 from harness.engine.tasks import Task
 from harness.engine.walls import changed_since, last_wall
+from harness.errors import UsageError
 from harness.store.store import Store
 from harness.surface.words import clean, percent
 
@@ -95,6 +96,8 @@ def _refuse(evaluation: Evaluation, store: Store, *, may_cross: bool) -> None:
     if not may_cross:
         stay_inside(new)
     for ask in new:
+        if ask.refusal:
+            raise UsageError(ask.refusal)
         ask.live.ready()
 
 

@@ -14,7 +14,7 @@ from harness.engine.requests import Requests
 from harness.engine.views import NoReference, eval_case
 from harness.errors import TaskError, UsageError
 from harness.records import Case, Fault, Score
-from tests.engine.small import Plugin, Row, Workshop, rows, write_rows, write_settings
+from tests.engine.small import Letters, Plugin, Row, Workshop, rows, write_rows, write_settings
 
 Make = Callable[..., Workshop]
 
@@ -154,6 +154,21 @@ def test_what_the_backend_would_ignore_is_refused_before_anything_is_sent(make: 
     with pytest.raises(UsageError, match="candidate 'plain': letters:small does not honour stop"):
         fetched(workshop, "plain")
     assert workshop.plugin.made[0].asked == []
+
+
+def test_what_is_recorded_needs_nothing_that_the_backend_lacks_by_now(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where an extra is installed on one machine, and the store is read on another."""
+    workshop = make(decoding={"stop": ["x"]})
+    with monkeypatch.context() as patch:
+        patch.setattr(Letters, "honours", frozenset({"stop"}), raising=False)
+        first = texts(fetched(workshop, "plain"))
+    workshop.pool.close()
+    assert texts(fetched(workshop, "plain")) == first
+    assert [made.asked for made in workshop.plugin.made[1:]] == [[]]
+    with pytest.raises(UsageError, match="does not honour stop"):
+        fetched(workshop, "plain", split="train")
 
 
 def test_a_split_without_cases_is_told_with_those_that_have_some(make: Make) -> None:
