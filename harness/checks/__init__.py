@@ -1,9 +1,11 @@
 """Tell whether one reply is good: `checks.contains(reply, "x")`, in `assert` or on its own.
 
 A check takes the reply (or a text) first. Where it holds it returns something true, or its natural
-value (`checks.json` the parsed value); where it does not, it raises `harness.Miss` with a reason.
-`checks.no.NAME` is any check negated. What is not of this house comes from the hook
-`harness_checks`. Families and parsing libraries are imported when first asked for.
+value (`checks.json` the parsed value; where that may be `[]` or `0`, write it without `assert`);
+where it does not, it raises `harness.Miss` with a reason. `checks.no.NAME` is any check negated.
+What is not of this house comes from the hook `harness_checks`. Families and parsing libraries are
+imported when first asked for: edit distances, ROUGE, BLEU, chrF, languages and SQL need the extra
+`checks` (`pip install 'tuning-harness[checks]'`).
 """
 
 from __future__ import annotations

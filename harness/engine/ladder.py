@@ -230,6 +230,12 @@ def wall_input(
     others = [r for r in rungs if r.is_other_model and _is_whole(r.scores)]
     s = task.settings
     notes = []
+    if control and graded and all(v is None for v in graded):
+        graded = []  # a judge was not asked, or an eval crashed: of references that says nothing
+        notes.append(
+            "no reference answer could be measured, so the grader was not checked: harness eval "
+            f"{task.name} --candidate reference shows why"
+        )
     if ladder.versions > 1:
         times = ladder.versions - 1
         often = "once" if times == 1 else f"{times} times"

@@ -90,12 +90,16 @@ def newest_trials(
 
 
 def missed(known: Mapping[str, Recorded], primary: str) -> frozenset[str]:
-    """Return the cases of which a trial scored below 1; a trial with a fault is no measurement."""
+    """Return the cases of which a trial scored below 1. One whose score a fault made missing is no
+    measurement, and neither is a failure of the model: `--only faults` has them.
+    """
     return frozenset(
         case_id
         for case_id, recorded in known.items()
         for trial in recorded.trials
-        if trial.fault is None and (value := trial_value(trial, primary)) is not None and value < 1
+        if (trial.fault is None or trial.fault.origin == "eval")
+        and (value := trial_value(trial, primary)) is not None
+        and value < 1
     )
 
 

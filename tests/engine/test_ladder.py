@@ -207,6 +207,19 @@ def test_an_eval_that_needs_no_reference_keeps_the_cases_without_one(make: Make)
     assert evidence.reference_scores == [1.0] * 5
 
 
+def test_references_that_nobody_measured_are_no_broken_grader(workshop: Workshop) -> None:
+    """A judge that was not asked of them is a fault of each, and was told as FIX_DATA once."""
+    workshop.run("plain")
+    lost = Fault(origin="backend", message="no recorded reply", is_missing=True)
+    workshop.run("reference", faults={c.id: lost for c in workshop.task.split("dev")})
+    task = workshop.task
+    evidence = wall_input(task, read_ladder(task, workshop.store))
+    assert evidence.reference_scores is None
+    verdict = judge_wall(evidence)
+    assert verdict.answer != "FIX_DATA"
+    assert any("no reference answer could be measured" in note for note in verdict.notes)
+
+
 # ---------------------------------------------------------------- order
 
 

@@ -85,6 +85,7 @@ OF_TRAIN = [
     ("tune", "toy", "--pilot"),
     ("model", "adopt", "tuned", "--base", "adder:small"),
     ("data", "synth", "toy", "--by", "perturb", "--out", "made.jsonl"),
+    ("data", "convert", "toy", "out.jsonl", "--to", "openai-chat"),
 ]
 OF_TEST = [
     ("eval", "toy", "--split", "test", "--candidate", "plain"),

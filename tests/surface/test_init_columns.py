@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -63,3 +64,29 @@ def test_a_prompt_that_names_a_column_says_that_it_is_asked(cli: Cli) -> None:
     said = cli("init", "mine", "--from", "tickets.csv", "--prompt", "p.txt", "--yes",
                "--candidate", "constant:a")  # fmt: skip
     assert "input 'Message', input 'Team', answer 'Comment'" in said.out, said.err
+
+
+@pytest.mark.parametrize("role", ["answer", "reference"])
+def test_a_column_that_is_named_the_answer_is_told_as_the_answer(cli: Cli, role: str) -> None:
+    said = cli("init", "mine", "--from", "tickets.csv", "--prompt", "p.txt", "--yes",
+               "--candidate", "constant:a", "--map", f"Team={role}")  # fmt: skip
+    assert "answer 'Team'" in said.out, said.err
+    assert "input answer" not in said.out
+
+
+def test_a_column_that_is_to_be_ignored_is_neither_answer_nor_split_nor_source(cli: Cli) -> None:
+    rows = [f"What of {n} and {n * n}?,{'ab'[n % 2]},holdout,c{n // 9}" for n in range(40)]
+    (cli.toy.root / "t.csv").write_text("Message,label,split,cluster\n" + "\n".join(rows) + "\n")
+    told = ("init", "mine", "--from", "t.csv", "--prompt", "p.txt", "--yes",
+            "--candidate", "constant:a")  # fmt: skip
+    refused = cli(*told)
+    assert refused.code == 2
+    assert "the split is 'holdout'" in refused.err
+    assert "split=ignore" in refused.err
+    said = cli(*told, "--map", "split=ignore", "--map", "label=ignore", "--map", "cluster=ignore")
+    assert said.code == 0, said.err
+    made = [json.loads(line) for line in
+            (cli.toy.root / "evals/mine/cases.jsonl").read_text().splitlines()]  # fmt: skip
+    assert {row["split"] for row in made} == {"train", "dev", "test"}
+    assert not any("reference" in row for row in made)
+    assert len({row.get("cluster", row["id"]) for row in made}) == 40

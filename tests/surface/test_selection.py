@@ -106,6 +106,14 @@ def test_only_missed_runs_the_cases_that_were_missed_when_last_recorded(cli: Cli
     assert "0 of 12 cases missed" in done.json["notes"][0]
 
 
+def test_a_case_is_missed_whose_other_eval_broke(cli: Cli) -> None:
+    with (cli.toy.task / "eval_toy.py").open("a") as file:
+        file.write("\n\ndef test_broken(case, reply):\n    raise KeyError('x')\n")
+    cli("eval", "toy", "--candidate", "plain")
+    said = cli("eval", "toy", "--candidate", "plain", "--only", "missed", "--json").json
+    assert "plain: 4 of 12 cases missed" in said["notes"][0]
+
+
 def test_what_a_part_of_the_evals_passed_is_missed_all_the_same(cli: Cli) -> None:
     """A run under `-k` measured nothing else: neither what was missed nor the ladder forgets."""
     whole = cli("eval", "toy", "--candidate", "plain", "--candidate", "shots", "--json").json

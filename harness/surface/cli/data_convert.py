@@ -80,9 +80,9 @@ def convert(
         if not is_file(app, source):
             if form or columns:
                 raise UsageError(f"{source} is a task: --from and --map are for files")
-            return _of_task(
-                app, app.task(source), target, to=to, splits=splits, skip_bad=skip_bad, force=force
-            )
+            task = app.task(source)
+            app.refuse_leaks(task, "train")  # what is trained on elsewhere is trained on
+            return _of_task(app, task, target, to=to, splits=splits, skip_bad=skip_bad, force=force)
         if splits:
             raise UsageError(
                 f"--split is for a task, and {source} is a file: see harness data split"

@@ -48,10 +48,12 @@ def open_mapped(
         if chosen == {c: c if r == "input" else r for c, r in roles.items()}:
             chosen = {}  # what the reader does by itself
     ignored = [column for column, role in chosen.items() if role == IGNORE]
-    columns = {c: "reference" if r == "answer" else r for c, r in chosen.items() if r != IGNORE}
+    columns = {c: "reference" if r == "answer" else r for c, r in chosen.items()}
+    if reading.form != "columns":  # what is left out is no reason to read it as a table
+        columns = {c: r for c, r in columns.items() if r != IGNORE}
     if columns:
         reading = open_examples(file, form=form, columns=columns)
-    words = [f"{role_word(r, c)} {c!r}" for c, r in chosen.items() if r != IGNORE]
+    words = [f"{role_word(r, c)} {c!r}" for c, r in columns.items() if r != IGNORE]
     return reading, words, ignored, left
 
 
