@@ -42,15 +42,16 @@ class Part:
         """Take one row."""
         self.cases += 1
         asked = asked_text(example)
-        self.asked.see(len(asked))
+        self.asked.see(_size(example))
         if example.cluster:
             self.clustered += 1
             if len(self.clusters) < MOST_CLUSTERS:
                 self.clusters.add(hash(example.cluster))
         if len(self.inputs) < MOST_CLUSTERS:
-            code = int.from_bytes(
-                hashlib.blake2b(asked.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-            )
+            seen = hashlib.blake2b(asked.encode("utf-8", "surrogatepass"), digest_size=8)
+            for image in (*example.images, *(i for m in example.messages for i in m.images)):
+                seen.update(image.encode("utf-8", "surrogatepass"))
+            code = int.from_bytes(seen.digest())
             self.same_inputs += code in self.inputs
             self.inputs.add(code)
         if example.reference is not None or example.calls:
@@ -91,6 +92,12 @@ def asked_text(example: Example) -> str:
         return inputs
     turns = "\n".join(f"{m.role}: {m.content}" for m in example.messages)
     return f"{inputs}\n{turns}" if example.inputs else turns
+
+
+def _size(example: Example) -> int:
+    """Return the characters of what is asked: of values and turns, not of what holds them."""
+    turns = sum(len(m.content) for m in example.messages)
+    return turns + sum(len(_text(value)) for value in example.inputs.values())
 
 
 def _text(value: Json) -> str:

@@ -13,7 +13,7 @@ import pytest
 from harness.core.examples import Example
 from harness.records import Message
 from harness.surface.domains import blocks, pretty
-from harness.surface.look import gather
+from harness.surface.look import Part, gather
 from harness.surface.look_text import field_lines, row_lines
 from harness.surface.pictures import size_of
 from harness.surface.plots import bar, bars, columns
@@ -272,3 +272,15 @@ def test_nothing_in_a_file_drives_the_terminal(cli: Cli) -> None:
     said = cli("data", "look", "r.jsonl")
     assert said.code == 0
     assert clean(said.out) == said.out
+
+
+def test_rows_of_other_images_repeat_nobody_and_a_text_is_as_long_as_it_is() -> None:
+    part = Part()
+    for picture in ("data:image/png;base64,AA==", "data:image/png;base64,AQ=="):
+        part.see(Example(place="f:1", images=(picture,)))
+    assert part.facts()["same_inputs"] == 0
+    part.see(Example(place="f:3", images=("data:image/png;base64,AA==",)))
+    assert part.facts()["same_inputs"] == 1
+    texts = Part()
+    texts.see(Example(place="f:1", inputs={"ticket": "nine char"}))
+    assert texts.facts()["input_characters"] == 9

@@ -194,7 +194,7 @@ def differences(before: Example, after: Example | None) -> list[str]:
     for key in sorted(k for k in keys if before.other.get(k) != after.other.get(k)):
         is_of_turns = key == EXTRAS and key in before.other
         found.append(_keys_of_messages(before.other[key]) if is_of_turns else _WORDS.get(key, key))
-    return found
+    return list(dict.fromkeys(found))  # what became a further column is one loss, not two
 
 
 def _keys_of_messages(extras: Json) -> str:

@@ -277,3 +277,9 @@ def test_what_a_form_that_is_only_read_asks_and_answers_survives_in_each_that_is
     assert found.reference == first.reference
     given = {"id", "split"} if written.added else set()
     assert set(differences(first, replace(found, place=first.place))) <= {*written.lost, *given}
+
+
+def test_a_part_that_became_a_further_column_is_one_loss() -> None:
+    before = Example(place="f:1", inputs={"q": "x"}, tags=("a", "b"))
+    after = Example(place="f:1", inputs={"q": "x"}, other={"tags": ["a", "b"]})
+    assert differences(before, after) == ["tags"]
