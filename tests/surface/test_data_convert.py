@@ -132,3 +132,13 @@ def test_a_task_with_images_is_converted_without_the_names_of_its_files(
     assert user["content"][0]["text"] == "What?"
     assert reply["content"] == "a cat"
     assert "secret" not in Path("out.jsonl").read_text()
+
+
+def test_what_an_inspect_log_holds_beside_its_rows_is_told(cli: Cli) -> None:
+    sample = {"id": 1, "epoch": 1, "input": "One and one?", "target": "2", "scores": {}}
+    log = {"version": 2, "status": "success", "eval": {"task": "t"}, "samples": [sample]}
+    (cli.toy.root / "log.json").write_text(json.dumps(log))
+    said = cli("data", "convert", "log.json", "out.jsonl", "--to", "openai-chat")
+    assert said.code == 0, said.err
+    assert "not read: the log's replies and scores (harness wall --scores FILE" in said.out
+    assert "nothing was lost" not in said.out

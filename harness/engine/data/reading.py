@@ -89,7 +89,8 @@ class Reading:
     @property
     def left(self) -> Mapping[str, int]:
         """What the file holds beside rows, in words, as far as it was read."""
-        return self.container.left
+        beside = registry.BESIDE.get(self.form, "")
+        return {**self.container.left, **({beside: 1} if beside else {})}
 
     @property
     def bytes_read(self) -> int:

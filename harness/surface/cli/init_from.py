@@ -33,8 +33,6 @@ SAMPLE = 10
 TARGET = 0.9
 SEVERAL = frozenset({"openai-evals", "inspect"})
 """Forms where an answer that is a list of texts is several, of which any would do."""
-BESIDE = {"inspect": "the log's replies and scores (harness wall --scores FILE judges those)"}
-"""What a form holds beside rows, and what reads it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -264,8 +262,7 @@ def _made_lines(
 
 def _lost(reading: Reading, brought: Brought) -> list[str]:
     lost = [f"{what}: {n}" for what, n in brought.dropped.items()]
-    lost += [*reading.left, *([BESIDE[reading.form]] if reading.form in BESIDE else [])]
-    return lost + [line.strip() for line in left_out_lines(reading)]
+    return [*lost, *reading.left] + [line.strip() for line in left_out_lines(reading)]
 
 
 def _bullets(title: str, lines: Sequence[str]) -> list[str]:

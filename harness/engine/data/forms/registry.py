@@ -96,6 +96,8 @@ def _weight(named: tuple[str, Plan]) -> float:
 
 TABLES = frozenset({"csv", "xlsx"})
 FILLED = frozenset({"columns", "promptfoo"})
+BESIDE = {"inspect": "the log's replies and scores (harness wall --scores FILE judges those)"}
+"""What a form holds beside rows, and what reads it."""
 """Forms whose empty cells in a table are empty text; in any other they are nothing."""
 
 
