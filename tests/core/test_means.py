@@ -22,6 +22,10 @@ CASES = st.lists(st.tuples(SCORES, st.sampled_from(["", "a", "b", "c", "d", "e"]
 @settings(max_examples=300, deadline=None)
 @given(CASES, st.sampled_from([0.01, 0.04, 0.05, 0.2]))
 @example([(0.0, ""), (1e-300, "")], 0.05)  # a side of which rounding leaves nothing
+@example([(0.8513480104567042, "c"), (0.8513621483577629, ""), (0.8513621483577629, "c")], 0.2)
+@example(
+    [(0.8513480104567042, "c"), (0.8513621483577629, ""), *[(0.8513621483577629, "c")] * 2], 0.2
+)  # worth 5e9 cases
 def test_it_is_the_bound_that_the_gates_use(cases: list[tuple[float, str]], alpha: float) -> None:
     values, clusters = zip(*cases, strict=True)
     mine = mean_estimate(values, clusters, alpha=alpha)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from harness.engine.data.forms.registry import FORMS
 from harness.surface.cli.data_convert import convert
-from tests.surface.inprocess import Harness
+from tests.surface.inprocess import Cli, Harness
 
 
 def test_a_spreadsheet_becomes_cases_and_what_was_guessed_given_and_lost_is_said(
