@@ -173,19 +173,43 @@ What comes of it:
   losses of each candidate, the win rate, and the exact sign test on the pairs that were decided.
 * With `pass_at`, a value at or above it is 1, and a lower one a miss.
 * An answer that is no verdict is unscored, and counted. A judge that does not answer is a fault of
-  the harness, and makes its own score missing; it is no failure of the candidate.
+  the harness, and makes its own score missing; it is no failure of the candidate. The command ends
+  with exit code 4, as where a candidate's backend is down, and asks the judge again the next time.
 * The model, its settings, the prompt and the rubric are part of a score's identity. After a change
   of any the recorded replies are judged anew, and no candidate is asked again.
 * A case with the tag `internal` reaches no external backend, a judge's included.
+
+## A judge that searches the web
+
+What is true today (a price, a version, who won) a model does not know. A judge may search, where
+its backend does: a tool of Anthropic's own servers, or what a server that speaks OpenAI's chat API
+takes beside a request, as OpenRouter its plugin `web`.
+
+```toml
+[judges.current]
+backend = "anthropic:claude-x"
+rubric = "The price that the reply names is within 2 % of today's."
+
+[backends."anthropic:claude-x"]
+body = { tools = [{ type = "web_search_20250305", name = "web_search", max_uses = 3 }] }
+honours = []                   # no schema: the verdict stands in the text after the search
+
+[backends."openai:vendor/model"]         # with base_url = "https://openrouter.ai/api/v1"
+body = { plugins = [{ id = "web" }] }
+```
+
+The verdict is that of the day on which it was asked, and is recorded: the same reply is not judged
+again until the task's `epoch` is raised. What a search costs stands in no price table, so it is not
+in the cost that is shown.
 
 ## A judge advises; a certified judge decides
 
 Until people have labelled replies and their agreement with the judge is on record (a `certificate`
 in the ledger), its score is shown and decides nothing: where `primary` or a guardrail is a judge's
-score, `harness wall` says neither WALL nor SHIP_PROMPT, `harness gate` does not say SHIP, and BLOCK
-only for what no such judge scored; `harness compare` raises no alarm, and a `--floor` on it fails
-no run: each says what the judge would have it say. The certificate is for one identity: a changed
-rubric or model needs another.
+score, `harness wall` says neither WALL nor SHIP_PROMPT and `harness gate` ends with exit code 3
+before it opens the sealed cases, so that neither spends a look at them; `harness compare` raises no
+alarm, and a `--floor` on it fails no run: each says what the judge would have it say. The
+certificate is for one identity: a changed rubric or model needs another.
 
 ## What is sent
 
@@ -230,7 +254,10 @@ def judges() -> str:
 OF_PLUGINS = (
     ("harness_classifiers", "classifier", "local"),
     ("harness_embeddings", "similar", "embeddings"),
+    ("harness_apps", "webhook", ""),
+    ("harness_apps", "pi", ""),
 )
+"""The checks of plugins, each with the extra that it needs."""
 
 
 def checks() -> str:
@@ -258,8 +285,11 @@ def checks() -> str:
     for plugin, name, extra in OF_PLUGINS:
         check = getattr(importlib.import_module(plugin), name)
         told = re.sub(r"\s+", " ", inspect.getdoc(check) or "")
-        parts += [f"## The plugin {plugin}\n\n{_call(name, check)}: {told}\n"]
-        parts.append(f"It needs `pip install 'tuning-harness[{extra}]'`.\n")
+        heading = f"## The plugin {plugin}\n"
+        parts += [heading] if heading not in parts else []
+        parts.append(f"{_call(name, check)}: {told}\n")
+        if extra:
+            parts.append(f"It needs `pip install 'tuning-harness[{extra}]'`.\n")
     parts.append("## Coming from promptfoo\n\n| its assertion | here |\n| --- | --- |")
     parts += [
         f"| `{theirs}` | {ours.replace('|', chr(92) + '|')} |" for theirs, ours in PROMPTFOO.items()

@@ -16,7 +16,7 @@ from harness import records
 from harness.records import Case, Prompt, Run, digest, digest_rows, from_plain, to_plain
 
 KINDS: list[Any] = sorted(
-    (kind for kind in vars(records).values() if dataclasses.is_dataclass(kind)),
+    {k for name in dir(records) if dataclasses.is_dataclass(k := getattr(records, name))},
     key=lambda kind: kind.__name__,
 )
 # Stores out there hold these. A new field has a default that is left out, and changes none.

@@ -1,8 +1,9 @@
 """Tell whether one reply is good: `checks.contains(reply, "x")`, in `assert` or on its own.
 
 A check takes the reply (or a text) first. Where it holds it returns something true, or its natural
-value (`checks.json` the parsed value; where that may be `[]` or `0`, write it without `assert`);
-where it does not, it raises `harness.Miss` with a reason. `checks.no.NAME` is any check negated.
+value (`checks.json` the parsed value); where it does not, it raises `harness.Miss` with a reason.
+`assert checks.json(reply)` holds for `[]`, `0` and `null` too: what a check found decides only
+where it is used (`checks.number(reply) == 0`). `checks.no.NAME` is any check negated.
 What is not of this house comes from the hook `harness_checks`. Families and parsing libraries are
 imported when first asked for: edit distances, ROUGE, BLEU, chrF, languages and SQL need the extra
 `checks` (`pip install 'tuning-harness[checks]'`).
@@ -100,6 +101,11 @@ if TYPE_CHECKING:
         tool_used as tool_used,
         valid_tool_calls as valid_tool_calls,
     )
+    from harness.checks.traces import (
+        span_count as span_count,
+        span_duration as span_duration,
+        span_errors as span_errors,
+    )
 
 __all__ = [
     "between",
@@ -151,6 +157,9 @@ __all__ = [
     "set_precision",
     "set_recall",
     "several",
+    "span_count",
+    "span_duration",
+    "span_errors",
     "sql",
     "sql_equal",
     "starts_with",

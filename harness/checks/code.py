@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Iterable
 from typing import Any
 
+from harness.checks.asserted import finds
 from harness.checks.base import CheckResult, held, listed, miss, near, show, text_of, undecided
 from harness.errors import Miss, MissingExtra, UsageError
 from harness.records import Json, Reply
@@ -27,6 +28,7 @@ _STATEMENTS = frozenset(
 _BLOCK = re.compile(r"^[ \t]*```[ \t]*([\w+#.-]*)[^\n]*\n(.*?)^[ \t]*```", re.DOTALL | re.MULTILINE)
 
 
+@finds
 def code_block(reply: Reply | str, language: str | None = None) -> str:
     """Return the first ``` block (of that language): `checks.python(checks.code_block(reply))`."""
     text = text_of(reply, name="code_block")
@@ -67,6 +69,7 @@ def python(reply: Reply | str) -> ast.Module:
         raise miss("python", f"not Python: {exc}: {show(text)}") from None
 
 
+@finds
 def toml(reply: Reply | str) -> dict[str, Json]:
     """Return the value of a reply that is TOML; a miss names line and column."""
     import tomllib

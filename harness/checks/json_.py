@@ -11,6 +11,7 @@ import re
 from itertools import islice
 from typing import NoReturn
 
+from harness.checks.asserted import finds
 from harness.checks.base import CheckResult, held, miss, near, shorten, show, undecided
 from harness.checks.differences import Comparison
 from harness.checks.parts import leaves, parse_paths
@@ -148,6 +149,7 @@ def value_of(reply: Reply | str | Json, *, name: str, within: bool = False) -> J
     return _loads(text, name=name, note=_note(reply, text))
 
 
+@finds
 def json(reply: Reply | str, *, within: bool = False) -> Json:
     """Return the value of a reply that is JSON; `within` finds the first object or array in prose.
 
@@ -159,6 +161,7 @@ def json(reply: Reply | str, *, within: bool = False) -> Json:
     return value_of(reply, name="json", within=within)
 
 
+@finds
 def json_schema(
     value_or_reply: Reply | str | Json, schema: Json, *, within: bool = False, formats: bool = False
 ) -> Json:
@@ -207,6 +210,7 @@ def json_equal(
     return held("json_equal", f"the values are equal: {show(expected)}")
 
 
+@finds
 def contains_json(reply: Reply | str, schema: Json = None) -> Json:
     """Return the first JSON object or array in the text, where it fits `schema` (if given)."""
     if schema is None:

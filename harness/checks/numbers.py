@@ -10,6 +10,7 @@ import re
 from collections import deque
 from typing import Literal
 
+from harness.checks.asserted import finds
 from harness.checks.base import CheckResult, held, miss, near, shorten, show, text_of
 from harness.errors import UsageError
 from harness.records import Reply
@@ -23,6 +24,7 @@ _NUMBER = re.compile(
 )
 
 
+@finds
 def number(reply: Reply | str, *, which: Which = "only") -> float:
     """Return the number that stands in the reply; where there are several, the `first` or `last`.
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 _JUDGE = "a judge: `[judges.NAME]` in task.toml"
 _CODE = "an eval function is Python already"
-_SPANS = "not offered: a reply keeps its calls, no spans of time; "
 
 PROMPTFOO: dict[str, str] = {
     "agent-rubric": _JUDGE,
@@ -59,12 +58,13 @@ PROMPTFOO: dict[str, str] = {
     "or " + _JUDGE,
     "perplexity": "`checks.perplexity`",
     "perplexity-score": "`checks.perplexity`",
-    "pi": _JUDGE + ", on a model that you choose; Pi's own scorer is a hosted service",
+    "pi": "`checks.pi`, Pi's hosted scorer; or " + _JUDGE + ", on a model that you choose",
     "python": _CODE,
     "regex": "`checks.regex`",
     "rouge-n": "`checks.rouge_n`, `checks.rouge_l`",
     "ruby": _CODE,
-    "search-rubric": "not offered: a score that reads the web today is another one tomorrow",
+    "search-rubric": "a judge on a model that searches ([judges](judges.md)); its scores are of "
+    "the day on which it was asked",
     "select-best": 'a judge: `[judges.NAME]` with `kind = "pairwise"`',
     "similar": "`checks.similar` (extra `embeddings`)",
     "similar:cosine": "`checks.similar` (extra `embeddings`)",
@@ -73,14 +73,15 @@ PROMPTFOO: dict[str, str] = {
     "skill-used": "`checks.tool_used`",
     "starts-with": "`checks.starts_with`",
     "tool-call-f1": "`checks.tool_f1`",
-    "trace-error-spans": _SPANS + "an application that raises is a fault of its case",
-    "trace-span-count": "`checks.tool_used` counts calls by name, `checks.step_count` all of them",
-    "trace-span-duration": _SPANS + "`checks.latency` bounds the whole reply",
+    "trace-error-spans": "`checks.span_errors`",
+    "trace-span-count": "`checks.span_count`; of a model's own calls `checks.tool_used`, "
+    "`checks.step_count`",
+    "trace-span-duration": "`checks.span_duration`; of the whole reply `checks.latency`",
     "trajectory:goal-success": _JUDGE,
     "trajectory:step-count": "`checks.step_count`",
     "trajectory:tool-args-match": "`checks.tool_call` with `arguments` (`allow_extra` for a part)",
     "trajectory:tool-sequence": "`checks.tool_sequence`",
     "trajectory:tool-used": "`checks.tool_used`",
-    "webhook": "not offered: a check reaches no network; an eval may post the reply itself",
+    "webhook": "`checks.webhook`",
     "word-count": "`checks.length`",
 }

@@ -6,13 +6,15 @@ import functools
 import importlib
 import inspect
 import re
+import sys
 from collections.abc import Callable, Collection, Mapping
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from harness.checks.asserted import fit
 from harness.checks.base import CheckResult, Undecided, held, miss, show
 from harness.errors import HarnessError, Miss, PluginError, UsageError, words_of
-from harness.records import Json
+from harness.records import Case, Json
 
 if TYPE_CHECKING:
     from harness.ports.manager import Plugins
@@ -53,6 +55,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "tool_used",
         "valid_tool_calls",
     ),
+    "traces": ("span_count", "span_duration", "span_errors"),
 }
 HOMES = {name: family for family, names in FAMILIES.items() for name in names}
 TOOLS = ("named", "names", "negate", "run", "use_plugins")
@@ -116,7 +119,7 @@ def _bordered(name: str, check: Check) -> Check:
             raise
         if result is False:
             raise miss(name, "it does not hold")
-        return result
+        return fit(result, name=name, frame=sys._getframe(1))
 
     return bordered
 
@@ -218,13 +221,23 @@ class Negations:
 no = Negations()
 
 
-def run(name: str, reply: Any, arguments: Mapping[str, Json] | None = None) -> CheckResult:
+def run(
+    name: str,
+    reply: Any,
+    arguments: Mapping[str, Json] | None = None,
+    *,
+    case: Case | None = None,
+) -> CheckResult:
     """Run the check called `name` with arguments from a file; raises Miss as the check does.
 
-    Raises UsageError where the check takes no such argument, or lacks one.
+    `case` is given to a check that takes it. Raises UsageError where the check takes no such
+    argument, or lacks one.
     """
-    given = dict(arguments or {})
-    result = binding(name, given)(reply, **given)
+    given: dict[str, Any] = dict(arguments or {})
+    check = binding(name, given)
+    if case is not None and getattr(check, "takes_case", False):
+        given["case"] = case
+    result = check(reply, **given)
     return result if isinstance(result, CheckResult) else held(name, _seen(result))
 
 

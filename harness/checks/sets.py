@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
+from harness.checks.asserted import finds
 from harness.checks.base import CheckResult, listed, miss, scored, show, text_of
 from harness.checks.normalise import normaliser
 from harness.checks.parts import frozen
@@ -123,6 +124,7 @@ def _both(
     return got, items_of(list(expected), name=name, separator=separator, normalise=normalise)
 
 
+@finds
 def one_of(
     reply: Reply | str,
     classes: Iterable[str],

@@ -32,11 +32,11 @@ _MAX_CHARACTERS = 50_000  # for n-gram scores, which count in Python
 _WORD = re.compile(r"\w++")
 
 
-def _distances() -> Any:
+def _distances(name: str) -> Any:
     try:
         from rapidfuzz import distance
     except ImportError as exc:
-        raise MissingExtra("checks.edit_distance and checks.rouge_l", extra="checks") from exc
+        raise MissingExtra(f"checks.{name}", extra="checks") from exc
     return distance
 
 
@@ -62,7 +62,7 @@ def edit_distance(
     Source: Levenshtein (1966), Soviet Physics Doklady 10:707-710.
     """
     said, wanted = _pair("edit_distance", reply, expected, normalise)
-    n = _distances().Levenshtein.distance(said, wanted)
+    n = _distances("edit_distance").Levenshtein.distance(said, wanted)
     reason = f"{n} edits from {show(wanted)} to {show(said)}"
     if n > at_most:
         raise miss("edit_distance", f"{reason}, expected at most {at_most}")
@@ -78,7 +78,8 @@ def edit_similarity(
 ) -> CheckResult:
     """Score 1 less the edit distance as a share of the longer text."""
     said, wanted = _pair("edit_similarity", reply, expected, normalise)
-    value = float(_distances().Levenshtein.normalized_similarity(said, wanted))
+    near = _distances("edit_similarity").Levenshtein.normalized_similarity
+    value = float(near(said, wanted))
     reason = f"expected {show(wanted)}, got {show(said)}"
     return scored("edit_similarity", value, at_least=at_least, reason=reason)
 
@@ -103,7 +104,7 @@ def rouge_l(reply: Reply | str, expected: str, *, at_least: float = 0.75) -> Che
     rouge-score 0.1.2, without stemming, on ASCII text.
     """
     got, wanted = _words("rouge_l", reply, expected)
-    common = _distances().LCSseq.similarity(got, wanted)
+    common = _distances("rouge_l").LCSseq.similarity(got, wanted)
     return _f1("rouge_l", common, len(got), len(wanted), at_least)
 
 

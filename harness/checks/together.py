@@ -8,18 +8,23 @@ from typing import Any
 
 from harness.checks.base import CheckResult, Undecided, Unmeasured, lines, scored, undecided
 from harness.errors import Miss, UsageError
-from harness.records import Json, Reply
+from harness.records import Case, Json, Reply
 
 _KEYS = {"name", "arguments", "weight"}
 
 
 def several(
-    reply: Reply | str, checks: Sequence[Mapping[str, Json]], *, at_least: float = 1.0
+    reply: Reply | str,
+    checks: Sequence[Mapping[str, Json]],
+    *,
+    at_least: float = 1.0,
+    case: Case | None = None,
 ) -> CheckResult:
     """Score the share, by weight, of `checks` that hold: `{"name": "no.contains", "arguments":
     {"text": "sorry"}, "weight": 2}`; arguments may lack, a weight is 1 unless said.
 
-    Where one could not be asked, and it would decide, the score is unknown.
+    Where one could not be asked, and it would decide, the score is unknown. `case` is given on to
+    a check that takes it.
     """
     from harness.checks.registry import run
 
@@ -29,7 +34,7 @@ def several(
     for row in rows:
         weight = float(row.get("weight", 1))
         try:
-            run(row["name"], reply, row.get("arguments"))
+            run(row["name"], reply, row.get("arguments"), case=case)
         except (Undecided, Unmeasured) as exc:
             open_ += weight
             unknown.append(exc)
@@ -45,6 +50,9 @@ def several(
     reason = f"{len(rows) - len(missed)} of {len(rows)} checks hold"
     reason += f"\n  {lines(missed)}" if missed else ""
     return scored("several", min(1.0, held / whole), at_least=at_least, reason=reason)
+
+
+several.takes_case = True  # type: ignore[attr-defined]
 
 
 def rows_of(checks: Any) -> list[Mapping[str, Any]]:

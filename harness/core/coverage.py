@@ -141,6 +141,11 @@ def without_families(coverage: Coverage, profile: Profile, *, tries: int) -> Cov
     )
 
 
+def owed_words(owed: Sequence[str]) -> str:
+    """Return what is asked of families that lack tries; enough others do not stand in for them."""
+    return f"still needed, or waived with a reason: {listed(owed)}"
+
+
 def echoed_words(echoed: Sequence[str]) -> str:
     """Return what came of the families whose tries changed no reply."""
     return f"tried, with the very replies of another try: {listed(echoed)}"
@@ -164,7 +169,7 @@ def _sentence(
     if families_short:
         parts.append(f"{families_short} more needed")
     if owed:
-        parts.append(f"not tried: {listed(owed)}")
+        parts.append(owed_words(owed))
     if echoed:
         parts.append(echoed_words(echoed))
     parts += [f"{name} waived: {reason}" for name, reason in waived.items()]

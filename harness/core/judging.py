@@ -18,7 +18,7 @@ from itertools import count
 from typing import Literal
 
 from harness.errors import TaskError
-from harness.records import SPEED, Case, Decoding, Json, Message, Reply, Request, digest
+from harness.records import HANDLING, Case, Decoding, Json, Message, Reply, Request, digest
 
 Kind = Literal["rubric", "g-eval", "pairwise"]
 
@@ -94,7 +94,7 @@ class Judge:
         answer is constrained, and what the backend says of itself. Neither its name nor the other
         side of its pairs is part of it.
         """
-        options = {k: v for k, v in self.options.items() if k not in SPEED}
+        options = {k: v for k, v in self.options.items() if k not in HANDLING}
         plain = dataclasses.replace(self, name="", against=None, options=options)
         return digest([plain, template_digest(self.kind), dict(identity), is_constrained])[:16]
 

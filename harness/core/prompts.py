@@ -13,7 +13,7 @@ import tomllib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jinja2
 from jinja2 import meta
@@ -29,8 +29,10 @@ from harness.records import (
     Message,
     Prompt,
     Request,
-    TrainingRow,
 )
+
+if TYPE_CHECKING:
+    from harness.records import TrainingRow
 
 _SECTION = re.compile(r"^@(system|user|assistant|examples)[ \t]*$", re.MULTILINE)
 _KEYS = {"family", "shots", "retrieve", "seed", "schema", "tools", "documents", "note"}
@@ -165,6 +167,8 @@ def training_row(
 
     Raises TaskError where the case has no reference.
     """
+    from harness.records import TrainingRow
+
     if case.reference_text is None:
         raise TaskError(f"{case.line or case.id}: case {case.id!r} has no reference to learn from")
     request = render(prompt, case, examples=examples, documents=documents, decoding=Decoding())

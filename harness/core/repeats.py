@@ -12,7 +12,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from statistics import fmean
 from typing import Literal
 
 from harness.errors import UsageError
@@ -77,7 +76,7 @@ def case_value(values: Sequence[float | None], verdict: RepeatVerdict) -> float 
         return None
     present = [v for v in scored if not math.isnan(v)]
     if verdict.kind == "mean":
-        return fmean(present) if present else math.nan
+        return math.fsum(present) / len(present) if present else math.nan
     n, k = len(present), verdict.k
     passed = sum(v >= 1 for v in present)
     if verdict.kind == "of":

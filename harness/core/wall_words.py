@@ -9,7 +9,7 @@ from harness.core import next_steps
 from harness.core.audit import named
 from harness.core.bounds import at_worst, mean_bounds
 from harness.core.condition_words import more_tries, next_tries, sure
-from harness.core.coverage import Coverage, echoed_words
+from harness.core.coverage import Coverage, echoed_words, owed_words
 from harness.core.measures import Measures, WallInput
 from harness.core.needs import MOST_TIMES
 from harness.core.planning import CLUSTERS_FOR_WALL
@@ -119,7 +119,7 @@ def fix_data(evidence: WallInput, seen: Measures, holds: Mapping[str, bool | Non
 def _owed(coverage: Coverage) -> str:
     parts = []
     if coverage.owed:
-        parts.append(f"Not tried: {listed(coverage.owed)}.")
+        parts.append(f"S{owed_words(coverage.owed)[1:]}.")
     if coverage.echoed:
         parts.append(f"T{echoed_words(coverage.echoed)[1:]}.")
     if coverage.families_short:

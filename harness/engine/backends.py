@@ -15,23 +15,23 @@ from harness.engine.threads import Threads
 from harness.errors import BackendError, HarnessError, UsageError, words_of
 from harness.ports.backends import AnswersBatches, Backend, BackendConfig, BatchState
 from harness.ports.manager import Plugins, PluginWarning
-from harness.records import SPEED, Candidate, Json, Reply, Request, canonical_json, digest
+from harness.records import HANDLING, Candidate, Json, Reply, Request, canonical_json, digest
 
 CONCURRENCY = 16
 TIMEOUT_S = 600.0
 BATCH_CALL_S = 900.0  # to hand in or fetch a file of thousands of requests
 BATCH_SIZE = 10_000
 _AMOUNTS = ("input_tokens", "output_tokens", "latency_s", "cost_usd", "first_token_s")
-_CARRIED = frozenset({"concurrency", "timeout_s"})  # by fields of BackendConfig
+_CARRIED = frozenset({"concurrency", "costs_nothing", "timeout_s"})  # in other ways than as options
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveBackend:
     """A backend with what it declares, defaults filled in. `name` is `scheme:model`.
 
-    `is_free` where it says that its requests stay on this machine; `only_waits` where others do its
-    work; `unpriced` says why what its
-    replies cost will not be known.
+    `stays_inside` where it says that its requests stay on this machine; `costs_nothing` where a
+    reply that tells no cost is free; `only_waits` where others do its work; `unpriced` says why
+    what its replies cost will not be known, `cost_hint` what to do where one did not tell it.
     """
 
     name: str
@@ -42,9 +42,11 @@ class LiveBackend:
     timeout_s: float
     artifact: str | None = None
     is_external: bool = False
-    is_free: bool = False
+    stays_inside: bool = False
+    costs_nothing: bool = False
     only_waits: bool = False
     unpriced: str | None = None
+    cost_hint: str = ""
     batch_size: int | None = None
     threads: Threads = field(default_factory=Threads, repr=False, compare=False)
     told: set[str] = field(default_factory=set, repr=False, compare=False)
@@ -75,11 +77,11 @@ class LiveBackend:
         hint = str(told)
         return f"{self.name} does not honour {', '.join(lacking)}{f' ({hint})' if hint else ''}"
 
-    def tell_once(self, note: Callable[[str], None]) -> None:
-        """Say why the cost of replies will be unknown, where it will be and was not said yet."""
-        if self.unpriced and not self.is_free and self.unpriced not in self.told:
-            self.told.add(self.unpriced)
-            note(self.unpriced)
+    def tell_once(self, why: str | None, note: Callable[[str], None]) -> None:
+        """Say `why` the cost of replies is unknown, where it is and this was not said yet."""
+        if why and not self.costs_nothing and why not in self.told:
+            self.told.add(why)
+            note(why)
 
     def ready(self) -> None:
         """Raise UsageError where nothing can be sent, as for want of a key."""
@@ -149,9 +151,10 @@ class LiveBackend:
             value = getattr(reply, name)
             if value is not None and not _is_amount(value):
                 raise BackendError(f"{self.name}: the reply's {name} is {value!r:.80}, no amount")
-        calls: object = reply.tool_calls
-        if not isinstance(calls, list | tuple) or not all(isinstance(c, Mapping) for c in calls):
-            raise BackendError(f"{self.name}: the reply's tool_calls are no objects")
+        for name in ("tool_calls", "spans"):
+            rows: object = getattr(reply, name)
+            if not isinstance(rows, list | tuple) or not all(isinstance(r, Mapping) for r in rows):
+                raise BackendError(f"{self.name}: the reply's {name} are no objects")
         if _is_plain(reply):
             return reply
         try:
@@ -164,7 +167,7 @@ class LiveBackend:
 def _is_plain(reply: Reply) -> bool:
     """Tell a reply of texts and numbers alone: no other needs to be tried as JSON."""
     texts = (reply.text, reply.finish_reason, reply.model)
-    return not (reply.tool_calls or reply.logprobs) and all(
+    return not (reply.tool_calls or reply.logprobs or reply.spans) and all(
         text is None or type(text) is str for text in texts
     )
 
@@ -284,7 +287,7 @@ def describe(
     if not isinstance(concurrency, int) or concurrency < 1:
         raise BackendError(f"{name}: `concurrency` is {concurrency!r}, not a positive number")
     identity = dict(getattr(backend, "identity", {}))
-    said = {k: v for k, v in wishes.items() if k not in SPEED}
+    said = {k: v for k, v in wishes.items() if k not in HANDLING}
     if said:  # a stranger's backend may forget that they change its answers
         identity["options"] = canonical_json(said)
     return LiveBackend(
@@ -296,11 +299,26 @@ def describe(
         concurrency=concurrency,
         timeout_s=float(wishes.get("timeout_s", getattr(backend, "timeout_s", TIMEOUT_S))),
         artifact=artifact,
-        is_free=getattr(backend, "is_external", None) is False,
+        stays_inside=_says_inside(backend),
+        costs_nothing=_costs_nothing(backend, wishes, name=name),
         only_waits=bool(getattr(backend, "only_waits", False)),
         unpriced=getattr(backend, "unpriced", None),
+        cost_hint=getattr(backend, "cost_hint", ""),
         batch_size=_batch_size(backend, name),
     )
+
+
+def _says_inside(backend: Backend) -> bool:
+    return getattr(backend, "is_external", None) is False
+
+
+def _costs_nothing(backend: Backend, wishes: Mapping[str, Json], *, name: str) -> bool:
+    """Return what a person says, else what the backend does, else whether it stays inside."""
+    said = getattr(backend, "costs_nothing", _says_inside(backend))
+    said = wishes.get("costs_nothing", said)
+    if not isinstance(said, bool):
+        raise UsageError(f"{name}: costs_nothing is {said!r}, not true or false")
+    return said
 
 
 def _batch_size(backend: Backend, name: str) -> int | None:

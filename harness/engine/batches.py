@@ -149,7 +149,7 @@ class Batches:
     def _lose(self, asks: Sequence[Ask], message: str, *, is_missing: bool = True) -> None:
         for ask in asks:
             self.faults[ask.key] = Fault(origin="backend", message=message, is_missing=is_missing)
-            self.progress.advance(ask.live.name)
+            self.progress.advance(ask.live.name, is_reply=False)
 
 
 def settle_interrupted(store: Store, progress: Progress) -> None:

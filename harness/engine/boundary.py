@@ -116,7 +116,7 @@ def zone_of(live: LiveBackend | None) -> Zone:
     """Return where a backend says that it answers; one that says nothing is unknown."""
     if live is None:
         return "unknown"
-    return "outside" if live.is_external else "inside" if live.is_free else "unknown"
+    return "outside" if live.is_external else "inside" if live.stays_inside else "unknown"
 
 
 def stays_inside(

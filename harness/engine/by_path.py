@@ -11,14 +11,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.engine.project import Project
 from harness.engine.tasks import Task
 from harness.errors import UsageError
 from harness.ports.manager import Plugins
-from harness.records import Artifact, digest
+from harness.records import digest
 from harness.store.artifacts import shelf_lock
 from harness.store.store import Store
+
+if TYPE_CHECKING:
+    from harness.records import Artifact
 
 BY_PATH = "a path"
 """What an artifact of which nothing but its files is known says of its origin."""

@@ -11,10 +11,11 @@ from harness.engine.tables import as_dict, as_table
 from harness.engine.taskfile import CandidateTable, DecodingTable
 from harness.engine.text_files import read_text
 from harness.errors import UsageError
-from harness.records import Artifact, Candidate, Decoding, Json, Prompt, digest
+from harness.records import Candidate, Decoding, Json, Prompt, digest
 
 if TYPE_CHECKING:
     from harness.engine.tasks import Task
+    from harness.records import Artifact
 
 REFERENCE = "reference"
 REPLAY = "replay:"
@@ -82,7 +83,7 @@ def resolve_candidate(
     prompt = _known_prompt(task, table.prompt or text)
     backend = table.backend or task.settings.model
     found = _found(table, text, task=task, backend=backend, finder=artifact_digest)
-    if isinstance(found, Artifact):
+    if found is not None and not isinstance(found, str):
         backend, found = _answers(found, backend, text), found.digest
     if ":" not in backend:
         raise UsageError(

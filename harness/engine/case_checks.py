@@ -24,7 +24,7 @@ def run_case_checks(case: Case, reply: Reply) -> None:
     unknown: list[str] = []
     for row in case.checks:
         try:
-            registry.run(row["name"], reply, row.get("arguments"))
+            registry.run(row["name"], reply, row.get("arguments"), case=case)
         except Miss as exc:
             missed.append(str(exc))
         except Unmeasured as exc:

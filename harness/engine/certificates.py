@@ -8,7 +8,7 @@ is for (`Score.judge`); `"holds": false` withdraws it. The newest line of a judg
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from harness.core.scoring import ALL
 from harness.core.words import listed
@@ -65,11 +65,20 @@ def judges_condition(
     task: Task, runs: Sequence[Run], entries: Iterable[LedgerEntry]
 ) -> Condition | None:
     """Return whether every judge that a verdict rests on is certified; None where none judges."""
-    found = judges_of(runs, names=deciding_scores(task))
+    return condition_of(judges_of(runs, names=deciding_scores(task)), entries)
+
+
+def condition_of(
+    found: Mapping[str, Collection[str]], entries: Iterable[LedgerEntry]
+) -> Condition | None:
+    """Return whether the judges in `found` (their identities, by score) are all certified; None
+    where there is none.
+    """
     if not found:
         return None
     known = certified(entries)
-    open_ = {name: sorted(some - known) for name, some in sorted(found.items()) if some - known}
+    open_ = {name: sorted(set(some) - known) for name, some in sorted(found.items())}
+    open_ = {name: some for name, some in open_.items() if some}
     if not open_:
         names = listed(sorted(found))
         text = f"{names}: agreement with people is on record"

@@ -40,15 +40,35 @@ def aggregates(folder: Path) -> list[str]:
     return [n for _, n, asked in _asked(folder) if OURS & asked and OF_A_CASE.isdisjoint(asked)]
 
 
+def judges_asked(folder: Path, known: Iterable[str]) -> dict[str, set[str]]:
+    """Return, by eval function, which judges of `known` it asks: those that its source, or that of
+    a fixture that it reaches, names. One that asks none is left out.
+    """
+    texts: dict[str, set[str]] = {}
+    for path in _files(folder):
+        for function in _functions(path):
+            texts.setdefault(function.name, set()).update(_texts(function))
+    found = {}
+    for _, name, asked in _asked(folder):
+        said = set[str]().union(*(texts.get(one, ()) for one in (f"test_{name}", *asked)))
+        if "judge" in asked and (judges := said & set(known)):
+            found[name] = judges
+    return found
+
+
 def texts_in(files: Iterable[Path]) -> set[str]:
     """Return every text that stands in Python files. A file that is not Python holds none."""
     found = set()
     for file in files:
         with contextlib.suppress(SyntaxError, ValueError, RecursionError):
             tree = ast.parse(file.read_bytes(), filename=str(file))
-            constants = (n.value for n in ast.walk(tree) if isinstance(n, ast.Constant))
-            found |= {value for value in constants if isinstance(value, str)}
+            found |= _texts(tree)
     return found
+
+
+def _texts(tree: ast.AST) -> set[str]:
+    constants = (n.value for n in ast.walk(tree) if isinstance(n, ast.Constant))
+    return {value for value in constants if isinstance(value, str)}
 
 
 def texts_of(value: Json | Sequence[Mapping[str, Json]]) -> set[str]:
@@ -68,13 +88,17 @@ def _asked(folder: Path) -> list[tuple[Path, str, set[str]]]:
     """
     asks: dict[str, set[str]] = {}
     tests = []
-    for path in [*conftests(folder), *sorted(folder.glob("eval_*.py"))]:
+    for path in _files(folder):
         for function in _functions(path):
             names = function.args.posonlyargs + function.args.args + function.args.kwonlyargs
             asks.setdefault(function.name, set()).update(a.arg for a in names)
             if function.name.startswith("test_") and path.name != "conftest.py":
                 tests.append((path, function.name))
     return [(path, t.removeprefix("test_"), _reached(t, asks)) for path, t in tests]
+
+
+def _files(folder: Path) -> list[Path]:
+    return [*conftests(folder), *sorted(folder.glob("eval_*.py"))]
 
 
 def conftests(folder: Path) -> Iterator[Path]:

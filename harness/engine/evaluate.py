@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from harness.core.answers import answer_of, is_wrapped
@@ -177,6 +178,11 @@ class Evaluation:
         outcome = self.outcomes[trial]
         return outcome.key if outcome.reply else None
 
+    def replied(self, trial: TrialId) -> str | None:
+        """Return the key of the reply of a trial; None where none is there."""
+        outcome = self.outcomes.get(trial)
+        return outcome.key if outcome and outcome.reply else None
+
     def take(self, asks: Mapping[TrialId, Ask], outcomes: Mapping[str, Outcome]) -> None:
         """Keep the outcomes of `asks`."""
         for trial, ask in asks.items():
@@ -222,28 +228,39 @@ class Evaluation:
         """
         last = dialogues or {}
         runs = []
-        for name, candidate in self.candidates.items():
+        for name in self.candidates:
             trials = [t for t in self.trial_ids() if t.candidate == name and t in scores]
             if not trials:
                 continue
+            made = (self._trial(t, scores[t], faults.get(t), last=last.get(t)) for t in trials)
             runs.append(
-                Run(
-                    task=self.task.name,
-                    split=self.split,
-                    candidate=candidate,
-                    inputs_digest=self.task.inputs_digest(self.split),
-                    labels_digest=self.task.labels_digest(self.split),
-                    evals_digest=self.task.evals_digest,
+                replace(
+                    self.run_without_trials(name),
                     is_complete=is_complete(name),
-                    repeats=self.repeats(name),
-                    repeat_verdict=verdict_of(self.task, candidate),
-                    trials=tuple(
-                        self._trial(t, scores[t], faults.get(t), last=last.get(t)) for t in trials
-                    ),
+                    trials=tuple(made),
                     aggregates=tuple(aggregates.get(name, ())),
                 )
             )
         return runs
+
+    def run_without_trials(self, name: str) -> Run:
+        """Return what a run of the candidate `name` says beside its trials; it is a partial one."""
+        return Run(
+            task=self.task.name,
+            split=self.split,
+            candidate=self.candidates[name],
+            inputs_digest=self._digests[0],
+            labels_digest=self._digests[1],
+            evals_digest=self.task.evals_digest,
+            is_complete=False,
+            repeats=self.repeats(name),
+            repeat_verdict=verdict_of(self.task, self.candidates[name]),
+            trials=(),
+        )
+
+    @cached_property
+    def _digests(self) -> tuple[str, str]:
+        return self.task.inputs_digest(self.split), self.task.labels_digest(self.split)
 
     def _trial(
         self, trial: TrialId, scores: Sequence[Score], fault: Fault | None, *, last: str | None
@@ -255,17 +272,16 @@ class Evaluation:
         return Trial(
             case_id=trial.case_id,
             repeat=trial.repeat,
-            reply_key=last or (outcome.key if outcome and outcome.reply else None),
+            reply_key=last or self.replied(trial),
             scores=_by_name(scores),
             fault=known,
-            case_digest=self._case_digest(trial.case_id),
+            case_digest=self.case_digest(trial.case_id),
         )
 
-    def _case_digest(self, case_id: str) -> str:
+    def case_digest(self, case_id: str) -> str:
+        """Return what a trial of a case bears of its identity."""
         known = self._case_digests
-        if case_id not in known:  # once, however often it is repeated
-            if len(self.candidates) == 1:
-                known.clear()  # repeats of a case stand together: the one before is done
+        if case_id not in known:  # once, however often it is scored
             known[case_id] = self.cases[case_id].digest[:16]
         return known[case_id]
 

@@ -58,6 +58,8 @@ OFFLINE = "(run without --offline)"
 """How the fault ends of a reply that was not recorded, and was not asked for."""
 NOT_ASKED = "not asked: "
 """How the fault begins of a request that was held back; its run is partial."""
+OF_A_JUDGE = "judge "
+"""How the fault begins of a trial that a judge gave no verdict on."""
 
 
 def was_not_asked(fault: Fault | None) -> bool:
@@ -70,14 +72,27 @@ def not_asked(why: object) -> Fault:
     return Fault(origin="harness", message=f"{NOT_ASKED}{why}", is_missing=True)
 
 
+def no_verdict(judge: str, why: str) -> Fault:
+    """Return the fault of a trial that a judge gave no verdict on: none of the candidate's doing,
+    so that the judge's own score is missing, and no other.
+    """
+    return Fault(origin="harness", message=f"{OF_A_JUDGE}{judge}: {why}", is_missing=True)
+
+
+def has_no_verdict(fault: Fault) -> bool:
+    """Tell a judge whose backend did not answer from one that was not asked, as offline."""
+    is_of_a_judge = fault.origin == "harness" and fault.message.startswith(OF_A_JUDGE)
+    return is_of_a_judge and not fault.message.endswith(OFFLINE)
+
+
 class Progress(Protocol):
     """Told of what happens while replies are fetched."""
 
     def begin(self, backend: str, total: int) -> None:
         """`total` requests will be sent to `backend`."""
 
-    def advance(self, backend: str) -> None:
-        """One of them is done, well or badly."""
+    def advance(self, backend: str, *, is_reply: bool = True) -> None:
+        """One of them is done: with a reply, or without one (it failed, or was not asked)."""
 
     def spend(self, cost_usd: float) -> None:
         """A reply cost so much; not told where that is not known."""
@@ -92,7 +107,7 @@ class Silence:
     def begin(self, backend: str, total: int) -> None:
         """Say nothing."""
 
-    def advance(self, backend: str) -> None:
+    def advance(self, backend: str, *, is_reply: bool = True) -> None:
         """Say nothing."""
 
     def spend(self, cost_usd: float) -> None:

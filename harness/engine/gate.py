@@ -1,19 +1,43 @@
-"""What must be true of a candidate before its scores count: whole files, licence, parity.
+"""What must be true before scores count: certified judges; of a candidate whole files, licence,
+parity.
 
 Knows nothing of scores.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from harness.engine.backends import BackendPool
+from harness.engine.certificates import condition_of, deciding_scores
+from harness.engine.eval_sources import judges_asked
+from harness.engine.judges import judge_identity
 from harness.engine.parity_check import PARITY, check_artifact, parity_condition
 from harness.engine.project import Project
 from harness.engine.tasks import Task
-from harness.errors import MissingExtra, PluginError, Refused, UsageError
+from harness.errors import MissingExtra, NotEnoughEvidence, PluginError, Refused, UsageError
 from harness.ports.manager import Plugins
-from harness.records import Artifact, Candidate, Condition
+from harness.records import Artifact, Candidate, Condition, LedgerEntry
 from harness.store.artifacts import verify
 from harness.store.store import Store
+
+
+def refuse_uncertified(task: Task, entries: Iterable[LedgerEntry], *, pool: BackendPool) -> None:
+    """Raise NotEnoughEvidence where what decides rests on a judge without a certificate: no look
+    at sealed cases could end in SHIP. Judges are those that the task's files name; no model is
+    asked. `entries` are the ledger's certificates.
+    """
+    known = task.settings.judges
+    by_score = {name: {name} for name in task.builtin_names if name in known}
+    by_score |= judges_asked(task.folder, known)
+    found = {
+        score: {judge_identity(task, name, pool=pool) for name in by_score[score]}
+        for score in deciding_scores(task)
+        if score in by_score
+    }
+    condition = condition_of(found, entries)
+    if condition is not None and condition.holds is not True:
+        raise NotEnoughEvidence(f"no look at the sealed cases is spent: {condition.text}")
 
 
 def candidate_conditions(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from harness.engine.candidates import REFERENCE, REPLAY, backend_options, replay_path
+from harness.engine.candidates import CONSTANT, REFERENCE, REPLAY, backend_options, replay_path
 from harness.engine.tables import as_dict
 from harness.engine.taskfile import CandidateTable
 from harness.engine.tasks import Task, rubric_text
 from harness.engine.text_files import read_text
-from harness.records import SPEED, Json, digest
+from harness.records import HANDLING, Json, digest
 
 
 def judge_facts(task: Task) -> list[Json]:
@@ -30,6 +30,8 @@ def judge_facts(task: Task) -> list[Json]:
 
 
 def _facts_of_other(task: Task, name: str) -> Json:
+    if name.startswith(CONSTANT):  # the table has its text, which is all that there is
+        return None
     if name.startswith(REPLAY):
         return digest(read_text(replay_path(name, task.folder)))
     s = task.settings
@@ -46,4 +48,4 @@ def _facts_of_other(task: Task, name: str) -> Json:
 
 
 def _deciding_options(task: Task, backend: str) -> dict[str, Json]:
-    return {k: v for k, v in backend_options(task, backend).items() if k not in SPEED}
+    return {k: v for k, v in backend_options(task, backend).items() if k not in HANDLING}

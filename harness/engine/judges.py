@@ -17,7 +17,7 @@ from harness.engine.backends import BackendPool, LiveBackend
 from harness.engine.boundary import internal_ids
 from harness.engine.candidates import REFERENCE, ArtifactFinder, backend_options, resolve_candidate
 from harness.engine.evaluate import Evaluation, TrialId
-from harness.engine.fetch import Ask, Outcome, Progress, fetch, was_not_asked
+from harness.engine.fetch import Ask, Outcome, Progress, fetch, no_verdict, was_not_asked
 from harness.engine.spending import Later, Spending
 from harness.engine.tables import as_dict
 from harness.engine.tasks import Task, rubric_text
@@ -57,20 +57,49 @@ def judge_named(task: Task, name: str) -> Judge:
     )
 
 
+def judge_identity(task: Task, name: str, *, pool: BackendPool) -> str:
+    """Return the identity of a judge, as scores and certificates carry it. Asks no model.
+
+    Raises UsageError for an unknown judge, and what its backend raises where it cannot be made.
+    """
+    judge = judge_named(task, name)
+    return _identity(judge, _live(task, judge, pool=pool))
+
+
+def _identity(judge: Judge, live: LiveBackend) -> str:
+    return judge.digest(identity=live.identity, is_constrained="schema" in live.honours)
+
+
+def _live(task: Task, judge: Judge, *, pool: BackendPool) -> LiveBackend:
+    asked = Candidate(
+        name=f"judge {judge.name}",
+        backend=judge.backend,
+        base_url=judge.base_url,
+        options=judge.options,
+    )
+    return pool.get(asked, folder=task.folder)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
-    """What came of judging one trial: a verdict, or a fault of the harness (no answer came)."""
+    """What came of judging one trial: a verdict, or a fault of the harness (no answer came).
+
+    `replies` are what came for each of the `keys`: None where nothing did.
+    """
 
     verdict: JudgeVerdict | None = None
     fault: Fault | None = None
     keys: tuple[str, ...] = ()
+    replies: tuple[Reply | None, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgeUse:
     """What a judge did in one session, and took: apart from what the candidates took.
 
-    Tokens and dollars are None where no reply tells them (dollars: where any does not).
+    `requests` are those that its verdicts need, asked now or found in the store, and `unanswered`
+    those of them that have no answer. Tokens and dollars are those of the answers, and None where
+    none tells them (dollars: where any does not).
     `preferences` are those of a pairwise judge, by candidate: a flip counts as a tie.
     """
 
@@ -81,6 +110,7 @@ class JudgeUse:
     pairs: int
     flipped: int
     requests: int
+    unanswered: int = 0
     input_tokens: int | None = None
     output_tokens: int | None = None
     cost_usd: float | None = None
@@ -120,10 +150,7 @@ class Judging:
 
     def digest(self, name: str) -> str:
         """Return the identity of a judge, as scores and certificates carry it."""
-        live = self._live(name)
-        return self.judge(name).digest(
-            identity=live.identity, is_constrained="schema" in live.honours
-        )
+        return _identity(self.judge(name), self._live(name))
 
     def others(self, wanted: Iterable[Wanted]) -> list[tuple[Evaluation, list[TrialId]]]:
         """Return what must be fetched beside the candidates' replies: the other sides of pairs."""
@@ -171,8 +198,9 @@ class Judging:
         asks = {ask.key: ask for some in self.asks(there).values() for ask in some}
         each = len(asks) / len(there) if there else 1.0  # fewer than one where replies are alike
         total = max(len(asks), round(each * len(wanted)))
-        is_free = self._live(name).is_free
-        return Later(who=f"judge {name}", asks=list(asks.values()), total=total, is_free=is_free)
+        is_free = self._live(name).costs_nothing
+        who = f"judge {name}"
+        return Later(who=who, asks=list(asks.values()), total=total, costs_nothing=is_free)
 
     def _has_replies(self, trial: TrialId, against: str | None) -> bool:
         mine = self.evaluation.outcomes.get(trial)
@@ -187,19 +215,19 @@ class Judging:
         for (name, trial), some in asks.items():
             keys = tuple(ask.key for ask in some)
             came = [outcomes[key] for key in keys]
-            replies = [o.reply for o in came if o.reply is not None]
-            if len(replies) == len(came):
+            replies = tuple(o.reply for o in came)
+            read = [reply for reply in replies if reply is not None]
+            verdict = fault = None
+            if len(read) == len(came):
                 requests = [ask.request for ask in some]
-                verdict = read_verdict(self.judge(name), replies, requests=requests)
-                self.judged[name, trial] = Judged(verdict=verdict, keys=keys)
-                continue
-            lost = next(o.fault for o in came if o.fault is not None)
-            # none of the candidate's doing: whatever the judge's trouble is, the score is missing
-            fault = Fault(
-                origin="harness", message=f"judge {name}: {lost.message}", is_missing=True
+                verdict = read_verdict(self.judge(name), read, requests=requests)
+            else:
+                lost = next(o.fault for o in came if o.fault is not None)
+                # by a cap: its words tell the run to be partial
+                fault = lost if was_not_asked(lost) else no_verdict(name, lost.message)
+            self.judged[name, trial] = Judged(
+                verdict=verdict, fault=fault, keys=keys, replies=replies
             )
-            is_held_back = was_not_asked(lost)  # by a cap: its words tell the run to be partial
-            self.judged[name, trial] = Judged(fault=lost if is_held_back else fault, keys=keys)
 
     def uses(self) -> list[JudgeUse]:
         """Return what each judge did so far, by name."""
@@ -208,11 +236,11 @@ class Judging:
     def _use(self, name: str) -> JudgeUse:
         mine = [one for (judge, _), one in self.judged.items() if judge == name]
         verdicts = [one.verdict for one in mine if one.verdict is not None]
-        replies: dict[str, Reply] = {}  # equal requests were asked once
+        asked: dict[str, Reply | None] = {}  # equal requests were asked once
         for one in mine:
-            if one.verdict is not None:
-                replies |= dict(zip(one.keys, one.verdict.replies, strict=True))
-        costs = [r.cost_usd for r in replies.values()]
+            asked |= zip(one.keys, one.replies, strict=True)
+        replies = [reply for reply in asked.values() if reply is not None]
+        costs = [r.cost_usd for r in replies]
         return JudgeUse(
             name=name,
             backend=self.judge(name).backend,
@@ -220,9 +248,10 @@ class Judging:
             unreadable=sum(v.value is None and bool(v.replies) for v in verdicts),
             pairs=sum(bool(v.better) and bool(v.replies) for v in verdicts),
             flipped=sum(v.is_flipped for v in verdicts),
-            requests=len(replies),
-            input_tokens=_sum(r.input_tokens for r in replies.values()),
-            output_tokens=_sum(r.output_tokens for r in replies.values()),
+            requests=len(asked),
+            unanswered=len(asked) - len(replies),
+            input_tokens=_sum(r.input_tokens for r in replies),
+            output_tokens=_sum(r.output_tokens for r in replies),
             cost_usd=None if None in costs or not costs else sum(c for c in costs if c),
             against=self.judge(name).against,
             preferences=self._preferences(name),
@@ -263,14 +292,7 @@ class Judging:
         return live.key(request, base_url=judge.base_url, repeat=0, epoch=judge.epoch)
 
     def _live(self, name: str) -> LiveBackend:
-        judge = self.judge(name)
-        asked = Candidate(
-            name=f"judge {name}",
-            backend=judge.backend,
-            base_url=judge.base_url,
-            options=judge.options,
-        )
-        return self._pool.get(asked, folder=self.evaluation.task.folder)
+        return _live(self.evaluation.task, self.judge(name), pool=self._pool)
 
     def _other(self, name: str) -> Evaluation:
         if name not in self._others:
@@ -298,7 +320,11 @@ def _without_other(judge: Judge, beside: Outcome) -> Judged:
     if beside.fault is None:
         reason = "no reference" if judge.against == REFERENCE else f"no reply of {judge.against}"
         return Judged(verdict=JudgeVerdict(value=None, reason=reason))
-    message = f"judge {judge.name}: no reply of {judge.against}: {beside.fault.message}"
+    if beside.fault.origin == "backend":
+        message = f"no reply of {judge.against}: {beside.fault.message}"
+        return Judged(fault=no_verdict(judge.name, message))
+    # not asked, or a file of replies that has none for it: no backend's doing
+    message = f"no reply of {judge.against} for judge {judge.name}: {beside.fault.message}"
     return Judged(fault=Fault(origin="harness", message=message, is_missing=True))
 
 

@@ -212,7 +212,7 @@ class Lanes:
         lane = self.lanes[id(ask.live)]
         while (outcome := await self._try(ask, lane)) is None:
             await lane.know()
-        self.progress.advance(ask.live.name)
+        self.progress.advance(ask.live.name, is_reply=outcome.reply is not None)
         return outcome
 
     async def _try(self, ask: Ask, lane: _Lane) -> Outcome | None:
@@ -276,6 +276,9 @@ class Lanes:
         )
         if reply.cost_usd is not None:
             self.progress.spend(reply.cost_usd)
+        elif self.spending is None and ask.live.cost_hint:  # a cap says it in its refusal
+            why = f"what {ask.live.name} costs is not known: {ask.live.cost_hint}"
+            ask.live.tell_once(why, self.progress.note)
         await self._stored()
         lane.limiter.grow()
         if ask.key in self.earlier:  # another process was first: its reply is the one to score

@@ -5,11 +5,11 @@ Knows nothing of pytest but the name of what `pytest.skip` raises, and of no sto
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import fmean
 from types import FrameType
 
 from harness.checks.base import Unmeasured
@@ -94,7 +94,7 @@ def merged(scores: Sequence[Score]) -> Sequence[Score]:
             if len(some) == 1
             else Score(
                 name=name,
-                value=fmean(values) if values and not is_fault else None,
+                value=math.fsum(values) / len(values) if values and not is_fault else None,
                 reason=reason,
                 judge=JOIN.join(sorted({j for s in some for j in judges_in(s)})) or None,
                 is_fault=is_fault,

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 from harness.core.prompts import Documents, query_text, render, training_row
 from harness.engine.tasks import Task
 from harness.errors import TaskError
-from harness.records import Candidate, Case, Prompt, Request, TrainingRow, digest
+from harness.records import Candidate, Case, Prompt, Request, digest
 
 if TYPE_CHECKING:
     from harness.engine.documents import Library, Retrieval
+    from harness.records import TrainingRow
     from harness.store.retrieval import ShotIndex
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 LONG_S = 0.01
 """Who stood still for longer cannot tell how long the replies took that came meanwhile."""
-TURNS = 6
+TURNS = 10
 """From a reply in the socket to the next request in it, in turns of the loop."""
 T = TypeVar("T")
 
@@ -51,7 +51,7 @@ def send(
             progress.note(told)
     for live in {id(ask.live): ask.live for ask in missing}.values():
         live.ready()  # all of them, before one is paid for
-        live.tell_once(progress.note)
+        live.tell_once(live.unpriced, progress.note)
     if is_batch:
         need_batches(ask.live for ask in missing)
     lanes = Lanes(store=store, progress=progress, wait=wait or backoff, spending=spending)

@@ -95,7 +95,7 @@ class Later:
     who: str
     asks: Sequence[Ask]
     total: int
-    is_free: bool
+    costs_nothing: bool
 
 
 @dataclass(slots=True, kw_only=True)
@@ -103,17 +103,19 @@ class Spending:
     """What one command may spend, and did. One object for all of its fetches.
 
     A request is taken to cost as much as the dearest one known of its candidate. Until one is
-    known, one request is in flight at a time: so a cost that cannot be told is found out by one
-    request. A request that failed is taken to cost nothing, and so is a reply without a cost of
-    a backend that says that it does not leave this machine. `later` makes, of the outcomes that
-    are known, what judges will be asked about them: a pilot of it belongs to the forecast.
+    known, one request is in flight at a time, whatever its backend says: so a cost that cannot be
+    told, or one that nobody spoke of, is found out by one request. Several are in flight as long
+    as the cap would hold if each came twice as dear, and in the end one at a time. A request that
+    failed is taken to cost nothing, and so is a reply without a cost of a backend that costs
+    nothing. `later` makes, of the outcomes that are known, what judges will be asked about them: a
+    pilot of it belongs to the forecast.
     """
 
     cap_usd: float
     spent_usd: float = 0.0
     is_forecast: bool = False
     later: Callable[[Mapping[str, Outcome]], Sequence[Later]] | None = None
-    _reserved: float = 0.0
+    _reserved: list[float] = field(default_factory=list)
     _in_flight: int = 0
     _unknown: set[str] = field(default_factory=set)
     _costs: dict[str, list[float]] = field(default_factory=dict)
@@ -127,7 +129,7 @@ class Spending:
 
     def begin(self) -> None:
         """Forget what was in flight when an earlier fetch was stopped."""
-        self._reserved, self._in_flight, self._waiting = 0.0, 0, []
+        self._reserved, self._in_flight, self._waiting = [], 0, []
         self._unknown.clear()
 
     # ------------------------------------------------------------ before
@@ -135,7 +137,7 @@ class Spending:
     def refuse_unpriced(self, asks: Iterable[Ask]) -> None:
         """Raise UsageError where the cost of an ask's reply will not be known."""
         for ask in asks:
-            if ask.live.unpriced and not ask.live.is_free:
+            if ask.live.unpriced and not ask.live.costs_nothing:
                 raise self._blind(ask.live.name, ask.live.unpriced)
 
     def pilot(
@@ -147,7 +149,7 @@ class Spending:
         """
         by_who: dict[str, list[Ask]] = {}
         for ask in asks:
-            if not ask.live.is_free:
+            if not ask.live.costs_nothing:
                 reply = known.get(ask.key)
                 if reply is None or reply.cost_usd is not None:
                     by_who.setdefault(ask.payer, []).append(ask)
@@ -181,7 +183,7 @@ class Spending:
         """
         send, missing = [], {}
         for one in some:
-            if one.is_free:
+            if one.costs_nothing:
                 continue
             asks = {a.key: a for a in one.asks if not a.internal}
             recorded = [known[key].cost_usd for key in asks if key in known]
@@ -220,10 +222,11 @@ class Spending:
         fits = math.floor(cases * max(0.0, room) / (left + spread)) if left + spread else cases
         total, more = self.spent_usd + left, usd(self.spent_usd + left + spread)
         sample = f"take a part of the cases (--sample {fits}), " if fits >= 1 else ""
+        counted = f"the next command counts from $0, and needs about {usd(left)} for the rest"
         raise UsageError(
             f"the forecast is {usd(total)} (up to {more}), and --max-cost is {usd(self.cap_usd)}: "
             f"nothing more is sent. What the pilot answered ({usd(self.spent_usd)}) is kept. "
-            f"To go on: {sample}raise --max-cost, or leave it out."
+            f"To go on: {sample}raise --max-cost ({counted}), or leave it out."
         )
 
     # ------------------------------------------------------------ while it runs
@@ -231,17 +234,13 @@ class Spending:
     async def admit(self, ask: Ask) -> float | None:
         """Return what is set aside for `ask`, or None where the cap leaves no room for it."""
         while True:
-            dearest = self._dearest.get(ask.payer, 0.0 if ask.live.is_free else None)
-            taken = self.spent_usd + self._reserved
-            if dearest is None:
-                fits = taken < self.cap_usd and ask.payer not in self._unknown
-            else:
-                fits = dearest == 0 or taken + dearest <= self.cap_usd * (1 + 1e-9)
-            if fits:
+            dearest = self._dearest.get(ask.payer)
+            if self._fits(ask, dearest):
                 if dearest is None:
                     self._unknown.add(ask.payer)
                 self._in_flight += 1
-                self._reserved += dearest or 0.0
+                if dearest:
+                    self._reserved.append(dearest)
                 return dearest or 0.0
             if not self._in_flight:
                 return None
@@ -249,15 +248,27 @@ class Spending:
             self._waiting.append(turn)
             await turn
 
+    def _fits(self, ask: Ask, dearest: float | None) -> bool:
+        if dearest is None:
+            taken = self.spent_usd + sum(self._reserved)
+            is_room = ask.live.costs_nothing or taken < self.cap_usd * (1 - 1e-9)
+            return is_room and ask.payer not in self._unknown
+        room = self.cap_usd * (1 + 1e-9) - self.spent_usd
+        if dearest == 0 or not self._reserved:
+            return dearest <= max(room, 0.0)
+        return 2 * (sum(self._reserved) + dearest) <= room
+
     def settle(self, ask: Ask, set_aside: float, reply: Reply | None) -> None:
         """Take what an admitted ask cost. Raises UsageError where the first reply tells no cost."""
         cost = reply.cost_usd if reply else 0.0
         if cost is None:  # later ones are taken to cost as the dearest did
-            cost = self._dearest.get(ask.payer, 0.0 if ask.live.is_free else None)
+            cost = self._dearest.get(ask.payer, 0.0 if ask.live.costs_nothing else None)
         if cost is None:  # nobody is let in after this: what waits is cancelled
-            raise self._blind(ask.live.name, "its replies tell no cost_usd")
+            hint = f": {ask.live.cost_hint}" if ask.live.cost_hint else ""
+            raise self._blind(ask.live.name, f"its replies tell no cost_usd{hint}")
         self._in_flight -= 1
-        self._reserved -= set_aside
+        if set_aside:
+            self._reserved.remove(set_aside)
         self._unknown.discard(ask.payer)
         if reply is not None:
             self.spent_usd += cost
@@ -276,7 +287,7 @@ class Spending:
         """Return the fault of an ask that the cap held back."""
         return not_asked(
             f"the cost cap of {usd(self.cap_usd)} is reached. What was answered is kept: the same "
-            "command with a higher cap goes on"
+            "command goes on with the rest, and counts its own cost from $0"
         )
 
     def _learn(self, who: str, cost: float) -> None:
@@ -286,5 +297,6 @@ class Spending:
     def _blind(self, name: str, why: str) -> UsageError:
         return UsageError(
             f"--max-cost {usd(self.cap_usd)} cannot be held: what {name} costs is not known "
-            f"({why}). Give its price, or leave --max-cost out."
+            f'({why}). Give its price, say `costs_nothing = true` under [backends."{name}"] in '
+            "task.toml where it costs nothing, or leave --max-cost out."
         )

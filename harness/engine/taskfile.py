@@ -71,7 +71,8 @@ class JudgeTable(Strict, frozen=True, kw_only=True):
     kind: Literal["rubric", "g-eval", "pairwise"] = "rubric"
     """How: one verdict with a reason; steps and a graded scale; or against another's reply."""
     against: str | None = None
-    """Kind `pairwise`: the candidate whose reply is the other side (`reference` too)."""
+    """Kind `pairwise`: the candidate whose reply is the other side, by what `--candidate` takes:
+    a name, `reference`, `PROMPT@SCHEME:MODEL`, `replay:FILE` or `constant:TEXT`."""
     steps: tuple[str, ...] = ()
     """Kind `g-eval`: the steps that the judge goes through."""
     scale: tuple[int, int] = (1, 5)
@@ -274,7 +275,8 @@ class TaskFile(Strict, frozen=True, kw_only=True):
     repeats: Count = 1
     """How often each case is asked."""
     repeat_verdict: str = "mean"
-    """How the repeats of a case become one number: `mean`, `K of N`, `pass@K` or `pass^K`."""
+    """How the repeats of a case become one number: `mean`, `K of N`, `pass@K` or `pass^K`. But for
+    `mean`, a repeat passes where its score is 1."""
     epoch: CountOrNone = 0
     """Raise it to ask everything anew: a hosted model that changed behind its name."""
     eval_timeout_s: Positive = 60.0

@@ -14,7 +14,7 @@ from typing import Any
 from harness.checks import registry
 from harness.checks.registry import binding
 from harness.core.passages import Passage
-from harness.engine.candidates import REFERENCE, REPLAY, candidate_names
+from harness.engine.candidates import CONSTANT, REFERENCE, REPLAY, candidate_names
 from harness.engine.case_rows import read_cases
 from harness.engine.documents import check_needs, read_passages
 from harness.engine.eval_sources import (
@@ -310,8 +310,9 @@ def _check_judges(task: Task) -> None:
             raise TaskError(f"{path}: judges.{name}: a judge's name is a score's, as in `polite`")
         rubric_text(task, name)
         other = table.against or REFERENCE
-        if other not in known and "@" not in other and not other.startswith(REPLAY):
+        if other not in known and "@" not in other and not other.startswith((REPLAY, CONSTANT)):
             raise TaskError(
                 f"{path}: judges.{name}.against: no candidate {other!r}. "
-                f"Known: {', '.join(known)}; or write PROMPT@SCHEME:MODEL or replay:FILE."
+                f"Known: {', '.join(known)}; or write PROMPT@SCHEME:MODEL, replay:FILE or "
+                "constant:TEXT."
             )

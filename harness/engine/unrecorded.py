@@ -124,7 +124,7 @@ def _all_answered(evaluation: Evaluation, trials: Sequence[TrialId]) -> None:
         return
     where = f"{len(lost)} of {len(trials)} replies are missing: {lost[0].message}"
     if was_not_asked(lost[0]):
-        raise NotEnoughEvidence(f"{where}. Raise --max-cost; the same command goes on.")
+        raise NotEnoughEvidence(f"{where}.")
     raise BackendError(f"{where}. The others are kept; the same command asks for the rest.")
 
 

@@ -48,12 +48,17 @@ class Backend(Protocol):
     * `concurrency: int` (16): how many requests it likes in flight.
     * `timeout_s: float` (600): how long one answer may take. Both are what the task file's
       `[backends.*]` may replace, and neither is identity.
-    * `is_external: bool` (False): requests leave this machine. Where it says False itself, a
-      reply without `cost_usd` costs nothing; where it says nothing, such a cost is unknown.
+    * `is_external: bool` (False): requests leave this machine. Where it says nothing, nobody
+      knows, and a release that must stay inside says so.
+    * `costs_nothing: bool` (True where it says `is_external = False` itself): a reply without
+      `cost_usd` is free; else its cost is unknown. A `cost_usd` that is told counts either way. A
+      person's `costs_nothing` in `[backends.*]` wins.
     * `only_waits: bool` (False): the work is done in another process, and its `async def answer`
       waits for it, so that evals may run meanwhile.
     * `unpriced: str | None` (None): why the cost of its replies will be unknown, and the file to
       edit (`--max-cost` is refused with this text before anything is sent).
+    * `cost_hint: str` (""): how to have the cost told, said after a first reply without one
+      (`--max-cost` is refused with it then).
     * `submit_batch` and `collect_batch`: see `AnswersBatches`.
     * `def token_ids(request) -> Sequence[int]`: the ids that the model would be sent (parity).
     * `def stop_ids() -> frozenset[int]`: the ids that end its replies (parity).

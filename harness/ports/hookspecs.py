@@ -63,6 +63,10 @@ def harness_checks() -> Mapping[str, Callable[..., Any]]:  # type: ignore[empty-
     of its distribution, as a digest of weights; where it changes, recorded replies are scored anew.
     Or a function that gives it: of no argument, or of one, all texts that stand in the evals and
     in the arguments of cases to this check.
+
+    Optional attribute `takes_case = True`: called for a case's own `checks`, it is given the case
+    as `case`. A check that reaches out needs it, for a case tagged `internal` leaves this machine
+    nowhere.
     """
 
 

@@ -53,6 +53,7 @@ class Reply:
     `latency_s` is the time of this reply alone where the backend can tell, else its share of the
     batch that it was answered in; `first_token_s` the time to its first token, where it streamed.
     `logprobs` has one `{"token", "logprob", "top": [[token, logprob], ...]}` an output token.
+    `spans` are those of an application's own trace (harness.checks.traces says their shapes).
     """
 
     text: str
@@ -65,10 +66,11 @@ class Reply:
     tool_calls: tuple[Json, ...] = ()
     first_token_s: float | None = None
     logprobs: tuple[Json, ...] = ()
+    spans: tuple[Json, ...] = ()
 
 
-SPEED = frozenset({"batch_size", "concurrency", "stream", "timeout_s"})
-"""Options that change how fast a backend is asked, and no answer of it."""
+HANDLING = frozenset({"batch_size", "concurrency", "costs_nothing", "stream", "timeout_s"})
+"""Options that change how a backend is asked, or paid, and no answer of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +97,6 @@ class Candidate:
     def digest(self) -> str:
         """Identity of what answers, whatever it is called."""
         parts = [self.backend, self.prompt_digest, self.decoding, self.artifact, self.base_url]
-        options = {k: v for k, v in self.options.items() if k not in SPEED}
+        options = {k: v for k, v in self.options.items() if k not in HANDLING}
         later = [options, self.epoch]  # left out where unset: older digests stand
         return digest(parts + later if options or self.epoch else parts)

@@ -33,8 +33,15 @@ def _image_digest(url: str) -> str:
     return hashlib.sha256(url.encode("utf-8", "surrogatepass")).hexdigest()
 
 
+class _Remembers:
+    """Room for what is found out once of a record, and is no part of it."""
+
+    __slots__ = ("_inputs_digest",)
+    _inputs_digest: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
+class Case(_Remembers):
     """One input with, where known, a reference answer.
 
     `reference` is text or a JSON value; `cluster` names the source that the case shares with
@@ -63,9 +70,11 @@ class Case:
     @property
     def inputs_digest(self) -> str:
         """Identity of what the model is asked about: the inputs and images alone."""
-        if not self.images:
-            return digest(dict(self.inputs))
-        return digest([dict(self.inputs), [_image_digest(image) for image in self.images]])
+        if not hasattr(self, "_inputs_digest"):  # asked for several times a run
+            images = [_image_digest(image) for image in self.images]
+            what = [dict(self.inputs), images] if images else dict(self.inputs)
+            object.__setattr__(self, "_inputs_digest", digest(what))
+        return self._inputs_digest
 
     @property
     def digest(self) -> str:

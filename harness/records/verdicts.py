@@ -1,4 +1,4 @@
-"""What runs mean: estimates, tries, comparisons and verdicts. Knows not how they are found."""
+"""What runs mean: tries, comparisons and verdicts. Knows not how they are found."""
 
 from __future__ import annotations
 
@@ -8,27 +8,7 @@ from typing import Literal
 
 from harness.plain import digest
 from harness.records.cases import Split
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Estimate:
-    """A mean with one-sided bounds, each at level `alpha`, from `n` cases in `clusters`."""
-
-    mean: float
-    lower: float
-    upper: float
-    n: int
-    clusters: int
-    alpha: float = 0.05
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Condition:
-    """One condition of a verdict. `holds` is `None` where it was not checked."""
-
-    name: str
-    holds: bool | None
-    text: str
+from harness.records.estimates import Condition, Estimate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -50,7 +50,7 @@ def _misfit(what: str, exc: Exception) -> StoreError:
 def reply_of(plain: dict[str, Any], *, what: str) -> Reply:
     """Return a reply: `decode` without its reflection, five times as fast (10,000 at a time)."""
     try:
-        for several in ("tool_calls", "logprobs"):
+        for several in ("tool_calls", "logprobs", "spans"):
             if several in plain:
                 plain[several] = tuple(plain[several])
         for alike in ("finish_reason", "model"):

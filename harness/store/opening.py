@@ -204,26 +204,16 @@ def _is_current(connection: sqlite3.Connection, path: Path) -> bool:
 
 def _make(path: Path) -> sqlite3.Connection:
     """Make or upgrade the store: one process at a time, the others then find it made."""
-    from filelock import FileLock, Timeout
-
-    # filelock waits for a file that it cannot make, as for one that another process holds
-    Path(f"{path}.upgrade-lock").touch()
+    if not path.exists():
+        path.touch()  # the system says more of why it cannot than SQLite does
+    connection = _connect(str(path))
     try:
-        with FileLock(f"{path}.upgrade-lock", timeout=2 * BUSY_S):
-            connection = _connect(str(path))
-            try:
-                _use_wal(connection)
-                if not _is_current(connection, path):
-                    _upgrade(connection, path)
-            except BaseException:
-                connection.close()
-                raise
-            return connection
-    except Timeout as exc:
-        raise StoreError(
-            f"store {path}: another process has been upgrading it for {2 * BUSY_S:.0f} s. "
-            f"Where there is none, delete {path}.upgrade-lock and run again."
-        ) from exc
+        _use_wal(connection)
+        _upgrade(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def _use_wal(connection: sqlite3.Connection) -> None:
@@ -245,11 +235,11 @@ def _upgrade(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute("BEGIN IMMEDIATE")  # nobody writes from here on: the copy is the last state
     try:
         applied = _applied(connection, path)
-        if applied:
+        if not applied:
+            fresh.create(connection)
+        elif len(applied) < len(schema.NAMES):
             first = next(name for name in schema.NAMES if name not in applied)
             _back_up(path, Path(f"{path}.before-{first}"))
-        else:
-            fresh.create(connection)
         if not _is_current(connection, path):
             _migrate(connection)
         connection.execute("COMMIT")

@@ -27,8 +27,9 @@ def add_options(group: pytest.OptionGroup) -> None:
         type=_dollars,
         default=None,
         metavar="USD",
-        help="spend at most this: ten requests a candidate give a forecast, and nothing more is "
-        "sent where it is above; what is sent stops at the cap, and the same command goes on",
+        help="spend at most this, in this command: ten requests a candidate give a forecast, and "
+        "nothing more is sent where it is above; what is sent stops at the cap, and the same "
+        "command goes on with the rest, counting from $0",
     )
     group.addoption(
         "--batch",

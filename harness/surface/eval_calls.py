@@ -25,6 +25,7 @@ from harness.surface.alarm import (
     WATCH,
     Escape,
     go,
+    handler_of,
     is_debugged,
     leave,
     stop,
@@ -42,8 +43,9 @@ STUBBORN = 3
 """From this ring on, an eval that swallows even `BaseException` is left line by line."""
 WHERE = {"setup": "a fixture before the eval", "call": "the eval", "teardown": "a fixture after it"}
 ALONE = (
-    "where the process ends here, by a crash in C or `eval_timeout_s`, replies are kept; with "
-    "`-n 1` (pytest-xdist) a worker alone ends, and every other score is kept"
+    "where the process ends here, by a crash in C or `eval_timeout_s`, replies and scores are "
+    "kept: `harness runs` lists them as a partial run; with `-n 1` (pytest-xdist) a worker alone "
+    "ends, and the other cases go on"
 )
 CALLED = {"setup": "setup", "call": "runtest"}
 """The method of an item that pytest calls in a phase."""
@@ -268,21 +270,19 @@ class EvalCalls:
         """Give the alarm back."""
         WATCH.give_back()
         WATCH.last_will = None
-        if self._has_alarm and signal.getsignal(signal.SIGALRM) is self._handler:
+        if self._has_alarm and handler_of(signal.SIGALRM) is self._handler:
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
             WATCH.handler = None
 
     def _owns_alarm(self) -> bool:
         if self._has_alarm is None:
             is_main = threading.current_thread() is threading.main_thread()
-            is_free = hasattr(signal, "SIGALRM") and (
-                signal.getsignal(signal.SIGALRM) == signal.SIG_DFL
-            )
+            is_free = hasattr(signal, "SIGALRM") and (handler_of(signal.SIGALRM) == signal.SIG_DFL)
             self._has_alarm = is_main and is_free
             if self._has_alarm:
                 signal.signal(signal.SIGALRM, self._handler)
                 WATCH.handler = self._handler
-        return self._has_alarm and signal.getsignal(signal.SIGALRM) is self._handler
+        return self._has_alarm and handler_of(signal.SIGALRM) is self._handler
 
     def _limit_s(self, path: Path) -> float:
         limit_s = self._session.evaluation_of(path).task.settings.eval_timeout_s

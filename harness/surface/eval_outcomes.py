@@ -26,6 +26,9 @@ PARTS = pytest.StashKey[Counter[tuple[Path, str]]]()
 """Of the session: how many items each score of a task has for one trial (`eval_parts`)."""
 FOLDER = "harness_folder"
 """The attribute of a report that says where its task is: two tasks may have one name."""
+REPLY = "harness_reply"
+"""The attribute of a worker's report that says which reply was measured: the controller of xdist
+asked for none."""
 TURNS = pytest.StashKey[list[str]]()
 """The keys of the replies of an item's dialogue, as they come."""
 SETTLED = pytest.StashKey[pytest.ExceptionInfo[BaseException]]()
@@ -88,6 +91,8 @@ def judged(
         call.excinfo = None
     report = pytest.TestReport.from_item_and_call(item, call)
     vars(report)[FOLDER] = str(task_folder_of(item.path))
+    if hasattr(item.config, "workerinput") and (key := trial.evaluation.replied(trial.id)):
+        vars(report)[REPLY] = key
     if isinstance(item, EvalItem):
         item.has_told(report)
     if isinstance(error, NoReply):

@@ -20,16 +20,20 @@ from harness.surface.eval_parts import EvalParts, joined, lacking_parts
 from harness.surface.eval_scores import TaskScores
 from harness.surface.eval_session import EvalSession
 from harness.surface.judge_evals import judge_lines
+from harness.surface.score_journal import ScoreJournal
 from harness.surface.slices import lines_below
 from harness.surface.tables import floor_lines, floor_of, run_table
 
 
 class Recording:
-    """The end of one session."""
+    """What one session records: each score as it comes, and runs at its end."""
 
     def __init__(self, session: EvalSession) -> None:
         self._session = session
         session.config.pluginmanager.register(EvalParts(session.config), "harness-eval-parts")
+        self._journal = ScoreJournal(session, first_of=self._is_seen)
+        if not hasattr(session.config, "workerinput"):
+            session.scores.kept = self._journal.add
         self._conditions: dict[str, Condition] = {}
         self._advisors: dict[str, list[str]] = {}
         self._advised: dict[str, frozenset[str]] = {}
@@ -37,14 +41,21 @@ class Recording:
 
     def finish(self, *, was_interrupted: bool) -> None:
         """Store one run a candidate, and see whether the floors hold."""
-        at = datetime.now(UTC).isoformat(timespec="microseconds")
+        if self._journal.error is not None:
+            raise self._journal.error
+        at = _now()
         for folder, seen in self._session.scores.by_folder.items():
-            if seen.scores or seen.aggregates:  # the controller of xdist opens the task only here
+            if seen.scores or seen.aggregates:
                 evaluation = self._session.evaluation_of(folder)
                 self._record(evaluation, seen, at=at, was_interrupted=was_interrupted)
                 evaluation.forget()  # what is shown is in the runs; pytest's own end needs room
                 seen.scores.clear()
+        self._journal.remove()
         self._hold_floors()
+
+    def close(self) -> None:
+        """Let go of what could not be recorded: whoever opens the store next finds it."""
+        self._journal.close()
 
     def summary_lines(self) -> list[str]:
         """Return the table of the session's runs, and what the floors say."""
@@ -89,8 +100,6 @@ class Recording:
             dialogues=seen.last_turns,
         )
         plugins = session.open.plugins(folder)
-        if any(run.candidate.backend != REFERENCE for run in runs):  # scores are seen
-            pin_policy(evaluation.task, store, at=at)
         for run in runs:
             run_id = store.add_run(run, at=at)
             session.runs.append(run)
@@ -104,7 +113,6 @@ class Recording:
             session.usages[run_id] = usage(r for r in replies.values() if r is not None)
             for trial in run.trials:
                 plugins.tell(trial)
-        self._count_look(evaluation, runs, at=at)
         if seen.judged:
             self._weigh_judges(evaluation, runs, seen)
 
@@ -160,25 +168,28 @@ class Recording:
             fetch_all(judging.others(wanted), store=store, progress=Silence(), is_offline=True)
             judge_all([(judging, wanted)], store=store, progress=Silence(), is_offline=True)
 
-    def _count_look(self, evaluation: Evaluation, runs: Sequence[Run], *, at: str) -> None:
-        """Looking at the sealed split is never free: it goes to the ledger, whoever looks."""
-        task, option = evaluation.task, self._session.config.option
-        if evaluation.split != "test" or option.look_is_counted:
+    def _is_seen(self, evaluation: Evaluation, name: str) -> None:
+        """Note that scores of a candidate are about to be seen: what the task promises now stands
+        before them, and looking at the sealed split is never free, not in a run that is killed.
+        """
+        candidate = evaluation.candidates[name]
+        if candidate.backend == REFERENCE:
+            return
+        task, at = evaluation.task, _now()
+        store = self._session.open.store(task.folder)
+        pin_policy(task, store, at=at)
+        if evaluation.split != "test" or self._session.config.option.look_is_counted:
             return
         from harness.engine.release import look_entry, looks_spent, pair_key
 
-        store = self._session.open.store(task.folder)
         looks = store.ledger(task=task.name, kind="look")
-        known = looks_spent(task, looks, purposes=("eval",))
-        for run in runs:
-            candidate = run.candidate
-            if candidate.backend != REFERENCE and pair_key(None, candidate) not in known:
-                store.record(
-                    look_entry(task, purpose="eval", baseline=None, candidate=candidate, at=at)
-                )
-                self._session.notes.append(
-                    f"{candidate.name} was seen on the sealed test split: the look is counted"
-                )
+        if pair_key(None, candidate) not in looks_spent(task, looks, purposes=("eval",)):
+            store.record(
+                look_entry(task, purpose="eval", baseline=None, candidate=candidate, at=at)
+            )
+            self._session.notes.append(
+                f"{candidate.name} was seen on the sealed test split: the look is counted"
+            )
 
     # ------------------------------------------------------------ showing
 
@@ -192,6 +203,10 @@ class Recording:
 
     def _clusters(self) -> dict[str, dict[str, str]]:
         return {task.name: {c.id: c.cluster for c in task.cases} for task in self._session.tasks}
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
 def _has_documents(task: Task) -> bool:

@@ -1,4 +1,4 @@
-"""What the terminal keeps of the reports of evals: little, and nothing that is shown is lost.
+"""What the terminal keeps of the reports of evals: little, and nothing that tells more is lost.
 
 Knows no score. pytest keeps three reports an item to the end; of 100,000 items they are most of
 what a run holds.
@@ -6,7 +6,8 @@ what a run holds.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatch
 from functools import lru_cache
 from pathlib import PurePath
@@ -18,6 +19,40 @@ import pytest
 from harness.surface import eval_properties
 from harness.surface.eval_outcomes import FOLDER, PATTERN
 from harness.surface.eval_properties import Property, packed, unpacked
+
+
+def fold_recursion(report: pytest.TestReport, config: pytest.Config) -> None:
+    """Show the lines of a recursion once each: pytest folds them only where their variables repeat,
+    and shows twenty frames where they differ. `--tb=native` shows all.
+    """
+    if config.option.fulltrace:
+        return  # it holds the frames of pytest itself, which come again too
+    for traceback, *_ in getattr(report.longrepr, "chain", ()):
+        if "ecursion" not in (traceback.extraline or ""):
+            continue
+        *entries, last = traceback.reprentries  # the last one says what was raised
+        often = Counter(place for entry in entries if (place := _place(entry)) is not None)
+        once = [entry for n, entry in enumerate(entries) if _is_first(entry, entries[:n])]
+        if len(once) == len(entries):
+            continue
+        if _place(once[-1]) == _place(last):
+            once.pop()
+        traceback.reprentries = [*once, last]
+        path, line = often.most_common(1)[0][0]
+        traceback.extraline = (
+            f"!!! Recursion: {path}:{line} comes again and again; each line is shown once "
+            "(pytest --tb=native shows all)"
+        )
+
+
+def _is_first(entry: Any, before: Sequence[Any]) -> bool:
+    place = _place(entry)
+    return place is None or place not in map(_place, before)
+
+
+def _place(entry: Any) -> tuple[str, int] | None:
+    where = getattr(entry, "reprfileloc", None)
+    return None if where is None else (where.path, where.lineno)
 
 
 def slim(report: pytest.TestReport, config: pytest.Config) -> None:

@@ -5,7 +5,7 @@ In xdist only the controller reads them all. Knows nothing of stores or of how r
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -15,10 +15,15 @@ import pytest
 
 from harness.engine.evaluate import TrialId
 from harness.records import Fault, Score
-from harness.surface.eval_outcomes import FOLDER, said_by
+from harness.surface.eval_outcomes import FOLDER, REPLY, said_by
 
 Wanted = tuple[str, TrialId]
 """A judge's name, and the trial whose reply it judges."""
+SAID = frozenset({
+    "eval", "candidate", "case", "repeat", "score", "miss", "unscored", "fault", "origin",
+    "is_missing", "reason", "judge", "judged_by", "parts", "turns", "is_dialogue", "task",
+})  # fmt: skip
+"""What we say of an item in its report, which may have properties of somebody else's too."""
 
 
 @dataclass(slots=True)
@@ -101,6 +106,9 @@ class SessionScores:
         self.by_folder: dict[Path, TaskScores] = {}
         self.latest: TrialId | None = None
         """The trial that was judged last in this process; its report is told next."""
+        self.kept: Callable[[str, Mapping[str, Any], TrialId, str | None], None] | None = None
+        """Told of each score: the task's folder, what was said, the trial, and the key of its reply
+        where a worker asked for it."""
         self._names: dict[str, TaskScores] = {}
 
     def see(self, report: pytest.TestReport) -> TrialId | None:
@@ -114,7 +122,10 @@ class SessionScores:
         task = self._names.get(name)
         if task is None:
             task = self._names[name] = self.by_folder.setdefault(Path(name), TaskScores())
-        return task.take(said, latest=self.latest)
+        trial = task.take(said, latest=self.latest)
+        if self.kept is not None:
+            self.kept(name, said, trial, vars(report).pop(REPLY, None))
+        return trial
 
     def of(self, folder: Path) -> TaskScores:
         """Return what was said of the task in `folder`, perhaps nothing."""

@@ -53,6 +53,8 @@ class EvalSession:
             store=option.store,
             is_collecting=option.collectonly,
             compares_keys=option.only == "changed",
+            # in xdist the controller alone writes runs, and says what it found
+            told=None if hasattr(config, "workerinput") else self._told,
         )
         self.scores = SessionScores()
         self.error: HarnessError | None = None

@@ -111,8 +111,9 @@ def _use_line(use: JudgeUse) -> str:
     if use.input_tokens is not None or use.output_tokens is not None:
         sent, got = ("–" if n is None else f"{n:,}" for n in (use.input_tokens, use.output_tokens))
         tokens = f", {sent} tokens in, {got} out"
-    plural = "" if use.requests == 1 else "s"
     cost = "" if use.cost_usd is None else f", {number(use.cost_usd, digits=4)} $"
-    return (
-        f"judge {use.name} ({clean(use.backend)}): {use.requests:,} request{plural}{tokens}{cost}"
-    )
+    asked = f"{use.requests:,} request{'' if use.requests == 1 else 's'}"
+    if use.unanswered:
+        none = "none" if use.unanswered == use.requests else f"{use.unanswered:,} not"
+        asked += f", {none} answered"
+    return f"judge {use.name} ({clean(use.backend)}): {asked}{tokens}{cost}"

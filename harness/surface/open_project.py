@@ -17,18 +17,28 @@ from harness.engine.tasks import Task
 from harness.errors import UsageError
 from harness.ports.manager import Plugins
 from harness.records import Split
+from harness.store.journal import files_beside
 from harness.store.store import Store
 
 
 class OpenProject:
     """What a session has open. `store` names the database, where a person did; where items are
     only collected, nothing is written, and no plugin is loaded unless replies' keys are compared.
+    `told` is given what is said of runs that were cut off; without it, none is recovered.
     """
 
-    def __init__(self, *, store: str | None, is_collecting: bool, compares_keys: bool) -> None:
+    def __init__(
+        self,
+        *,
+        store: str | None,
+        is_collecting: bool,
+        compares_keys: bool,
+        told: Callable[[str], None] | None = None,
+    ) -> None:
         self._place = Path(store) if store else None
         self._is_collecting = is_collecting
         self._compares_keys = compares_keys
+        self._told = told
         self._opened: tuple[Store, Plugins, BackendPool] | None = None
         self._read_only: Store | None = None
         self._seen: set[Path] = set()
@@ -96,6 +106,11 @@ class OpenProject:
             use_plugins(plugins)
             pool = BackendPool(plugins, artifact_folder=partial(artifact_folder, project))
             self._opened = (store, plugins, pool)
+            if self._told is not None and files_beside(store.path):
+                from harness.surface.recovered import recover
+
+                for line in recover(store, plugins=lambda: plugins):
+                    self._told(line)
         self._refuse_another(folder, self._opened[0])
         return self._opened
 

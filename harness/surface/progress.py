@@ -29,7 +29,7 @@ class TextProgress:
         self._label = label
         self._is_hidden = is_hidden
         self._is_live = self._stream.isatty()
-        self._total = self._done = 0
+        self._total = self._done = self._got = 0
         self._cost_usd = 0.0
         self._since = self._shown = time.monotonic()
 
@@ -59,9 +59,10 @@ class TextProgress:
             self._stream.write("\n" if is_within_line else "")
             self._show()
 
-    def advance(self, backend: str) -> None:
-        """Count one reply."""
+    def advance(self, backend: str, *, is_reply: bool = True) -> None:
+        """Count one request, and the reply where there is one."""
         self._done += 1
+        self._got += is_reply
         if self._is_due():
             self._show()
 
@@ -83,7 +84,7 @@ class TextProgress:
             return
         self._shown = time.monotonic()
         spent = self._shown - self._since
-        line = f"{self._label}: {self._done} of {self._total}, {seconds(spent)}"
+        line = f"{self._label}: {self._got} of {self._total}, {seconds(spent)}"
         line += f", {_usd(self._cost_usd)}" if self._cost_usd else ""
         if self._total > self._done >= max(5, self._total // 20):  # before that it is a guess
             left = spent / self._done * (self._total - self._done)

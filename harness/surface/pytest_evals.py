@@ -33,7 +33,7 @@ from harness.surface.eval_outcomes import (
     mark_of,
 )
 from harness.surface.eval_recording import Recording
-from harness.surface.eval_reports import slim
+from harness.surface.eval_reports import fold_recursion, slim
 from harness.surface.eval_session import SESSION, EvalSession
 from harness.surface.eval_trials import ARGUMENT, OF_A_CASE, EvalTrial, eval_trial_of
 from harness.surface.words import escaped, from_here
@@ -58,6 +58,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Close what the session opened. pytest collected garbage just now, and will once more."""
+    config.stash[RECORDING].close()
     config.stash[SESSION].open.close()
     _set_aside(config.stash[SESSION])
     if "torch" in sys.modules:  # libraries below it report what was never collected as leaked
@@ -231,7 +232,10 @@ def pytest_runtest_makereport(
     if trial is None:
         return None
     item.config.stash[SESSION].scores.latest = trial.id
-    return judged(item, call, trial)
+    report = judged(item, call, trial)
+    if report is not None and report.failed:
+        fold_recursion(report, item.config)
+    return report
 
 
 def pytest_report_teststatus(

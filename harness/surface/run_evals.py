@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.engine.fetch import OFFLINE
+from harness.engine.fetch import OFFLINE, has_no_verdict
 from harness.engine.tasks import Task
 from harness.errors import BackendError, HarnessError, TaskError, UsageError
 from harness.records import Run
@@ -35,6 +35,7 @@ class EvalRun:
     """What an in-process run gave: pytest's exit code, one run a candidate, and what broke.
 
     `broke_off` is what pytest itself broke off with, as a plugin or a conftest.py can make it.
+    `listed` are the items that `--collect-only` lists instead of running them.
     """
 
     exit_code: int
@@ -48,6 +49,7 @@ class EvalRun:
     selected_none: bool = False
     spent_usd: float = 0.0
     broke_off: str = ""
+    listed: tuple[str, ...] = ()
 
 
 @dataclass(slots=True, eq=False)
@@ -61,6 +63,7 @@ class _Watcher:
     was_interrupted: bool = False
     broke_off: str = ""
     is_partial: bool = False
+    listed: tuple[str, ...] = ()
 
     @pytest.hookimpl(trylast=True)
     def pytest_configure(self, config: pytest.Config) -> None:
@@ -79,12 +82,17 @@ class _Watcher:
         self.is_partial = True
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Say what the cases could show, where all of them are about to run."""
+        """Say what the cases could show, where all of them are about to run; keep what is listed
+        where none is.
+        """
         option, ours = session.config.option, self.session
+        if option.collectonly:
+            self.listed = tuple(item.nodeid for item in session.items)
+            return
         terminal = session.config.pluginmanager.get_plugin("terminalreporter")
         if not self.is_forecast or self.is_partial or ours is None or terminal is None:
             return
-        if ours.error or session.testsfailed or option.collectonly or getattr(option, "lf", False):
+        if ours.error or session.testsfailed or getattr(option, "lf", False):
             return
         folder, may_cross = self.task.folder, option.override_boundary is not None
         try:
@@ -146,6 +154,7 @@ def run_evals(
         selected_none=bool(session and session.selected_none),
         spent_usd=session.spent_usd if session else 0.0,
         broke_off=watcher.broke_off,
+        listed=watcher.listed,
     )
 
 
@@ -153,7 +162,8 @@ def completed(run: EvalRun) -> EvalRun:
     """Return `run` if it went through; misses and floors are no trouble.
 
     Raises KeyboardInterrupt, the error that stopped it, TaskError for a broken eval file, or
-    BackendError where a backend did not answer. What was answered is stored in every case.
+    BackendError where a backend did not answer, a judge's too. What was answered is stored in
+    every case.
     """
     if run.was_interrupted:
         raise KeyboardInterrupt
@@ -166,7 +176,7 @@ def completed(run: EvalRun) -> EvalRun:
             f"pytest broke off: {run.broke_off}. A conftest.py or a plugin may be why; "
             "`pytest` on the task's folder shows where."
         )
-    if not run.runs:
+    if not run.runs and not run.listed:
         raise TaskError(
             "no eval ran: no selected test names `case`, `reply` or `trials` (`pytest "
             "--collect-only` on the task's folder lists all)"
@@ -182,7 +192,19 @@ def completed(run: EvalRun) -> EvalRun:
                 + (" The same command asks again." if are_all else " The others are kept; the ")
                 + ("" if are_all else "same command asks for the rest.")
             )
+    _refuse_unjudged(run.runs)
     return run
+
+
+def _refuse_unjudged(runs: Sequence[Run]) -> None:
+    for one in runs:
+        lost = [t.fault for t in one.trials if t.fault and has_no_verdict(t.fault)]
+        if lost:
+            raise BackendError(
+                f"{one.candidate.name}: {len(lost)} of {len(one.trials)} trials were not judged: "
+                + sentence(lost[0].message)
+                + " Replies and the other scores are kept; the same command asks the judge again."
+            )
 
 
 def refuse_unrecorded(runs: Sequence[Run]) -> None:

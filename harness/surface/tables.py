@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 from tabulate import tabulate
 
@@ -16,8 +17,11 @@ from harness.core.scoring import case_values, is_unscored, score_names
 from harness.core.usage import Usage
 from harness.core.words import count
 from harness.errors import UsageError
-from harness.records import Comparison, Estimate, Run, Try
+from harness.records import Estimate, Run
 from harness.surface.words import clean, interval, number, one_line, points, seconds
+
+if TYPE_CHECKING:
+    from harness.records import Comparison, Try
 
 MISSES_SHOWN = 3
 CAUSES_SHOWN = 3

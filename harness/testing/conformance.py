@@ -95,8 +95,9 @@ def _declared(backend: object) -> Iterable[str]:
     concurrency = getattr(backend, "concurrency", 16)
     if not isinstance(concurrency, int) or isinstance(concurrency, bool) or concurrency < 1:
         yield f"`concurrency` is a whole number of 1 or more, not {concurrency!r}"
-    if not isinstance(getattr(backend, "is_external", False), bool):
-        yield "`is_external` is True or False"
+    for name in ("is_external", "costs_nothing"):
+        if not isinstance(getattr(backend, name, False), bool):
+            yield f"`{name}` is True or False"
     identity = getattr(backend, "identity", {})
     if not isinstance(identity, Mapping):
         yield f"`identity` is a mapping of texts, not {identity!r}"

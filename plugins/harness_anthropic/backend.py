@@ -81,9 +81,10 @@ class AnthropicBackend:
         self._price = (
             load_prices().get((self._door.place.host, model)) if self._door.is_priced else None
         )
+        self.costs_nothing = not self.is_external and self._price is None
         self.unpriced = (
             None
-            if self._price or not self.is_external
+            if self._price or self.costs_nothing
             else f"{PRICES} has no price of {model} at {self._door.place.host}"
         )
 

@@ -8,9 +8,9 @@
     header_env = { Authorization = "MY_APP_TOKEN" }   # a header's value, from the environment
     reply = "answer.text"                     # where the reply stands in the answer
 
-`error`, `tool_calls`, `finish_reason`, `input_tokens`, `output_tokens`, `cost_usd` and `model` are
-paths too. What the body does not name, the application decides; what a request needs and the body
-would not carry is refused. Retries belong to the engine alone.
+`error`, `tool_calls`, `finish_reason`, `input_tokens`, `output_tokens`, `cost_usd`, `model` and
+`spans` are paths too. What the body does not name, the application decides; what a request needs
+and the body would not carry is refused. Retries belong to the engine alone.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ CONCURRENCY = 8
 TIMEOUT_S = 300.0
 PATHS = (
     "reply", "error", "tool_calls", "finish_reason", "input_tokens", "output_tokens", "cost_usd",
-    "model",
+    "model", "spans",
 )  # fmt: skip
 _OPTIONS = {"url", "method", "body", "headers", "header_env", "honours"}
 _METHODS = ("POST", "PUT", "PATCH")
@@ -171,7 +171,7 @@ class HttpBackend:
             reply = find(answer, self._paths["reply"]) if "reply" in self._paths else answer
         except LookupError as exc:
             return BackendError(self._key.scrub(f"{self.name}: reply: {exc}"))
-        calls = self._at(answer, "tool_calls")
+        calls, spans = self._at(answer, "tool_calls"), self._at(answer, "spans")
         finish, model = self._at(answer, "finish_reason"), self._at(answer, "model")
         return Reply(
             text=_text(reply),
@@ -182,6 +182,7 @@ class HttpBackend:
             latency_s=came.latency_s,
             model=model if isinstance(model, str) else None,
             tool_calls=tuple(calls) if isinstance(calls, list) else (),
+            spans=tuple(spans) if isinstance(spans, list) else (),
         )
 
     def _at(self, answer: Any, name: str) -> Any:

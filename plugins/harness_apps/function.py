@@ -62,12 +62,10 @@ class PythonBackend:
         said = getattr(function, "is_external", None)
         if isinstance(said, bool):
             self.is_external = said
-        function_name = config.model.rpartition(":")[2]
-        self.unpriced = (
-            None
-            if said is False
-            else f"{self.name} may ask a hosted model: where it asks none, write "
-            f"{function_name}.is_external = False beside it"
+        self._is_free = said is False
+        self.cost_hint = (
+            'return {"text": ..., "cost_usd": ...}, or write '
+            f"{config.model.rpartition(':')[2]}.is_external = False where it asks no hosted model"
         )
 
     def __repr__(self) -> str:
@@ -90,7 +88,7 @@ class PythonBackend:
         reply = self._reply(value)
         if reply.latency_s is None:
             reply = replace(reply, latency_s=time.perf_counter() - start)
-        if reply.cost_usd is None and self.unpriced is None:
+        if reply.cost_usd is None and self._is_free:
             reply = replace(reply, cost_usd=0.0)
         return reply
 
@@ -107,8 +105,8 @@ class PythonBackend:
                 f"{self.name} returned a mapping with {sorted(map(str, value))}; it needs `text`, "
                 f"and may hold {sorted(_REPLY - {'text'})}"
             )
-        given = dict(value)
-        for name in ("tool_calls", "logprobs"):
+        given: dict[str, Any] = dict(value)
+        for name in ("tool_calls", "logprobs", "spans"):
             if isinstance(given.get(name), list):
                 given[name] = tuple(given[name])
         return Reply(**given)

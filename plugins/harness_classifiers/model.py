@@ -149,13 +149,33 @@ def _longest(tokenizer: Any, model: Any) -> int:
 
 
 _MAKING = threading.Lock()
+_Stamp = tuple[tuple[str, int, int], ...]
 
 
 @lru_cache(maxsize=MODELS)
 def _made(name: str, _here: str) -> Classifier:
     folder = find_classifier(name)
     require_local("checks.classifier")
-    return Classifier(folder)
+    found = _loaded(folder, _here, _stamp(folder))
+    if isinstance(found, str):
+        raise UsageError(found)
+    return found
+
+
+@lru_cache(maxsize=MODELS)
+def _loaded(folder: Path, _here: str, _stamp: _Stamp) -> Classifier | str:
+    """Return the classifier in `folder`, or why it is none: each trial asks, and what is broken is
+    loaded once, until a file of it changes.
+    """
+    try:
+        return Classifier(folder)
+    except UsageError as exc:
+        return str(exc)  # its traceback would keep the weights in memory
+
+
+def _stamp(folder: Path) -> _Stamp:
+    facts = [(path.name, path.stat()) for path in folder.iterdir() if path.is_file()]
+    return tuple(sorted((name, one.st_mtime_ns, one.st_size) for name, one in facts))
 
 
 def classifier_of(name: str) -> Classifier:

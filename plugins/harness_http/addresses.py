@@ -12,7 +12,8 @@ from harness import UsageError
 # names without a dot or with one of these endings are given out by a private network
 _PRIVATE_ENDINGS = (".localhost", ".local", ".internal", ".lan", ".home.arpa")
 _PLAIN_HOST = re.compile(r"[a-z0-9]([a-z0-9.-]*\.)?[a-z][a-z0-9-]*|127\.0\.0\.1|::1")
-_NUMBERS = re.compile(r"[0-9.]+")
+_NUMBERS = re.compile(r"[0-9.]+|[0-9a-f:.]*:.*")
+_HOST = re.compile(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*\.?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,28 +59,35 @@ def parse_place(
             f"the base URL of {host} has a query; {allowed} there, because the address is "
             "recorded. Put a key into the environment."
         )
-    if not _PLAIN_HOST.fullmatch(host):
-        _check_host(parts.scheme, host, text=text)
+    try:
+        known = wire_host(host)
+    except ValueError as exc:
+        raise UsageError(f"base URL {text!r}: {exc}") from exc
     path = parts.path.rstrip("/").removesuffix(ending).rstrip("/")
     return Place(
         base=urlunsplit((parts.scheme, parts.netloc, path, parts.query, "")),
         host=host,
         port=port or (443 if parts.scheme == "https" else 80),
-        is_private=is_private(host),
+        is_private=is_private(known),
         is_encrypted=parts.scheme == "https",
         fragment=parts.fragment or None,
     )
 
 
-def _check_host(scheme: str, host: str, *, text: str) -> None:
-    from yarl import URL  # a client's rules for hosts are long, and its import too
+def wire_host(host: str) -> str:
+    """Return `host` as the net writes it. Raises ValueError for what is no host."""
+    if _PLAIN_HOST.fullmatch(host):
+        return host
+    if _NUMBERS.fullmatch(host):
+        ipaddress.ip_address(host)
+        return host
+    if not host.isascii():
+        import idna
 
-    try:
-        if _NUMBERS.fullmatch(host):
-            ipaddress.ip_address(host)
-        URL.build(scheme=scheme, host=host)
-    except ValueError as exc:
-        raise UsageError(f"base URL {text!r}: {exc}") from exc
+        host = idna.encode(host, uts46=True).decode()
+    if not _HOST.fullmatch(host):
+        raise ValueError(f"{host!r} is no host name")
+    return host
 
 
 def is_private(host: str) -> bool:

@@ -6,13 +6,9 @@ import time
 from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 
-import aiohttp
-
 from harness import BackendError
 from harness_http.answers import Answer
-
-# ValueError: a header that cannot be sent, a URL that is none
-FAILURES = (aiohttp.ClientError, OSError, ValueError)
+from harness_http.transfers import Transfer, TransferError
 
 
 class Arriving:
@@ -20,13 +16,15 @@ class Arriving:
 
     def __init__(
         self,
-        response: aiohttp.ClientResponse,
+        transfer: Transfer,
         *,
-        lost: Callable[[Exception], BackendError],
+        lost: Callable[[TransferError], BackendError],
+        leave: Callable[[Transfer], None],
         start: float,
     ) -> None:
-        self._response = response
+        self._transfer = transfer
         self._lost = lost
+        self._leave = leave
         self._start = start
 
     async def __aenter__(self) -> Arriving:
@@ -38,17 +36,17 @@ class Arriving:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._response.release()
+        self._leave(self._transfer)
 
     @property
     def is_success(self) -> bool:
         """Whether the server says that it does what was asked."""
-        return 200 <= self._response.status < 300
+        return 200 <= self._transfer.status < 300
 
     @property
     def is_events(self) -> bool:
         """Whether the body is a stream of events."""
-        return "event-stream" in self._response.headers.get("Content-Type", "")
+        return "event-stream" in self._transfer.headers.get("content-type", "")
 
     @property
     def since_s(self) -> float:
@@ -58,20 +56,20 @@ class Arriving:
     async def pieces(self) -> AsyncIterator[bytes]:
         """Yield the body as it comes. Raises BackendError where it breaks off."""
         try:
-            async for piece in self._response.content.iter_any():
+            async for piece in self._transfer.pieces():
                 yield piece
-        except FAILURES as exc:
+        except TransferError as exc:
             raise self._lost(exc) from None
 
     async def whole(self) -> Answer:
         """Return the answer with the rest of its body. Raises BackendError."""
         try:
-            data = await self._response.read()
-        except FAILURES as exc:
+            data = await self._transfer.whole()
+        except TransferError as exc:
             raise self._lost(exc) from None
         return Answer(
-            status=self._response.status,
+            status=self._transfer.status,
             latency_s=self.since_s,
-            headers=self._response.headers,
+            headers=self._transfer.headers,
             body=data,
         )

@@ -6,19 +6,22 @@ context overflow, a filtered prompt), is decided here; the engine acts on it.
 
 from __future__ import annotations
 
-import html
 import json
 import math
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness import BackendError
 from harness_http.answers import Answer
 from harness_http.keys import Scrubs
+
+if TYPE_CHECKING:
+    from harness_http.transfers import TransferError
 
 LONGEST = 300  # characters of a server's message
 FIRST = 80  # characters of an answer that is no JSON
@@ -119,36 +122,53 @@ def of_complaint(
 
 
 def of_connection(
-    exc: Exception, *, base: str, key: Scrubs, timeout_s: float, check: str = ""
+    exc: TransferError | ValueError,
+    *,
+    base: str,
+    key: Scrubs,
+    timeout_s: float,
+    check: str = "",
+    is_proxied: bool = False,
 ) -> BackendError:
-    """Return the error of a request that got no answer: aiohttp's, or the system's below it.
+    """Return the error of a request that got no answer. `check` says how to find out more.
 
-    `check` says how to find out more.
+    ValueError: a header or an address that cannot be sent.
     """
-    import aiohttp
+    import pycurl
+
+    from harness_http.transfers import SilenceError
 
     reason = key.scrub(trim(str(exc))) or type(exc).__name__
-    if isinstance(exc, aiohttp.ConnectionTimeoutError):
-        text = f"cannot connect to {base}: no answer. Is the server up? {check}"
-    elif isinstance(exc, aiohttp.SocketTimeoutError):
+    if isinstance(exc, ValueError):  # another try is as bad
+        return BackendError(f"the request to {base} cannot be sent: {reason}")
+    if isinstance(exc, SilenceError):
         # it took the request and gave no answer: that is its answer, as with the engine's clock
         return BackendError(f"no answer from {base} within {timeout_s:g} s", is_systemic=True)
-    elif "CERTIFICATE_VERIFY_FAILED" in reason:
+    if exc.code in (pycurl.E_PEER_FAILED_VERIFICATION, pycurl.E_SSL_CACERT_BADFILE):
         text = f"{base}: its certificate is not trusted ({reason}). Set SSL_CERT_FILE."
         return BackendError(text)
-    elif isinstance(exc, aiohttp.ClientProxyConnectionError):
-        text = f"cannot connect to the proxy before {base}: {reason}. HTTPS_PROXY names it."
-    elif isinstance(exc, aiohttp.ClientConnectorError):
-        why = key.scrub(str(exc.os_error))
-        text = f"cannot connect to {base}: {why}. Is the server running? {check}"
-    elif isinstance(exc, aiohttp.ClientHttpProxyError):
-        text = f"the proxy before {base} answered HTTP {exc.status} {key.scrub(exc.message)}"
-        return BackendError(text, is_retryable=exc.status in _PASSING or exc.status >= 500)
-    elif isinstance(exc, ValueError):  # a header that cannot be sent: another try is as bad
-        return BackendError(f"the request to {base} cannot be sent: {reason}")
+    if exc.tunnel_status >= 300:
+        status = exc.tunnel_status
+        text = f"the proxy before {base} answered HTTP {status}"
+        return BackendError(text, is_retryable=status in _PASSING or status >= 500)
+    if exc.code == pycurl.E_OPERATION_TIMEDOUT:  # no time but the connection's is libcurl's
+        text = f"cannot connect to {base}: no answer. Is the server up? {check}"
+    elif exc.code == pycurl.E_COULDNT_RESOLVE_PROXY or (
+        exc.code == pycurl.E_COULDNT_CONNECT and is_proxied
+    ):
+        text = f"cannot connect to the proxy before {base}: {_why(exc)}. HTTPS_PROXY names it."
+    elif exc.code in (pycurl.E_COULDNT_RESOLVE_HOST, pycurl.E_COULDNT_CONNECT):
+        text = f"cannot connect to {base}: {_why(exc)}. Is the server running? {check}"
+    elif exc.code == pycurl.E_SSL_CONNECT_ERROR:
+        text = f"cannot connect to {base}: {reason}. Does it speak https? {check}"
     else:
         text = f"the connection to {base} was lost: {reason}"
     return BackendError(text.rstrip(), is_retryable=True)
+
+
+def _why(exc: TransferError) -> str:
+    """Return the system's words, or libcurl's: these name no more than the host."""
+    return os.strerror(exc.os_error) if exc.os_error else str(exc)
 
 
 def of_garbage(answer: Answer, *, base: str, key: Scrubs, wanted: str, hint: str) -> BackendError:
@@ -175,6 +195,8 @@ def _first_of(answer: Answer, kind: str) -> str:
     """Return how an answer begins; of a long page its words, for it begins like any other."""
     text = answer.text
     if "html" in kind and len(text) > FIRST:
+        import html  # its table of characters is long
+
         text = html.unescape(_MARKUP.sub(" ", text[:_LOOKED_AT])).strip() or text
     return trim(text, FIRST)
 

@@ -79,6 +79,7 @@ class OpenAIBackend:
             )
         self._must_have_key = self.preset.needs_key or "key_env" in options
         self._price = load_prices().get((self.address.host, self.model))
+        self.costs_nothing = not self.is_external and self._price is None
 
     def __repr__(self) -> str:
         return f"<openai:{self.model} at {self.address.base}, preset {self.preset.name}>"
@@ -95,7 +96,7 @@ class OpenAIBackend:
     @property
     def unpriced(self) -> str | None:
         """Why the cost of replies is not known, where it is not. A server at hand costs nothing."""
-        if self._price is not None or not self.is_external:
+        if self._price is not None or self.costs_nothing:
             return None
         return f"no price for openai:{self.model} at {self.address.host}: cost unknown; {PRICES}"
 

@@ -22,8 +22,13 @@ from peers import our_python, peers
 from tabulate import tabulate
 
 ALONE = ", installed alone"
+CLIENTS = ("httpx", "aiohttp", "libcurl")
 LONG_S = 15.0
 """A peer that takes longer is run once: seconds of noise change nothing there."""
+
+
+def bare_name(client: str) -> str:
+    return f"bare client ({client})"
 
 
 def ours(root: Path, server: Server, total: int, venvs: Path | None) -> dict[str, Subject]:
@@ -49,8 +54,7 @@ def ours(root: Path, server: Server, total: int, venvs: Path | None) -> dict[str
         # without us, but with whatever other plugins are installed: each of them takes its part of
         # every item, and takes it of ours too
         Subject("no-op items", [*pytest, "-p", "no:harness", "test_noop.py"], noop),
-        Subject("bare client (httpx)", [*bare, "httpx"], root),
-        Subject("bare client (aiohttp)", [*bare, "aiohttp"], root),
+        *(Subject(bare_name(name), [*bare, name], root) for name in CLIENTS),
         Subject(
             "engine alone",
             [python, str(HERE / "engine_alone.py"), server.url, str(total), str(alone)],
@@ -134,8 +138,7 @@ def line(what: str, value: float, limit: float, *, least: bool = False) -> list[
 def claims(mine: Subjects, tiny: Subjects, others: Subjects, total: int) -> list[list[str]]:
     """Return a row for each promise."""
     noop, run = mine["no-op items"], mine["ours"]
-    clients = [mine[f"bare client ({name})"] for name in ("httpx", "aiohttp")]
-    bare = min(clients, key=lambda s: s.best)  # the faster, whatever it is written with
+    bare = min((mine[bare_name(name)] for name in CLIENTS), key=lambda s: s.best)
     cached, missed = mine["ours, from cache"], mine["ours, from cache, all missed"]
     with_us, without = tiny["foreign pytest with us"], tiny["foreign pytest without us"]
     alone = min(mine["engine alone"].inner) / min(bare.inner)
@@ -168,9 +171,9 @@ def page(mine: Subjects, tiny: Subjects, others: Subjects, options: argparse.Nam
         f"flight; {options.rounds} rounds of all in turn, the best kept (a peer that takes more "
         f"than {LONG_S:g} s has one, start-ups have three times as many); {cores} cores, Python "
         f"{platform.python_version()}. Times are of whole processes, imports included; the server "
-        "shares the machine. The bare client of a ratio is the faster of two. A peer asks with the "
-        "client that its own pages use. The first "
-        "seven rows are of the developer's environment, whose pytest plugins take their part of "
+        "shares the machine. The bare client of a ratio is the fastest of three. A peer asks "
+        "with the client that its own pages use. The first eight rows are of the developer's "
+        "environment, whose pytest plugins take their part of "
         "every item, ours and empty; a peer is installed alone, and so are ours beside it."
     )
     rows = claims(mine, tiny, others, options.cases)
@@ -198,7 +201,7 @@ def notes(mine: Subjects, others: Subjects) -> list[str]:
     found = [first, deepeval] if any("deepeval" in name for name in others) else [first]
     noop, cached = mine.get(f"no-op items{ALONE}"), mine.get(f"ours{ALONE}, from cache")
     if noop and cached:
-        bare = min(mine[f"bare client ({name})"].best for name in ("httpx", "aiohttp"))
+        bare = min(mine[bare_name(name)].best for name in CLIENTS)
         floor = noop.best + bare
         found.append(
             f"Installed alone, from cache / no-op items is {cached.best / noop.best:.2f} "

@@ -1,13 +1,16 @@
 """A chat server that answers after a fixed time, and knows how many requests it held at once.
 
 Run as `python server.py PORT SECONDS`; `GET /stats` tells and resets `{"served", "peak"}`. It is
-a protocol of its own and no framework, so that it takes little of the machine it measures.
+a protocol of its own and no framework, so that it takes little of the machine it measures. What it
+will say is made while the time runs, and it waits by `select`, which knows microseconds: with
+epoll each answer came up to a millisecond late.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import selectors
 import sys
 
 
@@ -42,34 +45,41 @@ class Chat(asyncio.Protocol):
             else:
                 Chat.in_flight += 1
                 Chat.peak = max(Chat.peak, Chat.in_flight)
-                asyncio.get_running_loop().call_later(Chat.seconds, self.answer, body)
+                loop = asyncio.get_running_loop()
+                when = loop.time() + Chat.seconds
+                loop.call_at(when, self.answer, answer_to(body))
 
-    def answer(self, body: bytes) -> None:
+    def answer(self, data: bytes) -> None:
         Chat.in_flight -= 1
         Chat.served += 1
-        asked = json.loads(body)
-        question = asked["messages"][-1]["content"]
-        if not isinstance(question, str):
-            question = question[-1]["text"]
-        message = {"role": "assistant", "content": question.strip().rsplit(" ", 1)[-1]}
-        self.write(
-            {
-                "id": "chatcmpl-1",
-                "object": "chat.completion",
-                "created": 1,
-                "model": asked.get("model", "stub"),
-                "choices": [{"index": 0, "finish_reason": "stop", "message": message}],
-                "usage": {"prompt_tokens": 5, "completion_tokens": 1, "total_tokens": 6},
-            }
-        )
+        self.transport.write(data)
 
     def write(self, value: object) -> None:
-        data = json.dumps(value).encode()
-        self.transport.write(
-            b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
-            % len(data)
-            + data
-        )
+        self.transport.write(to_http(value))
+
+
+def answer_to(body: bytes) -> bytes:
+    asked = json.loads(body)
+    question = asked["messages"][-1]["content"]
+    if not isinstance(question, str):
+        question = question[-1]["text"]
+    message = {"role": "assistant", "content": question.strip().rsplit(" ", 1)[-1]}
+    return to_http(
+        {
+            "id": "chatcmpl-1",
+            "object": "chat.completion",
+            "created": 1,
+            "model": asked.get("model", "stub"),
+            "choices": [{"index": 0, "finish_reason": "stop", "message": message}],
+            "usage": {"prompt_tokens": 5, "completion_tokens": 1, "total_tokens": 6},
+        }
+    )
+
+
+def to_http(value: object) -> bytes:
+    data = json.dumps(value).encode()
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+    return head % len(data) + data
 
 
 async def serve(port: int, seconds: float) -> None:
@@ -80,4 +90,7 @@ async def serve(port: int, seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(int(sys.argv[1]), float(sys.argv[2])))
+    with asyncio.Runner(
+        loop_factory=lambda: asyncio.SelectorEventLoop(selectors.SelectSelector())
+    ) as runner:
+        runner.run(serve(int(sys.argv[1]), float(sys.argv[2])))

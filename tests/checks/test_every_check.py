@@ -12,6 +12,8 @@ from harness.checks.base import CheckResult
 
 CALL = ({"name": "look_up", "arguments": {"id": 7}},)
 TOKENS = ({"token": "a", "logprob": -0.1}, {"token": "b", "logprob": -0.1})
+GOOD = ({"name": "search.a", "duration_s": 0.2},)
+BAD = (*GOOD, {"name": "search.b", "duration_s": 3, "error": "no such index"})
 LONG = "The quick brown fox jumps over the lazy dog while the sun sets behind the old barn."
 
 Kind = tuple[Any, Any, dict[str, Any], str]
@@ -81,6 +83,19 @@ EVERY: dict[str, Kind] = {
         {"checks": [{"name": "contains", "arguments": {"text": "a"}}]},
         "'a' is not in 'b'",
     ),
+    "span_count": (
+        Reply(text="", spans=GOOD),
+        Reply(text="", spans=BAD),
+        {"name": "search*", "at_most": 1},
+        "2 spans called 'search*': search.a, search.b; expected 0 to 1",
+    ),
+    "span_duration": (
+        Reply(text="", spans=GOOD),
+        Reply(text="", spans=BAD),
+        {"at_most_s": 1},
+        "search.b: 3.000 s",
+    ),
+    "span_errors": (Reply(text="", spans=GOOD), Reply(text="", spans=BAD), {}, "search.b: no such"),
     "sql": ("select 1", "select from from", {}, "select"),
     "sql_equal": ("SELECT a FROM b", "select c from b", {"expected": "select a from b"}, "c"),
     "starts_with": ("be it", "not be", {"text": "be"}, "not"),

@@ -63,6 +63,9 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "several": {"checks": [{"name": "contains", "arguments": {"text": "zz"}}]},
     "set_precision": {"expected": ["a"]},
     "set_recall": {"expected": ["a"]},
+    "span_count": {"name": "*a?z*", "at_least": 1},
+    "span_duration": {"at_most_s": 1},
+    "span_errors": {"at_most": 0},
     "sql_equal": {"expected": "select 1"},
     "step_count": {"at_most": 3},
     "starts_with": {"text": "zz"},
@@ -83,9 +86,11 @@ def test_a_million_characters_end_within_a_second(name: str) -> None:
     inspect.signature(check).bind(None, **arguments)
     facts: dict[str, Any] = {"latency_s": 1, "cost_usd": 1, "output_tokens": 1, "first_token_s": 1}
     facts |= {"finish_reason": "stop", "logprobs": ({"token": "a", "logprob": -0.5},) * 1000}
-    _judge(check, Reply(text="warm up 1", **facts), arguments)
+    _judge(check, Reply(text="warm up 1", spans=({"name": "a"},), **facts), arguments)
     for kind, text in HOSTILE.items():
-        reply = Reply(text=text, tool_calls=({"name": text, "arguments": text},), **facts)
+        span = {"name": text, "duration_s": 9, "status": {"message": text}, "error": text}
+        calls = ({"name": text, "arguments": text},)
+        reply = Reply(text=text, tool_calls=calls, spans=(span,), **facts)
         before = time.thread_time()  # of this thread: others, and the machine, may be busy
         said = _judge(check, reply, arguments)
         took_s = time.thread_time() - before

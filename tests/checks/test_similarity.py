@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -92,21 +93,24 @@ def test_bleu_and_chrf_rank_a_near_reply_over_a_far_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("library", "call"),
+    ("library", "name", "arguments"),
     [
-        ("rapidfuzz", lambda: checks.rouge_l("a", "b")),
-        ("sacrebleu.metrics.bleu", lambda: checks.bleu("a", "b")),
-        ("py3langid.langid", lambda: checks.language("hello there", "en")),
-        ("sqlglot", lambda: checks.sql("select 1")),
+        ("rapidfuzz", "rouge_l", {"expected": "b"}),
+        ("rapidfuzz", "edit_similarity", {"expected": "b"}),
+        ("rapidfuzz", "edit_distance", {"expected": "b", "at_most": 1}),
+        ("sacrebleu.metrics.bleu", "bleu", {"expected": "b"}),
+        ("py3langid.langid", "language", {"expected": "en"}),
+        ("sqlglot", "sql", {}),
     ],
 )
-def test_a_missing_library_names_the_extra(
-    library: str, call: Callable[[], object], monkeypatch: pytest.MonkeyPatch
+def test_a_missing_library_names_the_check_and_the_extra(
+    library: str, name: str, arguments: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from harness.checks import prose, similarity
 
     for cached in (similarity._metric, prose._model, prose._identifier):
         cached.cache_clear()
     monkeypatch.setitem(sys.modules, library, None)
-    with pytest.raises(MissingExtra, match=r"pip install 'tuning-harness\[checks\]'"):
-        call()
+    told = rf"checks\.{name} needs the extra: pip install 'tuning-harness\[checks\]'"
+    with pytest.raises(MissingExtra, match=f"^{told}$"):
+        getattr(checks, name)("select 1", **arguments)

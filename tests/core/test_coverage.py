@@ -53,12 +53,19 @@ def test_a_family_whose_tries_gave_the_replies_of_another_was_tried() -> None:
     assert most.owed == ("chain-of-thought", "optimised")
     assert most.echoed == ("instructions", "few-shot or dynamic-few-shot")
     assert not most.is_complete
-    assert "not tried: chain-of-thought and optimised; tried, with the very replies" in most.text
+    assert "waived with a reason: chain-of-thought and optimised; tried, with the" in most.text
     few = judge_coverage([f for f in SEVEN if f != "instructions"], QUICK, echoes=["instructions"])
     assert few.owed == ("instructions (1 gave the very replies of another try)",)
     assert few.echoed == ()
     all_but = [f for f in SEVEN if f != "optimised"]
     assert not judge_coverage(all_but, QUICK, echoes=["optimised"] * 9).is_complete
+
+
+def test_a_family_is_owed_though_families_and_tries_are_enough() -> None:
+    found = judge_coverage([f for f in SEVEN if f != "optimised"] * 3, STANDARD)
+    assert (found.families_short, found.tries_short) == (0, 0)
+    assert not found.is_complete
+    assert found.text.endswith("still needed, or waived with a reason: optimised")
 
 
 def test_the_reason_of_a_waiver_is_printed() -> None:

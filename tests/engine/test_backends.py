@@ -162,6 +162,8 @@ def test_a_reply_that_never_comes_is_given_up_and_holds_nobody_up(is_async: bool
         (Reply(text="x", tool_calls=({"a": object()},)), "not JSON"),
         (Reply(text="x", tool_calls="f"), "tool_calls are no objects"),  # type: ignore[arg-type]
         (Reply(text="x", tool_calls=None), "tool_calls are no objects"),  # type: ignore[arg-type]
+        (Reply(text="x", spans=("search",)), "spans are no objects"),
+        (Reply(text="x", spans=({"name": "a", "at": {1}},)), "the reply is not JSON"),
         (Reply(text="x", output_tokens=10**400), "no amount"),
         (Reply(text="x", input_tokens="five"), "input_tokens is 'five'"),  # type: ignore[arg-type]
         (Reply(text="x", latency_s="fast"), "latency_s is 'fast'"),  # type: ignore[arg-type]

@@ -10,6 +10,7 @@ import pytest
 
 from harness.core.wall import judge_wall
 from harness.engine.certificates import certified, deciding_scores, judges_condition
+from harness.engine.judge_facts import judge_facts
 from harness.engine.ladder import read_ladder, wall_input as read_wall_input
 from harness.records import Condition, LedgerEntry, Run, Score
 from harness.testing import make_run
@@ -127,6 +128,17 @@ def test_the_wall_reads_certificates_from_the_ledger(make: Make) -> None:
     workshop.store.record(entry("j1"))
     known = workshop.store.ledger(task="double", kind="certificate")
     assert read_wall_input(task, ladder_, certificates=known).judges.holds  # type: ignore[union-attr]
+
+
+def test_a_text_that_is_the_other_side_rests_on_no_setting_of_the_model(make: Make) -> None:
+    table = {"backend": "letters:judge", "rubric": "x", "kind": "pairwise"}
+    facts = [
+        judge_facts(make(**{"judges.nicer": table | {"against": side}}, **more).task)
+        for side in ("constant:no", "plain", "constant:yes")
+        for more in ({}, {"decoding": {"max_tokens": 7}})
+    ]
+    assert facts[0] == facts[1] != facts[4]
+    assert facts[2] != facts[3]
 
 
 @pytest.mark.parametrize("what", ["rubric", "file", "backend", "pass_at"])

@@ -47,14 +47,16 @@ class Told:
     def __init__(self) -> None:
         self.begun: list[tuple[str, int]] = []
         self.advanced: Counter[str] = Counter()
+        self.got = 0
         self.notes: list[str] = []
         self.spent: list[float] = []
 
     def begin(self, backend: str, total: int) -> None:
         self.begun.append((backend, total))
 
-    def advance(self, backend: str) -> None:
+    def advance(self, backend: str, *, is_reply: bool = True) -> None:
         self.advanced[backend] += 1
+        self.got += is_reply
 
     def spend(self, cost_usd: float) -> None:
         self.spent.append(cost_usd)

@@ -11,7 +11,7 @@ from harness import BackendConfig, BackendError, Message, Reply, Request, UsageE
 from harness.engine.backends import BackendPool, describe
 from harness.engine.fetch import Ask, Outcome, fetch
 from harness.ports.manager import Plugins
-from harness.records import SPEED, Candidate
+from harness.records import HANDLING, Candidate
 from harness.store.store import Store
 from harness.testing import ScriptedBackend, temporary_store
 from tests.engine.test_fetch import Told, ask_for, asks, echo
@@ -119,10 +119,13 @@ def test_without_a_key_a_new_request_is_refused_by_the_variables_name(
 def test_how_it_is_asked_is_no_part_of_what_is_asked(pool: BackendPool) -> None:
     """A streamed reply is the same reply: what is recorded stands."""
     fast = hosted(pool, stream=True, concurrency=3, timeout_s=9, batch_size=5)
-    assert {"stream", "concurrency", "timeout_s", "batch_size"} <= SPEED
+    assert {"stream", "concurrency", "timeout_s", "batch_size"} <= HANDLING
     assert getattr(fast.live.backend, "is_streaming", None) is True
     assert (fast.live.concurrency, fast.live.batch_size) == (3, 5)
     assert fast.key == hosted(pool).key
+    free = hosted(pool, costs_nothing=True)  # nor does a person's word for it
+    assert (free.live.costs_nothing, hosted(pool).live.costs_nothing) == (True, False)
+    assert free.key == hosted(pool).key
     plain = Candidate(name="c", backend="openai:gpt-x")
     assert Candidate(name="c", backend="openai:gpt-x", options={"stream": True}).digest == (
         plain.digest

@@ -110,11 +110,12 @@ def test_a_forecast_above_the_cap_sends_nothing_more_and_keeps_the_pilot(store: 
     assert "the forecast is $3.00" in said
     assert "--max-cost is $1.00" in said
     assert "--sample 93" in said  # 300 cases, $0.90 of $2.90 left
+    assert "the next command counts from $0, and needs about $2.90 for the rest" in said
     again = asks(backend, 300)
     with pytest.raises(UsageError):
         run(store, again, 1.0)
     assert len(backend.requests) == PILOT  # the same ten, known by now
-    run(store, again, 10.0)
+    run(store, again, 2.91)
     assert len(backend.requests) == 300
 
 
@@ -158,12 +159,21 @@ def test_the_cap_is_never_passed_and_the_rest_is_not_asked_but_resumable(store: 
     assert all(was_not_asked(f) and f.is_missing for f in held)
     assert held[0].message == (
         "not asked: the cost cap of $0.50 is reached. What was answered is kept: the same command "
-        "with a higher cap goes on"
+        "goes on with the rest, and counts its own cost from $0"
     )
     before = len(backend.requests)
     found, _ = run(store, some, 5.0)
     assert len(backend.requests) - before == len(held)
     assert all(o.reply for o in found.values())
+
+
+def test_who_asks_first_when_the_cap_is_spent_to_the_cent_is_not_let_in(store: Store) -> None:
+    """As a worker that begins when the others have spent it all."""
+    for spent in (sum([0.01] * 25), 0.25 - 3e-17):
+        backend = priced(lambda n: 0.01)
+        spending = Spending(cap_usd=0.25, is_forecast=True, spent_usd=spent)
+        fetch(asks(backend, 3), store=store, progress=Told(), spending=spending)
+        assert backend.requests == []
 
 
 def test_known_costs_hold_the_cap_to_the_cent_at_full_concurrency(store: Store) -> None:
@@ -174,6 +184,25 @@ def test_known_costs_hold_the_cap_to_the_cent_at_full_concurrency(store: Store) 
     assert spending.spent_usd == pytest.approx(0.35)
     assert Counter(o.reply is None for o in found.values()) == {True: 65, False: 35}
     assert backend.max_in_flight == 8
+
+
+def test_the_cap_is_passed_by_no_more_than_what_one_reply_costs_beyond_the_dearest(
+    store: Store,
+) -> None:
+    """Near the cap few are in flight: each may come twice as dear as the dearest before it."""
+    backend = priced(lambda n: 0.01 if n < 150 else 0.02, latency_s=0.002, concurrency=32)
+    spending = Spending(cap_usd=1.6, is_forecast=True)
+    fetch(asks(backend, 300), store=store, progress=Told(), spending=spending)
+    assert backend.max_in_flight == 32
+    assert 1.58 < spending.spent_usd <= 1.6 + 0.01 + 1e-9
+
+
+def test_who_costs_nothing_and_tells_a_cost_all_the_same_is_held_to_the_cap(store: Store) -> None:
+    backend = priced(lambda n: 0.01, is_external=False, latency_s=0.002, concurrency=32)
+    found, spending = run(store, asks(backend, 40), 0.20)
+    assert len(backend.requests) == 20
+    assert spending.spent_usd == pytest.approx(0.20)
+    assert Counter(o.reply is None for o in found.values()) == {True: 20, False: 20}
 
 
 def test_a_request_that_is_tried_again_keeps_its_place_under_the_cap(store: Store) -> None:
@@ -225,6 +254,47 @@ def test_who_says_that_it_stays_on_this_machine_costs_nothing_and_who_is_silent_
 
     with pytest.raises(UsageError, match="is not known"):
         run(store, asks(Silent(), 3, name="silent:m"), 1.0)
+
+
+def test_where_requests_go_and_what_they_cost_are_two_facts() -> None:
+    at_home = priced(lambda n: None, is_external=False)
+    live = describe(at_home, name="s:m")
+    assert (live.stays_inside, live.costs_nothing) == (True, True)
+    at_home.costs_nothing = False  # type: ignore[attr-defined]
+    live = describe(at_home, name="s:m")
+    assert (live.stays_inside, live.costs_nothing) == (True, False)
+    outside = priced(lambda n: None)
+    assert not describe(outside, name="s:m").costs_nothing
+    free = describe(outside, name="s:m", options={"costs_nothing": True})
+    assert (free.is_external, free.stays_inside, free.costs_nothing) == (True, False, True)
+    assert free.identity == describe(outside, name="s:m").identity
+    with pytest.raises(UsageError, match="s:m: costs_nothing is 'yes', not true or false"):
+        describe(outside, name="s:m", options={"costs_nothing": "yes"})
+
+
+def test_a_person_may_say_that_a_hosted_backend_costs_nothing(store: Store) -> None:
+    backend = priced(lambda n: None)
+    backend.unpriced = "no price for m at api.example.com"  # type: ignore[attr-defined]
+    some = asks(backend, 20)
+    with pytest.raises(UsageError, match=r'`costs_nothing = true` under \[backends."s:m"\]'):
+        run(store, some, 1.0)
+    free = describe(backend, name="s:m", options={"costs_nothing": True})
+    told = Told()
+    found, spending = run(store, [replace(ask, live=free) for ask in some], 0.0, told)
+    assert all(o.reply for o in found.values())
+    assert (spending.spent_usd, told.notes) == (0.0, [])
+
+
+def test_what_a_reply_without_a_cost_is_told_with_is_told_once(store: Store) -> None:
+    backend = priced(lambda n: None)
+    backend.cost_hint = "return it as cost_usd"  # type: ignore[attr-defined]
+    told = Told()
+    fetch(asks(backend, 5), store=store, progress=told)
+    assert told.notes == ["what s:m costs is not known: return it as cost_usd"]
+    told = Told()
+    with pytest.raises(UsageError, match=r"tell no cost_usd: return it as cost_usd\)"):
+        run(store, asks(backend, 9), 1.0, told)
+    assert told.notes == []  # the refusal says it
 
 
 def test_one_reply_without_a_cost_among_others_counts_as_the_dearest(store: Store) -> None:

@@ -193,6 +193,30 @@ def test_a_file_that_is_odd_is_told_with_its_folder(
         checks.classifier("x", "neutral", model=made)
 
 
+def test_what_is_broken_is_loaded_once_until_it_is_mended(
+    tone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each trial of a run asks anew."""
+    from transformers import AutoModelForSequenceClassification as Family
+
+    tries = []
+    load = Family.from_pretrained
+    monkeypatch.setattr(Family, "from_pretrained", lambda *a, **k: tries.append(a) or load(*a, **k))
+    made = edited(tone, tmp_path / "odd")
+    weights = tmp_path / "odd" / "model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-8])
+    told = set()
+    for text in ("one", "two", "three"):
+        with pytest.raises(UsageError, match=r"odd cannot be loaded: \w") as caught:
+            checks.classifier(text, "neutral", model=made)
+        told.add(str(caught.value))
+    assert (len(tries), len(told)) == (1, 1)
+    weights.write_bytes(whole)
+    assert checks.classifier("one", "neutral", model=made, at_least=0)
+    assert len(tries) == 2
+
+
 def test_a_model_that_gives_no_number_is_a_fault_and_not_a_pass(tone: str, tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 

@@ -62,6 +62,7 @@ def test_a_body_is_filled_in_and_the_reply_found_where_the_paths_say(
             "choices": [{"text": "five", "calls": [{"id": "a"}], "why": "done"}],
             "usage": {"in": 7, "out": 3, "usd": 0.25},
             "model": "mine",
+            "trace": {"spans": [{"name": "search", "duration_s": 0.25}]},
         }
     )
     asked = backend(
@@ -78,6 +79,7 @@ def test_a_body_is_filled_in_and_the_reply_found_where_the_paths_say(
         },
         reply="choices.0.text",
         tool_calls="choices.0.calls",
+        spans="trace.spans",
         finish_reason="choices.0.why",
         input_tokens="usage.in",
         output_tokens=["usage", "out"],
@@ -109,6 +111,7 @@ def test_a_body_is_filled_in_and_the_reply_found_where_the_paths_say(
     assert (reply.text, reply.finish_reason, reply.tool_calls) == ("five", "done", ({"id": "a"},))
     assert (reply.input_tokens, reply.output_tokens, reply.cost_usd) == (7, 3, 0.25)
     assert reply.model == "mine"
+    assert reply.spans == ({"name": "search", "duration_s": 0.25},)
     assert SECRET not in str(asked.identity)
 
 

@@ -38,7 +38,8 @@ def typed(question: str, *, loud: bool = False):
 
 async def whole(request):
     call = {"function": {"name": request.tools[0]["name"], "arguments": {}}}
-    return {"text": "", "tool_calls": [call], "cost_usd": 0.5}
+    spans = [{"name": "search", "duration_s": 0.25}]
+    return {"text": "", "tool_calls": [call], "cost_usd": 0.5, "spans": spans}
 
 whole.honours = {"tools"}
 whole.is_external = False
@@ -114,6 +115,7 @@ def test_a_function_is_found_in_the_task_s_folder_and_given_what_it_asks_for(
         backend(folder, "whole"), Request(messages=USER.messages, tools=({"name": "look"},))
     )
     assert reply.tool_calls[0]["function"]["name"] == "look"
+    assert reply.spans == ({"name": "search", "duration_s": 0.25},)
     assert reply.cost_usd == 0.5
 
 
@@ -147,7 +149,7 @@ def test_what_it_does_not_declare_is_not_honoured(folder: Path) -> None:
     assert backend(folder, "pipeline").honours == {"stop"}
     assert backend(folder, "whole").is_external is False
     assert not hasattr(backend(folder), "is_external")
-    assert "may ask a hosted model" in backend(folder).unpriced
+    assert "where it asks no hosted model" in backend(folder).cost_hint
 
 
 def test_what_it_raises_is_named_with_file_and_line(folder: Path) -> None:

@@ -85,6 +85,8 @@ def test_a_reply_comes_back_with_every_field(store: Store) -> None:
         cost_usd=0.0,
         model="m-1",
         tool_calls=({"name": "look", "arguments": {"where": ["here", None]}},),
+        logprobs=({"token": "a", "logprob": -0.5, "top": []},),
+        spans=({"name": "search", "duration_s": 0.25, "attributes": {}},),
     )
     request = Request(
         messages=(Message(role="system", content="Be brief."), Message(role="user", content="?")),

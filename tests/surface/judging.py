@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from harness.records import LedgerEntry
+from harness.store.store import Store
+from tests.surface.inprocess import Cli
 from tests.surface.toy import TASK, Toy
 
 JUDGE = '''
@@ -55,6 +58,17 @@ def harness_backends():
 '''
 
 
+POLITE = """
+[judges.polite]
+backend = "arbiter:strict"
+rubric = "The reply is a number."
+"""
+RIGHT = "def test_right(case, reply):\n    assert reply.text == case.reference\n"
+ASKING = RIGHT + "\ndef test_polite(reply, judge):\n    assert judge('polite').value >= 0.5\n"
+SECRETLY = ASKING.replace("'polite'", "WHO") + "\nWHO = 'polite'\n"
+"""Its source tells of no judge before it is asked."""
+
+
 def with_judge(toy: Toy, table: str, *, primary: str = "right", evals: str | None = None) -> Toy:
     """Give the project the backend `arbiter:` and judges."""
     site = toy.root / "site"
@@ -75,3 +89,27 @@ def judged(toy: Toy) -> list[str]:
     """What reached the judge, in order."""
     log = Path(f"{toy.sent_log}.judge")
     return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+
+
+def identities(cli: Cli, name: str) -> set[str | None]:
+    with Store.open(cli.toy.root / ".harness/harness.db") as store:
+        rows = store.runs(task="toy")
+        run = store.run(max(rows, key=lambda r: r.at).id)
+    return {s.judge for t in run.trials for s in t.scores if s.name == name}
+
+
+def certify(cli: Cli, judge: str | None, *, holds: bool = True) -> None:
+    entry = LedgerEntry(
+        kind="certificate",
+        task="toy",
+        at="2026-01-01T00:00:00+00:00",
+        payload={"judge": judge, "holds": holds},
+    )
+    with Store.open(cli.toy.root / ".harness/harness.db") as store:
+        store.record(entry)
+
+
+def looks(cli: Cli) -> int:
+    """How many looks at sealed cases are on record."""
+    with Store.open(cli.toy.root / ".harness/harness.db") as store:
+        return len(store.ledger(kind="look"))

@@ -250,6 +250,14 @@ def test_collecting_writes_no_store_and_loads_no_backend(cli: Cli, tmp_path: Pat
     collect = ("evals/toy", "--candidate", "plain", "--collect-only", "-q")
     done = cli.toy.pytest(*collect)
     assert "test_right[plain-c3]" in done.stdout
+    said = cli("eval", "toy", "--candidate", "plain", "--", "--collect-only", "-k", "right")
+    assert said.code == 0, said.err
+    assert "evals/toy/eval_toy.py::test_right[plain-c3]" in said.out
+    assert "12/37 tests collected" in said.out
+    listed = cli("eval", "toy", "--candidate", "plain", "--json", "--", "--collect-only")
+    assert len(listed.json["items"]) == 37
+    none = cli("eval", "toy", "--candidate", "plain", "--", "--collect-only", "-k", "nothing")
+    assert none.code == 2
     assert not loaded.exists()
     assert not home.exists()
     path.write_text(source)

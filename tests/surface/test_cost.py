@@ -123,6 +123,20 @@ def test_a_forecast_above_the_cap_stops_one_process_and_every_worker(
     assert runs_of(toy) == []
 
 
+def test_replies_are_counted_and_what_the_cap_held_back_is_none(toy: Toy) -> None:
+    """It says that it stays here, so no pilot is asked; its replies tell a cost all the same."""
+    hosted = HOSTED.replace("is_external = True", "is_external = False")
+    (toy.root / "site/adder.py").write_text(hosted)
+    done = toy.harness(*EVAL, "--max-cost", "0.20")
+    assert len(toy.sent) == 20
+    assert "replies: 20 of 40, " in done.stderr
+    assert "goes on with the rest, and counts its own cost from $0" in done.stdout
+    done = toy.harness(*EVAL, "--max-cost", "0.20")  # the same command
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "replies: 20 of 20, " in done.stderr
+    assert len(toy.sent) == 40
+
+
 def test_an_unknown_price_refuses_the_cap_after_one_request(toy: Toy) -> None:
     done = toy.pytest("evals/toy", "--candidate", "plain", "--max-cost", "1", MODE="unpriced")
     assert done.returncode == 4

@@ -24,7 +24,14 @@ def told(item):
         "function": item.function.__name__, "kind": isinstance(item, pytest.Function),
         "module": item.module.__name__, "class": item.cls and item.cls.__name__,
         "stash": len(item.stash), "mine": getattr(item, "mine", None),
+        "differs": differs(item),
     }
+
+def differs(item):
+    # what is answered by ours, and not as pytest answers it
+    marks = list(pytest.Item.iter_markers_with_node(item))
+    place = pytest.Item.location.func(item)
+    return [place != item.location, marks != list(item.iter_markers_with_node())]
 
 def whole(items):
     return [type(i) is not pytest.Function and type(i) is EvalItem for i in items]
@@ -52,6 +59,7 @@ import pytest
 def test_right(case, reply):
     assert reply.text == case.reference
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
 class TestOfAClass:
     seen = 0
     def test_own_instance(self, case, reply, tmp_path, record_property):
@@ -142,6 +150,7 @@ def test_an_item_that_nobody_looked_into_is_like_one_that_pytest_made(tmp_path: 
         t for t, ours in zip(before, lean, strict=True) if ours
     ]
     assert [t | {"mine": None} for t in looked] == seen
+    assert all(t["differs"] == [False, False] for t in seen)
     assert [t["mine"] for t in looked] == [t["nodeid"] for t in looked]  # what others put in stays
     assert properties == again
     assert {p["seen"] for p in properties if p["eval"] == "own_instance"} == {1}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,20 @@ def test_a_table_becomes_a_task_and_a_number_with_its_interval(cli: Cli) -> None
     assert again.code == 0
     assert "16 passed" in again.out or "missed" in again.out
     assert cli("doctor").code == 0
+
+
+def test_a_check_that_lacks_a_library_says_which(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answers that are SQL are compared by a library of an extra."""
+    monkeypatch.setitem(sys.modules, "sqlglot", None)
+    rows = "".join(f"how many {n} of {2 * n},SELECT count(*) FROM t{n}\n" for n in range(20))
+    (cli.toy.root / "sql.csv").write_text("question,answer\n" + rows)
+    said = cli("init", "mine", "--from", "sql.csv", "--model", "adder:small")
+    assert said.code == 2
+    assert (
+        "no case was scored by `answer`: checks.sql_equal needs the extra: "
+        "pip install 'tuning-harness[checks]'"
+    ) in said.out
+    assert "a model that answers" not in said.out  # it does
 
 
 def test_its_json_holds_the_number_and_what_was_lost(cli: Cli) -> None:

@@ -1,4 +1,4 @@
-"""Judges in an eval run: scores of their own, the fixture, what they may decide, what they see."""
+"""Judges in an eval run: scores of their own, the fixture, what they are asked, what they see."""
 
 from __future__ import annotations
 
@@ -9,17 +9,11 @@ from pathlib import Path
 import pytest
 
 from harness.core.scoring import case_values
-from harness.records import LedgerEntry
 from harness.store.store import Store
 from tests.surface.inprocess import Cli
-from tests.surface.judging import judged, with_judge
+from tests.surface.judging import ASKING, POLITE, identities, judged, with_judge
 from tests.surface.toy import Toy
 
-POLITE = """
-[judges.polite]
-backend = "arbiter:strict"
-rubric = "The reply is a number."
-"""
 GRADED = """
 [judges.clear]
 backend = "arbiter:loose"
@@ -34,8 +28,6 @@ rubric = "Shorter is better."
 kind = "pairwise"
 against = "shots"
 """
-RIGHT = "def test_right(case, reply):\n    assert reply.text == case.reference\n"
-ASKING = RIGHT + "\ndef test_polite(reply, judge):\n    assert judge('polite').value >= 0.5\n"
 
 
 def scores(cli: Cli, name: str, candidate: str = "plain") -> dict[str, tuple[float | None, str]]:
@@ -44,24 +36,6 @@ def scores(cli: Cli, name: str, candidate: str = "plain") -> dict[str, tuple[flo
         rows = [r for r in store.runs(task="toy") if r.candidate == candidate]
         run = store.run(max(rows, key=lambda r: r.at).id)
     return {t.case_id: (s.value, s.reason) for t in run.trials for s in t.scores if s.name == name}
-
-
-def identities(cli: Cli, name: str) -> set[str | None]:
-    with Store.open(cli.toy.root / ".harness/harness.db") as store:
-        rows = store.runs(task="toy")
-        run = store.run(max(rows, key=lambda r: r.at).id)
-    return {s.judge for t in run.trials for s in t.scores if s.name == name}
-
-
-def certify(cli: Cli, judge: str | None, *, holds: bool = True) -> None:
-    entry = LedgerEntry(
-        kind="certificate",
-        task="toy",
-        at="2026-01-01T00:00:00+00:00",
-        payload={"judge": judge, "holds": holds},
-    )
-    with Store.open(cli.toy.root / ".harness/harness.db") as store:
-        store.record(entry)
 
 
 # ---------------------------------------------------------------- scores
@@ -122,6 +96,14 @@ def test_a_pair_is_asked_in_both_orders_and_the_same_reply_is_a_tie_unasked(cli:
     assert len(cli.toy.sent) == 24
 
 
+def test_the_other_side_may_be_one_text_for_every_case(cli: Cli) -> None:
+    with_judge(cli.toy, SHORTER.replace("shots", "constant:nothing"))
+    said = cli("eval", "toy", "--candidate", "plain")
+    assert said.code == 0, said.err
+    assert "judge shorter: plain against constant:nothing won 12, tied 0, lost 0" in said.out
+    assert len(cli.toy.sent) == 12
+
+
 def test_a_judge_that_prefers_a_position_is_told_of(cli: Cli) -> None:
     with_judge(cli.toy, SHORTER)
     said = cli("eval", "toy", "--candidate", "plain", JUDGE="first")
@@ -172,8 +154,10 @@ def test_a_judge_that_never_answers_costs_its_own_score_of_one_case(cli: Cli) ->
     limit = "\n[backends.arbiter]\ntimeout_s = 0.5\n"
     with_judge(cli.toy, POLITE + limit, evals=ASKING)
     said = cli("eval", "toy", "--candidate", "shots", JUDGE="hangs")
-    assert said.code == 1
+    assert said.code == 4
     told = "judge polite: arbiter:strict: no reply within 0.5 s"
+    assert "judge polite (arbiter:strict): 12 requests, 1 not answered, 550 tokens in" in said.out
+    assert f"shots: 1 of 12 trials were not judged: {told}" in said.err
     assert f"F shots 1 of 12: {told}" in said.out
     assert scores(cli, "right", "shots")["c5"] == (1.0, "")
     assert scores(cli, "polite", "shots").pop("c5") == (None, told)
@@ -184,7 +168,7 @@ def test_a_judge_that_never_answers_costs_its_own_score_of_one_case(cli: Cli) ->
 
 
 def test_a_judge_that_is_down_is_no_failure_of_the_candidate(cli: Cli) -> None:
-    """Its score is missing; what no judge gave stands."""
+    """Its score is missing; what no judge gave stands. The exit code is that of any backend."""
     with_judge(cli.toy, POLITE)
     said = cli("eval", "toy", "--candidate", "plain")
     clean = scores(cli, "right")
@@ -192,8 +176,10 @@ def test_a_judge_that_is_down_is_no_failure_of_the_candidate(cli: Cli) -> None:
         cli.toy.task.joinpath("task.toml").read_text().replace("a number.", "an integer.")
     )
     said = cli("eval", "toy", "--candidate", "plain", JUDGE="down")
-    assert said.code == 1
+    assert said.code == 4
     assert "judge polite: no judge at home" in said.out
+    assert "judge polite (arbiter:strict): 12 requests, none answered\n" in said.out
+    assert "the same command asks the judge again" in said.err
     with Store.open(cli.toy.root / ".harness/harness.db") as store:
         run = store.run(max(store.runs(task="toy"), key=lambda r: r.at).id)
     assert {(t.fault.origin, t.fault.is_missing) for t in run.trials if t.fault} == {
@@ -203,6 +189,11 @@ def test_a_judge_that_is_down_is_no_failure_of_the_candidate(cli: Cli) -> None:
     assert scores(cli, "right") == clean
     row = next(line for line in said.out.splitlines() if line.startswith("right*"))
     assert "67 % (35–90)" in row
+    again = cli.toy.run(
+        "harness", "eval", "toy", "--candidate", "plain", "--", "-n", "1", JUDGE="down"
+    )
+    assert again.returncode == 4
+    assert "judge polite (arbiter:strict): 12 requests, none answered\n" in again.stdout
 
 
 def test_workers_of_xdist_ask_each_verdict_once(tmp_path: Path) -> None:
@@ -233,94 +224,6 @@ def test_prompts_of_judges_that_are_not_there_are_a_usage_error(cli: Cli) -> Non
     said = cli("data", "look", "toy", "--judges")
     assert said.code == 2
     assert "[judges.NAME]" in said.err
-
-
-# ---------------------------------------------------------------- what a judge may decide
-
-
-def with_many_cases(cli: Cli) -> None:
-    """Cases that `plain` fails all and `shots` none, enough for a verdict."""
-    rows = [
-        {
-            "id": f"m{n}", "split": "test" if n % 3 else "dev", "cluster": f"m{n}",
-            "inputs": {"a": 3 * n, "b": 1}, "reference": str(3 * n + 1),
-        }
-        for n in range(90)
-    ]  # fmt: skip
-    train = [
-        {"id": f"t{n}", "split": "train", "inputs": {"a": n, "b": 1}, "reference": str(n + 1)}
-        for n in range(1000, 1004)
-    ]
-    cli.toy.write_cases([*rows, *train])
-
-
-def test_a_release_rests_on_a_judge_only_with_a_certificate(cli: Cli) -> None:
-    with_judge(cli.toy, POLITE, primary="polite", evals=RIGHT)
-    with_many_cases(cli)
-    gate = ["gate", "toy", "--candidate", "shots", "--baseline", "plain"]
-    said = cli(*gate)
-    assert said.code == 3, said.out
-    assert "polite (judge " in said.out
-    assert "without a certificate that it agrees with people" in said.out
-    (judge,) = identities(cli, "polite")
-    certify(cli, judge)
-    said = cli(*gate)
-    assert said.code == 0, said.out
-    assert "agreement with people is on record" in said.out
-    certify(cli, judge, holds=False)
-    assert cli(*gate).code == 3
-
-
-def test_a_judge_without_a_certificate_alarms_and_blocks_nothing(cli: Cli) -> None:
-    with_judge(cli.toy, POLITE, primary="polite", evals=RIGHT)
-    with_many_cases(cli)
-    both = ["--candidate", "shots", "--candidate", "plain"]
-    evals = ["eval", "toy", *both, "--floor", "polite=0.99"]
-    compare = ["compare", "toy", "--candidate", "plain", "--baseline"]
-    gate = ["gate", "toy", "--candidate", "plain", "--baseline", "shots"]
-    advice = "by a judge without a certificate: advice, and no verdict"
-
-    said = cli(*evals)
-    assert said.code == 0, said.out
-    assert "floor: polite of plain is 0 % (0–10), below 99 %, " + advice in said.out
-    assert cli(*evals, "--floor", "right=0.99").code == 1
-    assert cli("compare", "toy", "--candidate", "shots", "--bless", "b.json").code == 0
-    for baseline in ("shots", "b.json"):
-        said = cli(*compare, baseline)
-        assert said.code == 0, said.out
-        assert "no alarm: plain lost 100 points" in said.out
-        assert advice in said.out
-    said = cli(*gate)
-    assert said.code == 3, said.out
-    assert "which is advice and blocks nothing" in said.out
-
-    certify(cli, *identities(cli, "polite"))
-    codes = [cli(*some).code for some in (evals, [*compare, "shots"], [*compare, "b.json"], gate)]
-    assert codes == [1, 1, 1, 1]
-
-
-def test_a_prompt_ships_on_a_judge_only_with_a_certificate(cli: Cli) -> None:
-    """And no look at sealed cases is spent on what could not be said."""
-    with_judge(cli.toy, POLITE, primary="polite", evals=RIGHT)
-    with_many_cases(cli)
-    cli("ladder", "toy", "--only-files")
-    said = cli("wall", "toy", "--confirm")
-    assert "no look at the sealed cases is spent: polite (judge " in said.out
-    assert "KEEP_PROMPTING" in said.out
-    with Store.open(cli.toy.root / ".harness/harness.db") as store:
-        assert store.ledger(kind="look") == []
-    certify(cli, *identities(cli, "polite"))
-    said = cli("wall", "toy", "--confirm")
-    assert said.code == 1, said.out
-    assert "SHIP_PROMPT" in said.out
-
-
-def test_where_a_plain_eval_is_primary_the_judge_advises(cli: Cli) -> None:
-    with_judge(cli.toy, POLITE, primary="right", evals=RIGHT)
-    with_many_cases(cli)
-    said = cli("gate", "toy", "--candidate", "shots", "--baseline", "plain")
-    assert said.code == 0, said.out
-    assert "certificate" not in said.out
 
 
 # ---------------------------------------------------------------- what may not happen

@@ -17,7 +17,7 @@ AT_ONCE = "import harness.surface.alarm\nharness.surface.alarm.HOLD_S = 0\n"
 def test_code_that_never_comes_back_to_python_ends_its_process_and_names_its_case(
     cli: Cli,
 ) -> None:
-    """A job of CI that hangs is worse; the replies are there for the next run."""
+    """A job of CI that hangs is worse; what was scored is recorded by the next command."""
     write(
         cli,
         "import itertools\n"
@@ -35,7 +35,17 @@ def test_code_that_never_comes_back_to_python_ends_its_process_and_names_its_cas
         assert 'eval_toy.py", line 4 in test_right' in done.stderr
         assert 'File "right[shots-c5] was under way: where the process ends here' in done.stderr
         assert "with `-n 1` (pytest-xdist) a worker alone ends" in done.stderr
-    assert cli("runs", "--json").json == []
+        assert "replies and scores are kept" in done.stderr
+    said = cli("runs", "--json")
+    [recorded] = said.json  # of both: they scored the same
+    assert recorded["is_complete"] is False
+    assert said.err == (
+        f"recovered 5 scores of a run that was cut off: {recorded['id'][:8]} partial, "
+        "shots on toy\n"
+    )
+    found = cli("runs", recorded["id"], "--json")
+    assert values(found.json["run"]) == {f"c{i}": 1.0 for i in range(5)}
+    assert found.err == ""
     assert len(cli.toy.sent) == 12  # the second time, each reply was found
 
 

@@ -19,6 +19,17 @@ def test_many_small_batches_are_told_once_and_at_the_end() -> None:
     assert last.startswith("gepa: replies: 200 of 200,")
 
 
+def test_replies_are_counted_and_not_what_was_tried_or_held_back() -> None:
+    said = io.StringIO()
+    with TextProgress(said) as progress:
+        progress.begin("x:m", 40)
+        for number in range(40):
+            progress.advance("x:m", is_reply=number < 20)
+    last = said.getvalue().splitlines()[-1]
+    assert last.startswith("replies: 20 of 40,")
+    assert "to go" not in last
+
+
 def test_a_large_batch_is_told_as_it_begins() -> None:
     said = io.StringIO()
     with TextProgress(said) as progress:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,36 @@ def test_what_ended_pytest_itself_is_told(cli: Cli) -> None:
         said = cli(*verb)
         assert said.code == 2
         assert "pytest broke off: OSError: the lab is closed" in said.err
+
+
+RECURSION = """
+def even(n):
+    return odd(n + 1)
+
+def odd(n):
+    return even(n + 1)
+
+def test_right(case, reply):
+    assert case.id != "c5" or even(0)
+"""
+
+
+@pytest.mark.parametrize("more", [(), ("-n", "1"), ("--tb=long",)])
+def test_a_recursion_is_shown_in_a_few_lines(cli: Cli, more: tuple[str, ...]) -> None:
+    """pytest shows twenty frames of it, where a variable differs in each."""
+    (cli.toy.task / "eval_toy.py").write_text(RECURSION)
+    said = cli.toy.pytest("evals/toy", "--candidate", "shots", "--tb=short", *more).stdout
+    assert "test_right[shots-c5]" in said
+    for line in (3, 6, 9):
+        assert 1 <= said.count(f"evals/toy/eval_toy.py:{line}: ") <= 2, said
+    assert re.search(r"^E +RecursionError: maximum recursion depth exceeded", said, re.MULTILINE)
+    assert "comes again and again; each line is shown once (pytest --tb=native shows all)" in said
+
+
+def test_a_recursion_may_be_shown_whole(cli: Cli) -> None:
+    (cli.toy.task / "eval_toy.py").write_text(RECURSION)
+    said = cli.toy.pytest("evals/toy", "--candidate", "shots", "--tb=native").stdout
+    assert said.count("return even(n + 1)") > 100
 
 
 def test_only_paths_below_the_working_directory_lose_it(

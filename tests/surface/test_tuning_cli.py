@@ -282,7 +282,7 @@ def test_a_reference_fails_no_eval_that_finds_nothing_to_measure_in_it(cli: Cli)
 @pytest.mark.parametrize(
     ("extra", "mode", "code", "says"),
     [
-        ((), "down", 4, "20 of 20 references were not judged: judge nice: no judge at home"),
+        ((), "down", 4, "20 of 20 trials were not judged: judge nice: no judge at home"),
         (
             ("--max-cost", "0.015"),
             "",

@@ -342,7 +342,7 @@ class Curator:
             self.state.asked += 1
             if not outcome.is_cached and self.state.spent_usd is not None:
                 cost = outcome.reply.cost_usd
-                is_known = cost is not None or ask.live.is_free
+                is_known = cost is not None or ask.live.costs_nothing
                 self.state.spent_usd = self.state.spent_usd + (cost or 0.0) if is_known else None
             answer = Answer(
                 reply=answer_of(prompt, outcome.reply), candidate=cure.candidate,

@@ -287,7 +287,7 @@ class _Making:
             return
         assert self.setting.live is not None
         cost = outcome.reply.cost_usd
-        if cost is None and not self.setting.live.is_free:
+        if cost is None and not self.setting.live.costs_nothing:
             self.spent_usd = None
         else:
             self.spent_usd += cost or 0.0

@@ -22,6 +22,7 @@ from harness.engine.tasks import Task, load_task
 from harness.errors import HarnessError, UsageError
 from harness.ports.manager import Plugins
 from harness.records import Candidate, Split, to_plain
+from harness.store.journal import files_beside
 from harness.store.store import Store
 from harness.surface.cli import ANSWERED
 from harness.surface.words import clean, from_here
@@ -58,8 +59,14 @@ class App:
 
     @cached_property
     def store(self) -> Store:
-        """The project's store."""
-        return self._stack.enter_context(Store.open(self.project.store))
+        """The project's store, with the runs in it that were cut off before."""
+        store = self._stack.enter_context(Store.open(self.project.store))
+        if files_beside(store.path):
+            from harness.surface.recovered import recover
+
+            for line in recover(store, plugins=lambda: self.plugins):
+                click.echo(line, err=True)
+        return store
 
     @cached_property
     def plugins(self) -> Plugins:

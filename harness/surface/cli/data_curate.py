@@ -48,7 +48,10 @@ MOST_LINES = 24
     help="From which share of common word sequences a row is a copy of a dev or test case "
     "(default: the task's own `near`).",
 )  # fmt: skip
-@click.option("--max-cost", type=click.FloatRange(min=0), metavar="USD", help="Stop at this.")
+@click.option(
+    "--max-cost", type=click.FloatRange(min=0), metavar="USD",
+    help="Stop at this; what is recorded costs nothing.",
+)  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path), help="The file to write: a case file.")
 @click.option("--force", is_flag=True, help="Replace it.")
 @skip_bad_option()

@@ -44,7 +44,10 @@ SHOWN = 3
 )  # fmt: skip
 @click.option("--model", metavar="SCHEME:MODEL", help="Who is asked; any backend.")
 @click.option("--field", metavar="INPUT", help="The input whose text is changed (perturb).")
-@click.option("--max-cost", type=click.FloatRange(min=0), metavar="USD", help="Stop at this.")
+@click.option(
+    "--max-cost", type=click.FloatRange(min=0), metavar="USD",
+    help="Stop at this; what is recorded costs nothing.",
+)  # fmt: skip
 @click.option("--seed", default=0, show_default=True, help="Fixes every draw.")
 @click.option(
     "--near", type=click.FloatRange(0, 1),

@@ -49,7 +49,10 @@ class _Eval(click.Command):
     metavar="N",
     help="Ask each case N times; with other repeats than the task's it is no try.",
 )
-@click.option("--max-cost", type=click.FloatRange(min=0), metavar="USD", help="Spend at most this.")
+@click.option(
+    "--max-cost", type=click.FloatRange(min=0), metavar="USD",
+    help="Spend at most this, in this command; what is recorded costs nothing.",
+)  # fmt: skip
 @click.option(
     "--override-boundary", metavar="REASON", help="Send internal cases outside; recorded for ever."
 )
@@ -115,6 +118,9 @@ def command(
             app.answer({"runs": [], "notes": outcome.notes})
             return 0  # nothing was missed, or nothing changed: that is what was asked
         completed(outcome)
+        if outcome.listed:  # --collect-only
+            app.answer({"runs": [], "items": outcome.listed})
+            return 0
         refuse_unrecorded(outcome.runs)
         app.answer(
             {

@@ -160,7 +160,7 @@ def _first_run(app: App, wish: Wish, made: _Made, brought: Brought, *, told: dic
         app.answer(told)
         app.say(f"The task is made; its first run did not go through: {clean(told['error'])}", "")
         app.say("When that is mended:", f"  harness eval {wish.name} --sample {SAMPLE}")
-        if made.candidate == made.name:
+        if made.candidate == made.name and not isinstance(exc, TaskError):  # no model's doing
             app.say(
                 f"Or with a model that {'sees images' if brought.images else 'answers'}:",
                 f"  harness eval {wish.name} --candidate '{made.name}@SCHEME:MODEL' "
@@ -293,7 +293,7 @@ def _first_number(app: App, task: Task, candidate: str, *, base_url: str | None)
     run = runs[candidate]
     estimate = estimate_of(run, primary, clusters=clusters)
     if estimate is None:
-        raise TaskError(f"{task.folder}: no case was scored by `{primary}`")
+        raise TaskError(f"{task.folder}: no case was scored by `{primary}`{_why_not(run, primary)}")
     asked = len({trial.case_id for trial in run.trials})
     app.say(
         f"{clean(candidate)}{_backend(run)} on {count(asked, 'dev case')}: "
@@ -312,6 +312,13 @@ def _first_number(app: App, task: Task, candidate: str, *, base_url: str | None)
                 f"first (harness eval {task.name} --candidate reference)."
             )
     return {"candidate": candidate, "score": primary, "cases": asked, "estimate": estimate}
+
+
+def _why_not(run: Run, primary: str) -> str:
+    """Return what its eval ended in at the first case, as where a library is absent."""
+    scores = (s for t in run.trials for s in t.scores if s.name == primary and s.reason)
+    first = next(scores, None)
+    return "" if first is None else f": {first.reason}"
 
 
 def _backend(run: Run) -> str:

@@ -25,7 +25,10 @@ from harness.surface.cli.optimising import optimise_now, optimise_options
 @click.argument("task")
 @click.option("--candidate", multiple=True, help="Also this candidate; repeatable.")
 @click.option("--show", is_flag=True, help="Show what was recorded; ask nothing.")
-@click.option("--max-cost", type=click.FloatRange(min=0), metavar="USD", help="Spend at most this.")
+@click.option(
+    "--max-cost", type=click.FloatRange(min=0), metavar="USD",
+    help="Spend at most this, in this command; what is recorded costs nothing.",
+)  # fmt: skip
 @climb_options
 @optimise_options
 @click.option(

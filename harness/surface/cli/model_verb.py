@@ -48,7 +48,10 @@ for _one in (
     show_default=True,
     help="How much of the primary score may be lost.",
 )
-@click.option("--max-cost", type=click.FloatRange(min=0), metavar="USD", help="Spend at most this.")
+@click.option(
+    "--max-cost", type=click.FloatRange(min=0), metavar="USD",
+    help="Spend at most this, in this command; what is recorded costs nothing.",
+)  # fmt: skip
 @options(candidates=True)
 @click.pass_obj
 def slim_command(

@@ -12,7 +12,7 @@ from harness.core.looks import alpha_of_look
 from harness.core.synth_origin import made_note
 from harness.engine.boundary import boundary_condition, crossings
 from harness.engine.certificates import advised_scores, judges_condition
-from harness.engine.gate import candidate_conditions, not_a_pilot
+from harness.engine.gate import candidate_conditions, not_a_pilot, refuse_uncertified
 from harness.engine.ladder import read_ladder, refuse_without_scores
 from harness.engine.off_task import OffTask, off_task, waiver_entry
 from harness.engine.policy import pin_policy, policy_notes
@@ -103,6 +103,7 @@ def bout_of(app: App, task: Task, wish: Wish) -> Bout:
     not_the_same(old, new)
     refuse_without_scores(task)
     refuse_too_few(task)
+    refuse_uncertified(task, app.store.ledger(task=task.name, kind="certificate"), pool=app.pool)
     made = [
         (c, app.store.artifact(c.artifact, task=task.name) if c.artifact else None)
         for c in (new, old)

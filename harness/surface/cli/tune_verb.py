@@ -161,7 +161,6 @@ def against_rows(
 
     It raises BackendError where a judge did not answer: such a row fails nothing.
     """
-    from harness.engine.fetch import was_not_asked
     from harness.engine.tune_plan import FAILED
     from harness.surface.run_evals import completed, run_evals
 
@@ -172,10 +171,9 @@ def against_rows(
         trials = completed(run).runs[0].trials
         faults = [t.fault for t in trials if t.fault is not None and t.fault.origin == "harness"]
         if faults:
-            again = "" if was_not_asked(faults[0]) else " The same command asks again."
             raise BackendError(
                 f"{len(faults)} of {count(len(trials), 'reference')} were not judged: "
-                f"{sentence(faults[0].message)}{again}"
+                + sentence(faults[0].message)
             )
         crashed = [t for t in trials if t.fault is not None]
         # what an eval had nothing to measure of, as the latency of a reference, fails nothing

@@ -8,7 +8,7 @@ import pytest
 
 from harness import Miss, Reply, checks
 from harness.checks.registry import binding, names_in
-from harness.engine.data.forms.promptfoo import parse, write
+from harness.engine.data.forms.promptfoo import parse, write, write_table
 from harness.engine.data.forms.promptfoo_asserts import assert_of, check_of
 from harness.records import Json
 
@@ -191,4 +191,89 @@ def test_a_classifier_that_promptfoo_cannot_ask_is_not_written(arguments: Json) 
     ],
 )
 def test_what_means_something_else_is_no_check(one: Json) -> None:
+    assert check_of(one) is None
+
+
+# as promptfoo's page on deterministic assertions writes them
+SPANS = [
+    ({"type": "trace-error-spans", "value": 0}, {"at_most": 0}),
+    ({"type": "trace-error-spans"}, {}),
+    ({"type": "trace-error-spans", "value": {"max_count": 2}}, {"at_most": 2}),
+    ({"type": "trace-error-spans", "value": {"max_percentage": 5}}, {"at_most_share": 0.05}),
+    (
+        {"type": "trace-error-spans", "value": {"pattern": "*api*", "max_count": 0}},
+        {"name": "*api*", "at_most": 0},
+    ),
+    (
+        {"type": "trace-span-count", "value": {"pattern": "retrieve_*", "min": 3, "max": 3}},
+        {"name": "retrieve_*", "at_least": 3, "at_most": 3},
+    ),
+    ({"type": "trace-span-duration", "value": {"max": 5000}}, {"at_most_s": 5.0}),
+    (
+        {"type": "trace-span-duration", "value": {"pattern": "*q*", "max": 100, "percentile": 95}},
+        {"name": "*q*", "at_most_s": 0.1, "percentile": 95},
+    ),
+]
+
+
+@pytest.mark.parametrize(("one", "arguments"), SPANS)
+@pytest.mark.parametrize("before", ["", "not-"])
+def test_asserts_on_spans_are_checks_and_written_back(
+    before: str, one: dict[str, Any], arguments: Json
+) -> None:
+    check = check_of({**one, "type": before + one["type"]})
+    assert check["arguments"] == arguments
+    assert check["name"].startswith("no.span_" if before else "span_")
+    assert binding(check["name"], arguments)
+    told = assert_of(check)
+    assert told["type"] == before + one["type"]
+    assert check_of(told) == check
+
+
+def test_a_cell_of_csv_holds_no_assert_on_spans() -> None:
+    """It would be read back as a text, and be another assert."""
+    row = {"vars": {"q": "?"}, "assert": [HELLO, {"type": "is-json", "value": {"type": "array"}}]}
+    told = write_table(parse(row, "x"))
+    assert list(told) == ["q", "__expected", "__expected2"]
+    spans = [one for one, _ in SPANS]
+    assert write_table(parse({**row, "assert": [*row["assert"], *spans]}, "x")) == told
+
+
+def test_a_scorer_behind_http_is_asked_at_the_same_address() -> None:
+    hook = {"type": "webhook", "value": "https://scorer.example.com/validate"}
+    check = check_of(hook)
+    assert check == {"name": "webhook", "arguments": {"url": hook["value"]}}
+    assert binding(check["name"], check["arguments"])
+    assert assert_of(check) == hook
+    assert check_of({**hook, "type": "not-webhook"})["name"] == "no.webhook"
+    pi = {"type": "pi", "value": "Is it polite?"}
+    check = check_of(pi)
+    assert check == {"name": "pi", "arguments": {"question": "Is it polite?", "at_least": 0.5}}
+    assert binding(check["name"], check["arguments"])
+    assert assert_of(check) == {**pi, "threshold": 0.5}
+    assert assert_of({"name": "pi", "arguments": {"question": ["a", "b"], "at_least": 0.5}}) is None
+    timed = {"url": hook["value"], "timeout_s": 60}
+    assert assert_of({"name": "webhook", "arguments": timed}) is None
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        {"type": "trace-error-spans", "value": {"max_percentage": 500}},
+        {"type": "trace-error-spans", "value": {"max_count": "2"}},
+        {"type": "trace-error-spans", "value": 0, "threshold": 1},
+        {"type": "trace-span-count", "value": {"pattern": "a"}},
+        {"type": "trace-span-count", "value": {"pattern": "a", "min": 0}},
+        {"type": "trace-span-count", "value": {"min": 1}},
+        {"type": "trace-span-duration", "value": {"pattern": "a"}},
+        {"type": "trace-span-duration", "value": 100},
+        {"type": "trace-span-duration", "value": {"max": 1, "percentile": 0}},
+        {"type": "not-pi", "value": "Is it polite?"},
+        {"type": "pi", "value": ""},
+        {"type": "pi", "value": "Is it polite?", "threshold": 5},
+        {"type": "webhook", "value": {"url": "http://localhost/"}},
+        {"type": "webhook", "value": "http://localhost/", "threshold": 0.5},
+    ],
+)
+def test_what_says_more_or_nothing_is_no_check(one: Json) -> None:
     assert check_of(one) is None

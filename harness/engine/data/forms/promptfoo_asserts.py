@@ -26,6 +26,7 @@ SIMPLE: dict[str, tuple[str, str, dict[str, Json]]] = {
     "contains-all": ("contains_all", "texts", {}),
     "icontains-any": ("contains_any", "texts", {"normalise": ["case"]}),
     "icontains-all": ("contains_all", "texts", {"normalise": ["case"]}),
+    "webhook": ("webhook", "url", {}),
 }
 """An assert's type, and the check, its argument and further arguments that mean the same."""
 LISTS = {"contains-any", "contains-all", "icontains-any", "icontains-all"}
@@ -35,6 +36,20 @@ BOUNDED: dict[str, tuple[str, str, float]] = {
 }
 """An assert's type whose `threshold` is all it says: the check, its argument, and how many of
 theirs (milliseconds) are one of ours.
+"""
+SPANS: dict[str, tuple[str, dict[str, tuple[str, float]]]] = {
+    "trace-error-spans": (
+        "span_errors",
+        {"max_count": ("at_most", 1), "max_percentage": ("at_most_share", 100.0)},
+    ),
+    "trace-span-count": ("span_count", {"min": ("at_least", 1), "max": ("at_most", 1)}),
+    "trace-span-duration": (
+        "span_duration",
+        {"max": ("at_most_s", 1000.0), "percentile": ("percentile", 1)},
+    ),
+}
+"""An assert's type; the check, and for each number of its `value` our argument and how many of
+theirs are one of ours.
 """
 CLASSIFIERS = re.compile(r"(?:huggingface|hf):text-classification:([\w.-]+(?:/[\w.-]+)?)")
 """A `provider` of `classifier`, with the name of its model on the hub: the same weights, asked
@@ -55,12 +70,18 @@ def check_of(one: Mapping[str, Json]) -> Json | None:
     """Return the check that holds where an assert does; None where there is none."""
     if str(one["type"]).removeprefix("not-") == "classifier":
         return _classifier(one)
+    if one["type"] == "pi":
+        return _pi(one)
     if one.keys() - {"type", "value", "threshold", *BESIDE}:
         return None
     kind, value = str(one["type"]), one.get("value")
     bound: Any = one.get("threshold")
     negated = "no." if kind.startswith("not-") else ""
     kind = kind.removeprefix("not-")
+    if kind in SPANS:
+        arguments = _of_spans(kind, value) if bound is None else None
+        check = {"name": f"{negated}{SPANS[kind][0]}", "arguments": arguments}
+        return None if arguments is None else check
     if _is_number(bound):
         if kind in BOUNDED and value is None:
             name, argument, unit = BOUNDED[kind]
@@ -102,6 +123,43 @@ def _classifier(one: Mapping[str, Json]) -> Json | None:
     name = "no.classifier" if str(one["type"]).startswith("not-") else "classifier"
     arguments = {"label": label, "model": match[1], "at_least": at_least}
     return {"name": name, "arguments": arguments}
+
+
+def _pi(one: Mapping[str, Json]) -> Json | None:
+    question, bound = one.get("value"), one.get("threshold")
+    at_least: Any = 0.5 if bound is None else bound  # theirs where none is given
+    is_plain = not one.keys() - {"type", "value", "threshold", *BESIDE}
+    if not is_plain or not isinstance(question, str) or not question.strip():
+        return None
+    if not _is_number(at_least) or not 0 <= at_least <= 1:
+        return None
+    return {"name": "pi", "arguments": {"question": question, "at_least": at_least}}
+
+
+def _of_spans(kind: str, value: Json) -> dict[str, Json] | None:
+    """Return our arguments of an assert on spans; None where it says what ours do not."""
+    if kind == "trace-error-spans" and (value is None or _is_number(value)):
+        value = {} if value is None else {"max_count": value}
+    numbers = SPANS[kind][1]
+    if not isinstance(value, Mapping) or value.keys() - {"pattern", *numbers}:
+        return None
+    found: dict[str, Json] = {}
+    if "pattern" in value:
+        if not isinstance(value["pattern"], str) or not value["pattern"]:
+            return None
+        found["name"] = value["pattern"]
+    for theirs, (ours, unit) in numbers.items():
+        if value.get(theirs) is not None:
+            if not _is_number(value[theirs]):
+                return None
+            found[ours] = value[theirs] if unit == 1 else value[theirs] / unit
+    if kind == "trace-span-count":
+        is_whole = "name" in found and ("at_most" in found or bool(found.get("at_least")))
+    elif kind == "trace-span-duration":
+        is_whole = "at_most_s" in found and 0 < found.get("percentile", 100) <= 100
+    else:
+        is_whole = 0 <= found.get("at_most_share", 0) <= 1
+    return found if is_whole else None
 
 
 def several_of(
@@ -150,6 +208,12 @@ def assert_of(check: Json) -> Json | None:
         return {"type": "not-equals", "value": arguments["expected"]}
     if name == "classifier" and {"label", "model"} == arguments.keys() - {"at_least"}:
         return _classifier_of(before, arguments)
+    if name == "pi" and arguments.keys() == {"question", "at_least"} and not before:
+        told = {"type": "pi", "value": arguments["question"], "threshold": arguments["at_least"]}
+        return told if _pi(told) is not None else None
+    for kind, (ours, numbers) in SPANS.items():
+        if name == ours:
+            return _assert_of_spans(before + kind, arguments, numbers)
     for kind, (ours, argument, unit) in BOUNDED.items():
         if name == ours and arguments.keys() == {argument} and _is_number(arguments[argument]):
             return {"type": before + kind, "threshold": arguments[argument] * unit}
@@ -169,6 +233,18 @@ def _classifier_of(before: str, arguments: Mapping[str, Any]) -> Json | None:
     }
     # a folder is no name of a hub, and several labels are none of promptfoo's
     return told if _classifier(told) is not None else None
+
+
+def _assert_of_spans(
+    kind: str, arguments: Mapping[str, Any], numbers: Mapping[str, tuple[str, float]]
+) -> Json | None:
+    value = {"pattern": arguments["name"]} if "name" in arguments else {}
+    for theirs, (ours, unit) in numbers.items():
+        if _is_number(arguments.get(ours)):
+            value[theirs] = arguments[ours] if unit == 1 else arguments[ours] * unit
+    told = {"type": kind, "value": value}
+    # said again, it must be the same check: what promptfoo has no word for is none of its asserts
+    return told if (check_of(told) or {}).get("arguments") == dict(arguments) else None
 
 
 def _set_of(arguments: Mapping[str, Any]) -> Json | None:

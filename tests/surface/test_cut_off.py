@@ -1,0 +1,223 @@
+"""What a process had scored when it was killed is a partial run of the next command."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.store.journal import Journal, files_beside
+from harness.store.store import Store
+from tests.surface.inprocess import Cli
+from tests.surface.test_bad_evals import values
+from tests.surface.toy import Toy
+
+STANDS = "    if case.id == 'c15':\n        time.sleep(60)\n"
+RIGHT = "    assert reply.text == case.reference\n"
+EVALS = (
+    f"import time\n\ndef test_right(case, reply):\n{STANDS}{RIGHT}\n"
+    "def test_short(case, reply, score):\n    score(0.5)\n"
+)
+EVAL = ("harness", "eval", "toy", "--candidate", "plain")
+FIRST = 15
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> Toy:
+    made = Toy(tmp_path, dev=20)
+    (made.task / "eval_toy.py").write_text(EVALS)
+    return made
+
+
+def store_of(toy: Toy) -> Path:
+    return toy.root / ".harness/harness.db"
+
+
+def begin(toy: Toy, *command: str, scores: int = FIRST) -> subprocess.Popen[str]:
+    """Begin a run, and return once so many scores were given."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", *command],
+        cwd=toy.root,
+        env=toy.environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    limit = time.monotonic() + 60
+    while lines_of(toy) <= scores:  # the first says whose they are
+        if process.poll() is not None or time.monotonic() > limit:
+            process.kill()
+            pytest.fail(f"{lines_of(toy)} lines: {process.communicate()}")
+        time.sleep(0.02)
+    return process
+
+
+def lines_of(toy: Toy) -> int:
+    return sum(len(path.read_bytes().splitlines()) for path in files_beside(store_of(toy)))
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+def runs_of(toy: Toy) -> tuple[list[dict[str, Any]], str]:
+    done = toy.harness("runs", "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout), done.stderr
+
+
+def run_of(toy: Toy, run_id: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(toy.harness("runs", run_id, "--json").stdout)["run"]
+    return found
+
+
+def test_what_a_killed_run_had_scored_is_what_a_whole_run_says_of_the_same_trials(
+    toy: Toy,
+) -> None:
+    """A recovered trial has its reply, its case and its reasons as any other."""
+    kill(begin(toy, *EVAL))
+    # who mends the eval that hangs changes what scores: the run says what it was scored by
+    mended = EVALS.replace(STANDS, "")
+    (toy.task / "eval_toy.py").write_text(mended)
+    [row], said = runs_of(toy)
+    assert said == (
+        f"recovered 15 scores of a run that was cut off: {row['id'][:8]} partial, plain on toy\n"
+    )
+    assert row["is_complete"] is False
+    assert files_beside(store_of(toy)) == []
+    again, said = runs_of(toy)
+    assert (again, said) == ([row], "")
+
+    cut_off = run_of(toy, row["id"])
+    whole = json.loads(toy.harness(*EVAL[1:], "--json").stdout)["runs"][0]["run"]
+    assert len(toy.sent) == 20  # each reply was found
+    assert cut_off["trials"] == [
+        {**t, "scores": [s for s in t["scores"] if s["name"] == "right"]}
+        for t in whole["trials"][:FIRST]
+    ]
+    assert {t["scores"][0]["value"] for t in cut_off["trials"]} == {0.0, 1.0}
+    assert cut_off["evals_digest"] != whole["evals_digest"]
+    assert cut_off["inputs_digest"] == whole["inputs_digest"]
+
+
+def test_the_next_eval_tells_what_it_recovered_and_what_a_regular_one_leaves_is_nothing(
+    toy: Toy,
+) -> None:
+    kill(begin(toy, "pytest", "evals/toy", "--candidate", "plain", "-q"))
+    (toy.task / "eval_toy.py").write_text(EVALS.replace(STANDS, ""))
+    done = toy.pytest("evals/toy", "--candidate", "plain", "-q")
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.count("recovered 15 scores of a run that was cut off: ") == 1
+    assert files_beside(store_of(toy)) == []
+    kinds = [row["is_complete"] for row in runs_of(toy)[0]]
+    assert kinds == [False, True]
+
+
+def test_a_run_that_is_under_way_is_left_alone(toy: Toy) -> None:
+    one = begin(toy, *EVAL)
+    try:
+        other = toy.harness("eval", "toy", "--candidate", "reference", "--", "-k", "short")
+        assert "recovered" not in other.stdout + other.stderr
+        rows, said = runs_of(toy)
+        assert [row["candidate"] for row in rows] == ["reference"]
+        assert said == ""
+        assert lines_of(toy) == FIRST + 1
+    finally:
+        kill(one)
+    rows, said = runs_of(toy)
+    assert [row["candidate"] for row in rows] == ["plain", "reference"]  # as they ended
+    assert "recovered 15 scores" in said
+
+
+def test_a_child_that_outlives_its_run_does_not_keep_its_scores(toy: Toy) -> None:
+    """A server that an eval began has nothing of ours open."""
+    (toy.task / "eval_toy.py").write_text(
+        EVALS.replace(
+            STANDS,
+            "    if case.id == 'c15':\n"
+            "        import subprocess\n"
+            "        subprocess.run(['sleep', '10'], start_new_session=True)\n",
+        )
+    )
+    kill(begin(toy, *EVAL))
+    assert "recovered 15 scores" in runs_of(toy)[1]
+
+
+def test_the_controller_of_xdist_keeps_what_its_workers_scored(toy: Toy) -> None:
+    evals = f"import time\ndef test_right(case, reply):\n{STANDS}{RIGHT}"
+    (toy.task / "eval_toy.py").write_text(evals)
+    process = begin(toy, "pytest", "evals/toy", "--candidate", "plain", "-q", "-n", "2", scores=17)
+    many = lines_of(toy) - 1
+    kill(process)
+    [row], said = runs_of(toy)
+    assert f"recovered {many} scores" in said
+    found = run_of(toy, row["id"])
+    assert set(values(found)) < {f"c{i}" for i in range(20) if i != 15}
+    assert len(found["trials"]) == many
+    assert all(t["reply_key"] and t["case_digest"] for t in found["trials"])
+    assert row["is_complete"] is False
+
+
+def test_a_look_at_the_sealed_split_is_counted_though_its_run_is_killed(toy: Toy) -> None:
+    (toy.task / "eval_toy.py").write_text(EVALS.replace("c15", "c26"))
+    kill(begin(toy, *EVAL, "--split", "test", scores=1))
+    with Store.open(store_of(toy)) as store:
+        kinds = [entry.kind for entry in store.ledger(task="toy")]
+    assert kinds == ["policy", "look"]
+
+
+def test_what_cannot_be_recovered_is_told_and_refuses_nothing(toy: Toy) -> None:
+    """As what a newer harness left."""
+    kill(begin(toy, *EVAL))
+    [path] = files_beside(store_of(toy))
+    text = path.read_text()
+    path.write_text(text.replace('"split":"dev"', '"split":"dev","mood":"good"', 1))
+    rows, said = runs_of(toy)
+    assert rows == []
+    assert f"scores of a run that was cut off could not be recorded: {path} does not" in said
+    assert "'mood'" in said
+    path.write_text("{}\n[1]\n")
+    assert f"{path} does not fit this program" in runs_of(toy)[1]
+    path.write_text(text)
+    assert "recovered 15 scores" in runs_of(toy)[1]
+
+
+def test_where_no_file_can_be_kept_runs_are_as_they_were(cli: Cli) -> None:
+    """As on Windows."""
+    (cli.toy.task / "conftest.py").write_text(
+        "from harness.store.journal import Journal\nJournal.begin = lambda store: None\n"
+    )
+    begin = Journal.begin
+    try:
+        assert cli("eval", "toy", "--candidate", "shots").code == 0
+    finally:
+        Journal.begin = begin  # type: ignore[method-assign]
+    [row] = cli("runs", "--json").json
+    assert row["is_complete"] is True
+
+
+def test_plugins_are_told_of_trials_that_were_recovered(toy: Toy) -> None:
+    kill(begin(toy, *EVAL))
+    with (toy.root / "site/adder.py").open("a") as file:
+        file.write(
+            "\n@harness.hookimpl\ndef harness_recorded(record):\n"
+            "    print(record.case_id, file=open('told', 'a'))\n"
+        )
+    runs_of(toy)
+    assert (toy.root / "told").read_text().split() == [f"c{i}" for i in range(FIRST)]
+
+
+def test_plugins_that_do_not_load_keep_no_scores_back(toy: Toy) -> None:
+    kill(begin(toy, *EVAL))
+    (toy.root / "site/adder.py").write_text("raise RuntimeError('boom')\n")
+    assert "recovered 15 scores" in runs_of(toy)[1]
+    assert files_beside(store_of(toy)) == []
