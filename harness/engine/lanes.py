@@ -77,7 +77,7 @@ class Lanes:
     spending: Spending | None = None
     lanes: dict[int, _Lane] = field(default_factory=dict)
     unsaved: list[StoredReply] = field(default_factory=list)
-    saved: asyncio.Future[None] | None = None
+    unsaid: list[asyncio.Future[None]] = field(default_factory=list)
     earlier: dict[str, Reply] = field(default_factory=dict)
     found: dict[str, Outcome] = field(default_factory=dict)
     stood_at: float = -math.inf
@@ -220,7 +220,8 @@ class Lanes:
         has_begun, pause = False, 0.0
         try:
             for attempt in range(1, TRIES + 1):
-                await asyncio.sleep(pause)
+                if attempt > 1:
+                    await asyncio.sleep(pause)
                 async with lane.limiter:
                     if lane.down:
                         return _failed(ask, lane.down, is_missing=True)
@@ -293,20 +294,27 @@ class Lanes:
 
     async def _stored(self) -> None:
         """Wait until what arrived is stored: once for all that the loop finds arrived by then."""
-        if self.saved is None:
-            loop = asyncio.get_running_loop()
-            self.saved = loop.create_future()
-            loop.call_soon(self._save_and_tell, self.saved)
-        await asyncio.shield(self.saved)  # one of them that is cancelled takes no other with it
+        loop = asyncio.get_running_loop()
+        if not self.unsaid:
+            loop.call_soon(self._save_and_tell)
+        mine = loop.create_future()  # of its own: one that is cancelled takes no other with it
+        self.unsaid.append(mine)
+        await mine
 
-    def _save_and_tell(self, saved: asyncio.Future[None]) -> None:
-        self.saved = None
+    def _save_and_tell(self) -> None:
+        told, self.unsaid = self.unsaid, []
+        error: Exception | None = None
         try:
             self._save()
         except Exception as exc:  # noqa: BLE001 - those who wait must hear of it, or wait forever
-            saved.set_exception(exc)
-        else:
-            saved.set_result(None)
+            error = exc
+        for one in told:
+            if one.cancelled():
+                continue
+            if error is None:
+                one.set_result(None)
+            else:
+                one.set_exception(error)
 
     def _save(self) -> None:
         rows, self.unsaved = self.unsaved, []

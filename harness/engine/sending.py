@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 LONG_S = 0.01
 """Who stood still for longer cannot tell how long the replies took that came meanwhile."""
-TURNS = 10
+TURNS = 12
 """From a reply in the socket to the next request in it, in turns of the loop."""
 T = TypeVar("T")
 

@@ -90,6 +90,7 @@ class Client:
         self._auth = auth
         self._timeout_s = timeout_s
         self._headers = {"Content-Type": JSON, "User-Agent": "tuning-harness", **(headers or {})}
+        self._lines: tuple[object, list[bytes]] = (None, [])
         self._check = check
         self._loops: dict[asyncio.AbstractEventLoop, _Open] = {}
 
@@ -127,8 +128,8 @@ class Client:
         transfers = await self._transfers()
         try:
             transfer = transfers.start(self._options(method, url, body, content_type))
-        except ValueError as exc:
-            return self._lost(exc)
+        except (ValueError, pycurl.error) as exc:
+            return self._lost(ValueError(str(exc)))
         try:
             data = await transfer.whole()
         except TransferError as exc:
@@ -145,8 +146,8 @@ class Client:
         transfers = await self._transfers()
         try:
             transfer = transfers.start(self._options(method, url, body))
-        except ValueError as exc:
-            return self._lost(exc)
+        except (ValueError, pycurl.error) as exc:
+            return self._lost(ValueError(str(exc)))
         try:
             await transfer.head()
         except BaseException as exc:
@@ -160,16 +161,25 @@ class Client:
         self, method: str, url: str, body: bytes, content_type: str | None = None
     ) -> dict[int, Any]:
         """Return what this request has of its own. Raises ValueError where it cannot be sent."""
+        more = self._auth.headers(method, url, body)
+        given = (content_type, dict(more))
+        if given != self._lines[0]:  # mostly they are those of the request before
+            self._lines = (given, self._wire(content_type, more))
+        return {
+            pycurl.URL: _encoded(url),
+            pycurl.HTTPHEADER: self._lines[1],
+            **({pycurl.POSTFIELDS: body} if body else {pycurl.HTTPGET: True}),
+            pycurl.CUSTOMREQUEST: method,
+        }
+
+    def _wire(self, content_type: str | None, more: Mapping[str, str]) -> list[bytes]:
         kind = {"Content-Type": content_type} if content_type else {}
-        headers = {**self._headers, **kind, **self._auth.headers(method, url, body)}
+        headers = {**self._headers, **kind, **more}
         lines = [f"{name}: {value}" if value else f"{name};" for name, value in headers.items()]
         if any(map(_UNSENDABLE.search, lines)):
             raise ValueError("a header holds a line break")
         # libcurl would ask for leave before it sends a megabyte
-        wire = [line.encode() for line in (*lines, "Expect:")]
-        options: dict[int, Any] = {pycurl.URL: _encoded(url), pycurl.HTTPHEADER: wire}
-        options |= {pycurl.POSTFIELDS: body} if body else {pycurl.HTTPGET: True}
-        return {**options, pycurl.CUSTOMREQUEST: method}
+        return [line.encode() for line in (*lines, "Expect:")]
 
     async def _transfers(self) -> Transfers:
         loop = asyncio.get_running_loop()
