@@ -25,7 +25,7 @@ END_S = 30
 TICK_S = 0.25
 """How often `Watch` looks."""
 handler_of: Callable[[int], object] = getattr(signal, "_signal", signal).getsignal
-"""As `signal.getsignal`, which tries to make an enum of what this finds: 2 us, five times an item."""
+"""As `signal.getsignal`, which tries to make an enum of what is found: 2 us, five times an item."""
 ROOM, MOST_ROOM = 200, 2000
 """How many calls deeper than the limit of recursions code may go, so that an alarm can be heard in
 it: for each ring, and for all of them.

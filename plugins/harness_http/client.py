@@ -14,6 +14,7 @@ import time
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from io import BytesIO
 from typing import Any, Protocol
 from urllib.parse import quote, urlsplit
 
@@ -30,6 +31,9 @@ from harness_http.transfers import TransferError, Transfers
 
 CONNECT_TIMEOUT_S = 10.0  # of name, connection and handshake together
 KEEPALIVE_S = 4  # whole seconds; below the 5 after which uvicorn hangs up
+STALE_S = 0.05
+"""A used connection that breaks so soon after a request was closed before it: libcurl sends it on
+a new one. One that breaks later took the request along, and to ask again is the engine's."""
 JSON = "application/json"
 _AS_IT_IS = "/%:@!$&'()*+,;=~?"
 _SUPPRESS_CONNECT_HEADERS = 265  # of curl/curl.h; pycurl has no name for it
@@ -168,7 +172,7 @@ class Client:
         return {
             pycurl.URL: _encoded(url),
             pycurl.HTTPHEADER: self._lines[1],
-            **({pycurl.POSTFIELDS: body} if body else {pycurl.HTTPGET: True}),
+            **(_Body(body).options if body else {pycurl.HTTPGET: True}),
             pycurl.CUSTOMREQUEST: method,
         }
 
@@ -233,6 +237,26 @@ class Client:
             check=self._check,
             is_proxied=self._proxy is not None,
         )
+
+
+class _Body:
+    """The body of one request, which libcurl may go back to the beginning of only at once."""
+
+    def __init__(self, body: bytes) -> None:
+        self._bytes = BytesIO(body)
+        self._since = time.monotonic()
+        self.options = {
+            pycurl.POST: True,
+            pycurl.POSTFIELDSIZE_LARGE: len(body),
+            pycurl.READFUNCTION: self._bytes.read,
+            pycurl.SEEKFUNCTION: self._go_back,
+        }
+
+    def _go_back(self, offset: int, origin: int) -> int:
+        if time.monotonic() - self._since > STALE_S:
+            return pycurl.SEEKFUNC_FAIL
+        self._bytes.seek(offset, origin)
+        return pycurl.SEEKFUNC_OK
 
 
 def _trusted() -> dict[int, str]:

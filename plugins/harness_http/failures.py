@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from harness_http.transfers import TransferError
 
 LONGEST = 300  # characters of a server's message
+HUNG_UP = "the server hung up without an answer"
 FIRST = 80  # characters of an answer that is no JSON
 _LOOKED_AT = 8_000  # characters of a page in which its words are looked for
 _MARKUP = re.compile(r"<(script|style)\b.*?</\1|<!--.*?-->|<[^<>]*>", re.IGNORECASE | re.DOTALL)
@@ -162,7 +163,8 @@ def of_connection(
     elif exc.code == pycurl.E_SSL_CONNECT_ERROR:
         text = f"cannot connect to {base}: {reason}. Does it speak https? {check}"
     else:
-        text = f"the connection to {base} was lost: {reason}"
+        is_gone = exc.code in (pycurl.E_SEND_FAIL_REWIND, pycurl.E_GOT_NOTHING)
+        text = f"the connection to {base} was lost: {HUNG_UP if is_gone else reason}"
     return BackendError(text.rstrip(), is_retryable=True)
 
 

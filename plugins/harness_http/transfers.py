@@ -167,11 +167,13 @@ class Transfers:
         transfer.end(error)
 
     def _listen(self, transfer: Transfer) -> None:
+        future, _ = self._running[transfer]
+        if future.done():  # `_end` is about to be called
+            return
         now, until = self._loop.time(), transfer.heard_at + self._timeout_s
         if transfer.handle.getinfo(pycurl.PRETRANSFER_TIME) == 0:  # connecting has its own limit
             until = now + self._timeout_s
         if until > now:
-            future, _ = self._running[transfer]
             self._running[transfer] = (future, self._loop.call_at(until, self._listen, transfer))
         else:
             words = f"nothing came for {self._timeout_s:g} s"

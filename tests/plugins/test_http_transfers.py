@@ -159,6 +159,21 @@ def test_a_server_that_hung_up_meanwhile_is_connected_to_anew() -> None:
     assert [len(heard) for heard in server.heard] == [1, 1]
 
 
+def test_a_request_is_sent_once_where_its_connection_breaks_under_it() -> None:
+    """libcurl would send it again by itself, on a new connection, and nobody would know."""
+    with raw(OK, PAUSE, hangs_up=True) as server:
+        asked = made(server.url)
+
+        async def twice() -> None:
+            await asked.send("POST", server.url, b"{}")
+            with pytest.raises(BackendError, match="the server hung up without") as caught:
+                await asked.send("POST", server.url, b"{}")
+            assert caught.value.is_retryable  # by the engine
+
+        asyncio.run(twice())
+    assert [len(heard) for heard in server.heard] == [2]
+
+
 def test_who_gives_a_request_up_hangs_up_and_its_handle_is_used_again() -> None:
     with raw(b"") as server:
         asked = made(server.url)

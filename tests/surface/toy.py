@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+LONGEST_S = 120.0
 TASK = """
 about = "Add two numbers."
 model = "adder:small"
@@ -129,16 +131,28 @@ class Toy:
     def run(
         self, *command: str, stdin: str | None = None, **environment: str
     ) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", *command],
+        words = [sys.executable, "-X", "faulthandler", "-m", *command]
+        with subprocess.Popen(
+            words,
             cwd=self.root,
             env=self.environment(**environment),
-            capture_output=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            input=stdin,
-            timeout=120,
-            check=False,
-        )
+            start_new_session=True,  # so that its workers are reached, too
+        ) as process:
+            try:
+                out, err = process.communicate(stdin, timeout=LONGEST_S)
+            except subprocess.TimeoutExpired as exc:
+                os.killpg(process.pid, signal.SIGABRT)  # each shows where it stands
+                out, err = process.communicate(timeout=10)
+                shown = f"{out}\n{err}"
+                raise AssertionError(f"{words} did not end in {LONGEST_S:g} s:\n{shown}") from exc
+            except BaseException:
+                process.kill()
+                raise
+        return subprocess.CompletedProcess(words, process.returncode, out, err)
 
     def pytest(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         return self.run("pytest", *arguments, **environment)
