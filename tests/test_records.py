@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import pickle
 import subprocess
 import sys
 import typing
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -105,3 +108,14 @@ def test_help_imports_no_record() -> None:
 def test_the_digest_of_rows_is_that_of_their_list(count: int, row: list[str | None]) -> None:
     rows = [[n, *row] for n in range(count)]
     assert digest_rows(iter(rows)) == digest(rows)
+
+
+def test_what_a_case_asks_about_is_its_inputs_and_its_images_however_it_is_copied() -> None:
+    """It is found out once, and belongs to no copy that asks about something else."""
+    case = Case(id="a", inputs={"x": 1}, split="dev", images=("data:image/png;base64,AA==",))
+    known = case.inputs_digest
+    for same in (pickle.loads(pickle.dumps(case)), copy.copy(case), replace(case, id="b")):
+        assert same.inputs_digest == known
+    others = (replace(case, inputs={"x": 2}), replace(case, images=()), replace(case, images=("",)))
+    assert len({known, *(other.inputs_digest for other in others)}) == 4
+    assert "digest" not in repr(case)

@@ -5,7 +5,9 @@ that the value it returns must not decide. Only where the call is what an `asser
 or a side of its `and` or `or`), and nothing else can see the value, a CheckResult stands for one
 that is false; everywhere else (`checks.number(reply) == 0`, `not checks.json(reply)`) the value
 itself is returned. Which it is, the source of the call tells; where there is none (code that was
-made of a text, or `python -X no_debug_ranges`), it is the value.
+made of a text, or `python -X no_debug_ranges`), it is the value. It is the value too where the
+same `assert` names the check in another place, as in `any(map(checks.json, replies))`: what is
+written in C calls it from there, and sees what it returns.
 """
 
 from __future__ import annotations
@@ -14,9 +16,11 @@ import ast
 import functools
 import linecache
 import sys
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import islice
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import Any, ParamSpec, TypeVar, cast
 
 from harness.checks.base import held, show
@@ -24,8 +28,8 @@ from harness.checks.base import held, show
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_End = tuple[int, int]
-"""Line, and UTF-8 bytes of it, behind the bracket that closes a call: no two calls share one."""
+_Name = tuple[str, ...]
+"""What is called, part by part: `("checks", "json")`."""
 
 
 def finds(check: Callable[P, R]) -> Callable[P, R]:
@@ -34,46 +38,98 @@ def finds(check: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(check)
     def found(*args: P.args, **arguments: P.kwargs) -> R:
         value = check(*args, **arguments)
-        return cast("R", fit(value, name=check.__name__, frame=sys._getframe(1)))
+        return cast("R", fit(value, check=found, name=check.__name__, frame=sys._getframe(1)))
 
     return found
 
 
-def fit(value: Any, *, name: str, frame: FrameType) -> Any:
-    """Return what the check `name` found, or a CheckResult where it is false and only asserted.
+def fit(value: Any, *, check: Callable[..., Any], name: str, frame: FrameType) -> Any:
+    """Return what `check` found, or a CheckResult where it is false and only asserted.
 
-    `frame` is the one that called the check.
+    `name` is that of the result, and `frame` the one that called the check.
     """
     # what has no plain truth (numpy's arrays) is not asked for it
     is_false = value is None or (isinstance(value, _PLAIN) and not value)
-    return held(name, show(value)) if is_false and is_asserted(frame) else value
+    if is_false and is_asserted(check, frame):
+        return held(name, show(value))
+    return value
 
 
 _PLAIN = (bool, int, float, str, list, tuple, dict)
 
 
-def is_asserted(frame: FrameType) -> bool:
-    """Tell whether the call that `frame` is in the middle of is what an `assert` asks."""
+def is_asserted(check: Callable[..., Any], frame: FrameType) -> bool:
+    """Tell whether `frame` is in an `assert` that asks `check`, and names it nowhere else."""
     at = next(islice(frame.f_code.co_positions(), frame.f_lasti // 2, None), None)
-    if at is None or at[1] is None or at[3] is None:
+    if at is None:
+        return False
+    line, end_line, column, end_column = at
+    if line is None or end_line is None or column is None or end_column is None:
         return False
     source = "".join(linecache.getlines(frame.f_code.co_filename, frame.f_globals))
-    return (at[1], at[3]) in _asked(source)
+    # as older releases of pytest rewrite an `assert`, each call in it has the place of all of it
+    begin, end = (line, column), (end_line, end_column)
+    here = [one for one in _asserts(source) if one.begin <= begin and end <= one.end]
+    return any(_named(name, frame) is check for one in here for name in one.asked)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Assert:
+    """Where an `assert` stands (line, and UTF-8 bytes of it), and what it alone asks."""
+
+    begin: tuple[int, int]
+    end: tuple[int, int]
+    asked: frozenset[_Name]
 
 
 @functools.lru_cache(maxsize=64)
-def _asked(source: str) -> frozenset[_End]:
-    """Return where the calls end that an `assert` of `source` asks."""
+def _asserts(source: str) -> tuple[_Assert, ...]:
+    """Return what each `assert` of `source` asks."""
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError):  # no Python: a template's line, say
-        return frozenset()
-    found = set()
-    tests = [node.test for node in ast.walk(tree) if isinstance(node, ast.Assert)]
+        return ()
+    return tuple(
+        _Assert(
+            begin=(node.lineno, node.col_offset),
+            end=(node.end_lineno or 0, node.end_col_offset or 0),
+            asked=_asked(node),
+        )
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assert)
+    )
+
+
+def _asked(node: ast.Assert) -> frozenset[_Name]:
+    """Return what an `assert` calls to see whether it holds, and names for nothing else."""
+    asked: Counter[_Name] = Counter()
+    tests: list[ast.expr] = [node.test]
     while tests:
         test = tests.pop()
         if isinstance(test, ast.BoolOp):
             tests += test.values
-        elif isinstance(test, ast.Call) and test.end_lineno and test.end_col_offset:
-            found.add((test.end_lineno, test.end_col_offset))
-    return frozenset(found)
+        elif isinstance(test, ast.Call):
+            asked[_name_of(test.func)] += 1
+    every = Counter(_name_of(one) for one in ast.walk(node))
+    return frozenset(name for name, often in asked.items() if name and every[name] == often)
+
+
+def _name_of(node: ast.AST) -> _Name:
+    """Return the parts of a dotted name; nothing for what is none."""
+    parts: list[str] = []
+    while isinstance(node, ast.Attribute):
+        parts.append(node.attr)
+        node = node.value
+    return (node.id, *reversed(parts)) if isinstance(node, ast.Name) else ()
+
+
+def _named(name: _Name, frame: FrameType) -> object:
+    """Return what a dotted name stands for in a frame: what lies in modules, so that no property
+    of anybody's is asked.
+    """
+    found = frame.f_locals.get(name[0], frame.f_globals.get(name[0]))
+    for part in name[1:]:
+        if not isinstance(found, ModuleType):
+            return None
+        found = getattr(found, part, None)
+    return found

@@ -119,7 +119,7 @@ def _bordered(name: str, check: Check) -> Check:
             raise
         if result is False:
             raise miss(name, "it does not hold")
-        return fit(result, name=name, frame=sys._getframe(1))
+        return fit(result, check=bordered, name=name, frame=sys._getframe(1))
 
     return bordered
 

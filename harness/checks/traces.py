@@ -67,7 +67,7 @@ def span_duration(
     )
     if not timed:
         return held("span_duration", f"no span called {show(name)} has an end")
-    rank = 0 if percentile is None else len(timed) - math.ceil(percentile / 100 * len(timed))
+    rank = 0 if percentile is None else len(timed) - math.ceil(percentile * len(timed) / 100)
     value = timed[rank][0]
     whose = "the slowest" if percentile is None else f"percentile {percentile:g}"
     reason = f"{whose} of {_many(len(timed))} called {show(name)} took {value:.3f} s"

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from harness.engine.pulse import Asked, HeldUp, LetGo
 from harness.engine.threads import Threads
 from harness.errors import BackendError, HarnessError, UsageError, words_of
 from harness.ports.backends import AnswersBatches, Backend, BackendConfig, BatchState
@@ -126,19 +127,22 @@ class LiveBackend:
         import asyncio  # a run from the cache needs none
 
         limit = asyncio.timeout(limit_s)
+        asked = Asked(self.name, limit, asyncio.get_running_loop(), self.told)
+        late = f"{self.name}: no reply within {limit_s:g} s"
         try:
             async with limit:
-                if inspect.iscoroutinefunction(function):
-                    return await function(argument)
-                found = await self.threads.run(partial(function, argument))
-                return await found if inspect.isawaitable(found) else found
+                with asked.under_way():
+                    if inspect.iscoroutinefunction(function):
+                        return await function(argument)
+                    found = await self.threads.run(partial(function, argument))
+                    return await found if inspect.isawaitable(found) else found
         except HarnessError:
             raise
+        except LetGo:
+            raise HeldUp(f"{late}{asked.why_late}", is_systemic=True) from None
         except (Exception, SystemExit) as exc:  # border: a stranger's backend can raise anything
             if isinstance(exc, TimeoutError) and limit.expired():  # not a time-out of its own
-                raise BackendError(
-                    f"{self.name}: no reply within {limit_s:g} s", is_systemic=True
-                ) from exc
+                raise BackendError(f"{late}{asked.why_late}", is_systemic=True) from exc
             raise BackendError(f"{self.name}: {type(exc).__name__}: {words_of(exc)}") from exc
 
     def _checked(self, reply: object) -> Reply:

@@ -67,6 +67,12 @@ def was_not_asked(fault: Fault | None) -> bool:
     return fault is not None and fault.origin == "harness" and fault.message.startswith(NOT_ASKED)
 
 
+def was_held_back(fault: Fault) -> bool:
+    """Tell a request that this command did not send: by a cap, or because it asks nobody."""
+    is_offline = fault.origin == "harness" and fault.message.endswith(OFFLINE)
+    return is_offline or was_not_asked(fault)
+
+
 def not_asked(why: object) -> Fault:
     """Return the fault of a request that was never sent."""
     return Fault(origin="harness", message=f"{NOT_ASKED}{why}", is_missing=True)

@@ -15,8 +15,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from harness.engine.batches import Batches, held_by, settle_interrupted
-from harness.engine.fetch import Ask, Outcome, Progress
+from harness.engine.fetch import Ask, Outcome, Progress, was_not_asked
 from harness.engine.limiter import Limiter
+from harness.engine.pulse import HeldUp
 from harness.errors import BackendError
 from harness.records import Fault, Reply
 from harness.store.store import Store, StoredReply
@@ -28,6 +29,7 @@ TRIES = 4
 LONGEST_WAIT_S = 60.0
 FIRST_WAIT_S = 0.5
 GIVE_UP_AFTER = 3  # requests that spent every try while none was ever answered
+REST_S = 0.1
 AT_ONCE = 1024
 """So many of a backend's requests are looked after at once, in flight or between two tries: each
 takes 3 kB, and a run may have 100,000."""
@@ -81,6 +83,7 @@ class Lanes:
     earlier: dict[str, Reply] = field(default_factory=dict)
     found: dict[str, Outcome] = field(default_factory=dict)
     stood_at: float = -math.inf
+    held_at: float = -math.inf  # a coroutine held up the loop until then
     here: tuple[Callable[[], bool], asyncio.Future[None]] | None = None
 
     async def until(
@@ -152,7 +155,8 @@ class Lanes:
         here = {ask.key for ask in missing}
         pilot, counts = spending.pilot([a for a in asks if a.key in here or a.key in known], known)
         found = dict(await self.all(pilot)) if pilot else {}
-        made = spending.forecasts(pilot, counts)
+        sent = [ask for ask in pilot if not was_not_asked(found[ask.key].fault)]
+        made = spending.forecasts(sent, counts)
         unknown: list[str] = []
         if spending.later is not None:
             come = {k: Outcome(key=k, reply=r, is_cached=True) for k, r in known.items()} | found
@@ -173,9 +177,9 @@ class Lanes:
         spending.refuse_unpriced(pilot)
         for live in {id(ask.live): ask.live for ask in pilot}.values():
             live.ready()
-        if pilot:
-            await self.all(pilot)
-        return spending.forecasts(pilot, counts), spending.unknown(counts)
+        found = await self.all(pilot) if pilot else {}
+        sent = [ask for ask in pilot if not was_not_asked(found[ask.key].fault)]
+        return spending.forecasts(sent, counts), spending.unknown(counts)
 
     def _paid(self, reply: Reply) -> None:
         """Count a batch's reply."""
@@ -240,15 +244,19 @@ class Lanes:
                         error = exc
                         if self.spending is not None:
                             self.spending.settle(ask, room, None)
+                        if isinstance(exc, HeldUp):
+                            await self._rest(ask, lane, exc)
                     else:
-                        if began <= self.stood_at:  # nobody knows how long it lay there
+                        is_late = ask.live.only_waits and began <= self.held_at
+                        if is_late or began <= self.stood_at:  # nobody knows how long it lay there
                             reply = replace(reply, latency_s=None, first_token_s=None)
                         outcome = await self._keep(ask, reply, lane)
                         if self.spending is not None:
                             self.spending.settle(ask, room, reply)
                         return outcome
                 if not error.is_retryable:
-                    lane.has_answered = True  # badly, but somebody is there
+                    # badly, but somebody is there
+                    lane.has_answered |= not isinstance(error, HeldUp)
                     return _failed(ask, str(error), is_missing=not error.is_systemic)
                 lane.has_failed = True
                 if _is_too_much(error):
@@ -280,11 +288,23 @@ class Lanes:
         elif self.spending is None and ask.live.cost_hint:  # a cap says it in its refusal
             why = f"what {ask.live.name} costs is not known: {ask.live.cost_hint}"
             ask.live.tell_once(why, self.progress.note)
+        elif self.spending is not None and self.spending.knows_cost(ask):
+            why = (
+                f"{ask.live.name}: a reply came without a cost; it counts as the dearest before it"
+            )
+            ask.live.tell_once(why, self.progress.note)
         await self._stored()
         lane.limiter.grow()
         if ask.key in self.earlier:  # another process was first: its reply is the one to score
             return Outcome(key=ask.key, reply=self.earlier[ask.key], is_cached=True)
         return Outcome(key=ask.key, reply=reply)
+
+    async def _rest(self, ask: Ask, lane: _Lane, error: HeldUp) -> None:
+        """Let the others have a turn after a request that held them up: the next one may, too."""
+        lane.has_failed = True
+        lane.limiter.limit = 1.0
+        self._give_up(ask, lane, error)
+        await asyncio.sleep(REST_S)
 
     def _give_up(self, ask: Ask, lane: _Lane, error: BackendError) -> None:
         lane.exhausted += 1

@@ -62,7 +62,7 @@ class LoopThread:
                 coroutine.close()
                 raise UsageError("this guard is closed")
             if self._loop is None:
-                self._loop = asyncio.new_event_loop()
+                self._loop = asyncio.SelectorEventLoop()
                 self._thread = threading.Thread(
                     target=_serve, args=(self._loop,), name=self._name, daemon=True
                 )

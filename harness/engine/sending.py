@@ -6,6 +6,7 @@ Knows nothing of evals or scores, nor of tries and pauses, which are of `harness
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,6 +15,7 @@ from harness.engine.batches import need_batches, pause_s
 from harness.engine.boundary import cross, stay_inside
 from harness.engine.fetch import Ask, Outcome, Progress
 from harness.engine.lanes import Lanes, backoff
+from harness.engine.pulse import Pulse
 from harness.errors import HarnessError, UsageError
 from harness.records import Reply
 from harness.store.store import Store
@@ -76,11 +78,13 @@ class Sending:
         pause: Callable[[int], float] | None,
     ) -> None:
         self._lanes = lanes
-        # its own factory, so that it is nobody's current loop while it stands still
-        self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+        # its own factory, so that it is nobody's current loop while it stands still; and one that
+        # watches sockets, as libcurl needs it, on every platform
+        self._runner = asyncio.Runner(loop_factory=asyncio.SelectorEventLoop)
         self._loop = self._runner.get_loop()
         self._task = self._loop.create_task(lanes.everything(asks, known, pause=pause))
         self._left_at = self._loop.time()
+        self._pulse = Pulse(self._loop, note=lanes.progress.note, late=self._stood_still)
         self.is_settled = False
 
     @property
@@ -142,23 +146,33 @@ class Sending:
         try:
             if not self._task.done():
                 self._task.cancel()
+                self._pulse.is_over = True
+                for lane in self._lanes.lanes.values():
+                    lane.limiter.hold()  # who had no turn yet would begin before it is cancelled
                 with suppress(asyncio.CancelledError):
                     self._run(_result(self._task))
         finally:
             self._runner.close()
 
+    def _stood_still(self) -> None:
+        self._lanes.held_at = self._loop.time()
+
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         if self.stood_s > LONG_S:
             self._lanes.stood_at = self._left_at
+        watched = self._pulse.of(work)
         try:
-            done = self._runner.run(work)
+            with self._pulse:
+                done = self._runner.run(watched)
             if self._task.done():
                 self._task.result()
             return done
         except* HarnessError as group:
             raise _first(group) from None
         finally:
-            work.close()  # a Ctrl-C may have come before it began
+            for one in (watched, work):  # a Ctrl-C may have come before they began
+                if inspect.getcoroutinestate(one) == inspect.CORO_CREATED:
+                    one.close()
             self._left_at = self._loop.time()
 
 

@@ -145,7 +145,8 @@ class Spending:
     ) -> tuple[list[Ask], dict[str, int]]:
         """Return the missing asks of each candidate's pilot, and how many are missing of each.
 
-        The costs of those that are known already are taken from their replies.
+        The costs of all replies that are known already are learnt: where they are of other requests
+        than the pilot's, the pilot is asked all the same, for it is a random draw.
         """
         by_who: dict[str, list[Ask]] = {}
         for ask in asks:
@@ -156,15 +157,18 @@ class Spending:
         send, missing = [], {}
         for who, some in by_who.items():
             missing[who] = sum(a.key not in known for a in some)
-            for ask in sorted(some, key=lambda a: a.key)[:PILOT] if missing[who] else ():
-                if ask.key in known:
-                    self._learn(who, known[ask.key].cost_usd or 0.0)
-                else:
-                    send.append(ask)
+            if not missing[who]:
+                continue
+            for reply in (known[a.key] for a in some if a.key in known):
+                self._learn(who, reply.cost_usd or 0.0)
+            drawn = sorted(some, key=lambda a: a.key)[:PILOT]
+            send += [ask for ask in drawn if ask.key not in known]
         return send, missing
 
     def forecasts(self, pilot: Sequence[Ask], missing: Mapping[str, int]) -> list[Forecast]:
-        """Return a forecast for each candidate whose pilot told a cost."""
+        """Return a forecast for each candidate whose pilot told a cost; `pilot` is what was sent
+        of it: the cap may have held some back.
+        """
         made = []
         for who, total in missing.items():
             asked = sum(ask.payer == who for ask in pilot)
@@ -282,6 +286,10 @@ class Spending:
     def take(self, reply: Reply) -> None:
         """Count a reply that was admitted in another way (a batch)."""
         self.spent_usd += reply.cost_usd or 0.0
+
+    def knows_cost(self, ask: Ask) -> bool:
+        """Tell whether a reply that came before told what it cost."""
+        return ask.payer in self._dearest
 
     def fault(self) -> Fault:
         """Return the fault of an ask that the cap held back."""

@@ -14,6 +14,7 @@ from typing import Any
 from harness.checks import registry
 from harness.checks.registry import binding
 from harness.core.passages import Passage
+from harness.core.scoring import ALL
 from harness.engine.candidates import CONSTANT, REFERENCE, REPLAY, candidate_names
 from harness.engine.case_rows import read_cases
 from harness.engine.documents import check_needs, read_passages
@@ -263,6 +264,11 @@ def _check_names(task: Task) -> None:
             f"ask for ({name}). Give it another name."
         )
     _check_judges(task)
+    if ALL in names:
+        raise TaskError(
+            f"{task.folder}: test_{ALL}: {ALL!r} is the score of all evals together. Give the eval "
+            "another name."
+        )
     _check_documents(task)
     deciding = [("primary", s.primary), *(("guardrails", g) for g in s.guardrails)]
     of_all = aggregates(task.folder) if any(name != "all" for _, name in deciding) else []

@@ -76,13 +76,16 @@ class Journal:
             self._handle = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Left:
-    """A file whose process is gone. `ended_at`, UTC and ISO 8601, is when it last wrote."""
+    """A file whose process is gone. `ended_at`, UTC and ISO 8601, is when it last wrote; `stays` is
+    set by who cannot make anything of it.
+    """
 
     path: Path
     rows: tuple[Any, ...]
     ended_at: str
+    stays: bool = False
 
 
 def files_beside(store: Path) -> list[Path]:
@@ -95,7 +98,8 @@ def files_beside(store: Path) -> list[Path]:
 
 def left_behind(store: Path) -> Iterator[Left]:
     """Yield what killed processes left beside `store`, locked; each file is removed once the next
-    is asked for. Nothing of a living process, and nothing that somebody else has in hand.
+    is asked for, unless it `stays`. Nothing of a living process, and nothing that somebody else has
+    in hand.
     """
     if sys.platform == "win32":
         return
@@ -109,8 +113,10 @@ def left_behind(store: Path) -> Iterator[Left]:
                 continue
             at = datetime.fromtimestamp(os.fstat(handle).st_mtime, UTC)
             rows = tuple(_whole_lines(path.read_bytes()))
-            yield Left(path=path, rows=rows, ended_at=at.isoformat(timespec="microseconds"))
-            path.unlink()
+            left = Left(path=path, rows=rows, ended_at=at.isoformat(timespec="microseconds"))
+            yield left
+            if not left.stays:
+                path.unlink()
         finally:
             os.close(handle)
 

@@ -12,7 +12,7 @@ from functools import partial
 from harness.core.usage import usage
 from harness.engine.candidates import REFERENCE
 from harness.engine.evaluate import Evaluation, TrialId, fetch_all
-from harness.engine.fetch import Silence, was_not_asked
+from harness.engine.fetch import Silence, was_held_back
 from harness.engine.policy import pin_policy
 from harness.engine.tasks import Task
 from harness.records import Condition, Run, Score
@@ -232,6 +232,6 @@ def _is_complete(
     ) and not (
         name in lacking
         or evaluation.has_other_repeats(name)
-        or any(was_not_asked(fault) for t, fault in seen.faults.items() if t.candidate == name)
+        or any(was_held_back(fault) for t, fault in seen.faults.items() if t.candidate == name)
         or len(evaluation.cases) != len(evaluation.task.split(evaluation.split))
     )

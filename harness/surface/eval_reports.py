@@ -156,10 +156,11 @@ def _report_of(values: dict[str, Any]) -> pytest.TestReport:
 
 def _brief(report: pytest.TestReport) -> _Brief | None:
     """Return what takes the place of a report; None where it holds more than that could."""
-    mine, its_id, words = vars(report), report.id, report.keywords
+    mine, its_id, words = vars(report), getattr(report, "id", None), report.keywords
     path, line, place = report.location
     if (
-        type(report) is not pytest.TestReport
+        its_id is None  # a pytest before 9.1
+        or type(report) is not pytest.TestReport
         or not _WHOLE.issuperset(mine.keys() - {"_id", "harness_mark"})
         or FOLDER not in mine
         or not isinstance(words, _Keywords)

@@ -294,7 +294,7 @@ def pytest_testnodedown(node: Any) -> None:
     output = getattr(node, "workeroutput", {})
     ours = node.config.stash[SESSION]
     if told := output.get("harness_selection"):
-        ours.notes = list(told["notes"])
+        ours.notes = list(dict.fromkeys([*told["notes"], *ours.notes]))  # each worker says the same
         ours.selected_none = told["selected_none"]
     if (told := output.get("harness_error")) and ours.error is None:
         ours.error = HarnessError(told["text"])

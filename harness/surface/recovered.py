@@ -29,16 +29,30 @@ def recover(store: Store, *, plugins: Callable[[], Plugins]) -> list[str]:
     lines, recorded = [], []
     try:
         for left in left_behind(store.path):
-            for run in _runs(left):
+            try:
+                runs = list(_runs(left))
+            except _Misfit as exc:  # it keeps no other back
+                lines.append(_lost(exc))
+                left.stays = True
+                continue
+            for run in runs:
                 lines.append(_line(run, store.add_run(run, at=left.ended_at)))
                 recorded.append(run)
     except (StoreError, OSError) as exc:
-        lines.append(f"scores of a run that was cut off could not be recorded: {exc}")
+        lines.append(_lost(exc))
     with suppress(HarnessError):  # whoever needs the plugins is told why they do not load
         for run in recorded:
             for trial in run.trials:
                 plugins().tell(trial)
     return lines
+
+
+class _Misfit(Exception):
+    """A file that this program cannot read."""
+
+
+def _lost(exc: Exception) -> str:
+    return f"scores of a run that was cut off could not be recorded: {exc}"
 
 
 def _line(run: Run, run_id: str) -> str:
@@ -63,7 +77,7 @@ def _runs(left: Left) -> Iterator[Run]:
     try:
         tasks = _tasks(left.rows)
     except (AttributeError, KeyError, TypeError, ValueError) as exc:
-        raise StoreError(
+        raise _Misfit(
             f"{left.path} does not fit this program ({type(exc).__name__}: {exc}). It was "
             "probably written by another version: run that one, or delete the file."
         ) from exc

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import gc
 import io
-from collections.abc import Sequence
+import math
+from collections.abc import Collection, Sequence
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,10 +16,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.core.scoring import trial_value
 from harness.engine.fetch import OFFLINE, has_no_verdict
 from harness.engine.tasks import Task
 from harness.errors import BackendError, HarnessError, TaskError, UsageError
-from harness.records import Run
+from harness.records import Run, Trial
 from harness.surface.eval_session import SESSION, EvalSession
 from harness.surface.forecasts import lines_before
 from harness.surface.words import sentence
@@ -158,12 +160,12 @@ def run_evals(
     )
 
 
-def completed(run: EvalRun) -> EvalRun:
+def completed(run: EvalRun, *, deciding: Collection[str] | None = None) -> EvalRun:
     """Return `run` if it went through; misses and floors are no trouble.
 
     Raises KeyboardInterrupt, the error that stopped it, TaskError for a broken eval file, or
-    BackendError where a backend did not answer, a judge's too. What was answered is stored in
-    every case.
+    BackendError where a backend did not answer, a judge's too: where scores are `deciding`, only a
+    judge's that one of them lacks. What was answered is stored in every case.
     """
     if run.was_interrupted:
         raise KeyboardInterrupt
@@ -192,13 +194,18 @@ def completed(run: EvalRun) -> EvalRun:
                 + (" The same command asks again." if are_all else " The others are kept; the ")
                 + ("" if are_all else "same command asks for the rest.")
             )
-    _refuse_unjudged(run.runs)
+    _refuse_unjudged(run.runs, deciding)
     return run
 
 
-def _refuse_unjudged(runs: Sequence[Run]) -> None:
+def _refuse_unjudged(runs: Sequence[Run], deciding: Collection[str] | None) -> None:
+    def decides(trial: Trial) -> bool:
+        values = [trial_value(trial, name) for name in deciding or ()]
+        return deciding is None or any(v is not None and math.isnan(v) for v in values)
+
     for one in runs:
-        lost = [t.fault for t in one.trials if t.fault and has_no_verdict(t.fault)]
+        open_ = [t for t in one.trials if t.fault and has_no_verdict(t.fault)]
+        lost = [t.fault for t in open_ if t.fault and decides(t)]
         if lost:
             raise BackendError(
                 f"{one.candidate.name}: {len(lost)} of {len(one.trials)} trials were not judged: "

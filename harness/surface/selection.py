@@ -210,4 +210,7 @@ def _chosen(
         what = f"changed (the evals did, since {older} were scored)" if older else "changed"
     newest = next(iter(known.values())).run_id[:8]
     n = len(evaluation.cases)
-    return picked, f"{name}: {len(picked)} of {n} cases {what}; newest run {newest}"
+    line = f"{name}: {len(picked)} of {n} cases {what}; newest run {newest}"
+    if only != "changed" and len(known) < n:  # as after a run that was cut off
+        line += f"; of {n - len(known)} nothing is recorded"
+    return picked, line

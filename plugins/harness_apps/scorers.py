@@ -123,7 +123,7 @@ def scorer(name: str, url: str, keys: tuple[tuple[str, str], ...]) -> Scorer:
 @lru_cache(maxsize=1)
 def _loop() -> asyncio.AbstractEventLoop:
     """Return the loop that sends, in a thread of its own: a check may be called within another."""
-    loop = asyncio.new_event_loop()
+    loop = asyncio.SelectorEventLoop()  # libcurl needs one that watches sockets
     thread = threading.Thread(target=_serve, args=(loop,), name="harness-scorers", daemon=True)
     thread.start()
 

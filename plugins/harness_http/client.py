@@ -8,13 +8,13 @@ replies before it, nor a key go where nobody sent it.
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import ssl
 import time
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from io import BytesIO
 from typing import Any, Protocol
 from urllib.parse import quote, urlsplit
 
@@ -31,9 +31,6 @@ from harness_http.transfers import TransferError, Transfers
 
 CONNECT_TIMEOUT_S = 10.0  # of name, connection and handshake together
 KEEPALIVE_S = 4  # whole seconds; below the 5 after which uvicorn hangs up
-STALE_S = 0.05
-"""A used connection that breaks so soon after a request was closed before it: libcurl sends it on
-a new one. One that breaks later took the request along, and to ask again is the engine's."""
 JSON = "application/json"
 _AS_IT_IS = "/%:@!$&'()*+,;=~?"
 _SUPPRESS_CONNECT_HEADERS = 265  # of curl/curl.h; pycurl has no name for it
@@ -129,9 +126,9 @@ class Client:
         self, method: str, url: str, body: bytes, content_type: str | None = None
     ) -> Answer | BackendError:
         start = time.perf_counter()
-        transfers = await self._transfers()
         try:
-            transfer = transfers.start(self._options(method, url, body, content_type))
+            transfers = await self._transfers()
+            transfer = transfers.start(self._options(method, url, body, content_type), body)
         except (ValueError, pycurl.error) as exc:
             return self._lost(ValueError(str(exc)))
         try:
@@ -147,9 +144,9 @@ class Client:
 
     async def _opened(self, method: str, url: str, body: bytes) -> Arriving | BackendError:
         start = time.perf_counter()
-        transfers = await self._transfers()
         try:
-            transfer = transfers.start(self._options(method, url, body))
+            transfers = await self._transfers()
+            transfer = transfers.start(self._options(method, url, body), body)
         except (ValueError, pycurl.error) as exc:
             return self._lost(ValueError(str(exc)))
         try:
@@ -167,19 +164,24 @@ class Client:
         """Return what this request has of its own. Raises ValueError where it cannot be sent."""
         more = self._auth.headers(method, url, body)
         given = (content_type, dict(more))
-        if given != self._lines[0]:  # mostly they are those of the request before
-            self._lines = (given, self._wire(content_type, more))
+        before, lines = self._lines  # at once: another thread may replace them
+        if given != before:  # mostly they are those of the request before
+            lines = self._wire(content_type, more)
+            self._lines = (given, lines)
+        has_body = body or method != "GET"  # some servers refuse a POST that tells no length
+        post = {pycurl.POST: True, pycurl.POSTFIELDSIZE_LARGE: len(body)}
         return {
             pycurl.URL: _encoded(url),
-            pycurl.HTTPHEADER: self._lines[1],
-            **(_Body(body).options if body else {pycurl.HTTPGET: True}),
+            pycurl.HTTPHEADER: lines,
+            **(post if has_body else {pycurl.HTTPGET: True}),
             pycurl.CUSTOMREQUEST: method,
         }
 
     def _wire(self, content_type: str | None, more: Mapping[str, str]) -> list[bytes]:
         kind = {"Content-Type": content_type} if content_type else {}
-        headers = {**self._headers, **kind, **more}
-        lines = [f"{name}: {value}" if value else f"{name};" for name, value in headers.items()]
+        given = (*self._headers.items(), *kind.items(), *more.items())
+        headers = {name.lower(): (name, value) for name, value in given}  # the last of each is sent
+        lines = [f"{n}: {v}" if v.strip() else f"{n};" for n, v in headers.values()]
         if any(map(_UNSENDABLE.search, lines)):
             raise ValueError("a header holds a line break")
         # libcurl would ask for leave before it sends a megabyte
@@ -220,6 +222,9 @@ class Client:
         }
         if self._server.is_encrypted:
             options |= {pycurl.SSLVERSION: pycurl.SSLVERSION_TLSv1_2, **_trusted()}
+        if self._proxy and self._proxy.startswith("https:"):
+            names = {pycurl.CAINFO: pycurl.PROXY_CAINFO, pycurl.CAPATH: pycurl.PROXY_CAPATH}
+            options |= {names[option]: path for option, path in _trusted().items()}
         for option, value in options.items():
             handle.setopt(option, value)
         return handle
@@ -239,35 +244,15 @@ class Client:
         )
 
 
-class _Body:
-    """The body of one request, which libcurl may go back to the beginning of only at once."""
-
-    def __init__(self, body: bytes) -> None:
-        self._bytes = BytesIO(body)
-        self._since = time.monotonic()
-        self.options = {
-            pycurl.POST: True,
-            pycurl.POSTFIELDSIZE_LARGE: len(body),
-            pycurl.READFUNCTION: self._bytes.read,
-            pycurl.SEEKFUNCTION: self._go_back,
-        }
-
-    def _go_back(self, offset: int, origin: int) -> int:
-        if time.monotonic() - self._since > STALE_S:
-            return pycurl.SEEKFUNC_FAIL
-        self._bytes.seek(offset, origin)
-        return pycurl.SEEKFUNC_OK
-
-
-def _trusted() -> dict[int, str]:
+def _trusted() -> dict[int, bytes]:
     """Return whose certificates are trusted: the environment's, the system's, else certifi's."""
     paths = ssl.get_default_verify_paths()
     if not paths.cafile and not paths.capath:  # a Python that found no store of the system
         import certifi
 
-        return {pycurl.CAINFO: certifi.where()}
+        return {pycurl.CAINFO: os.fsencode(certifi.where())}
     found = {pycurl.CAINFO: paths.cafile, pycurl.CAPATH: paths.capath}
-    return {option: path for option, path in found.items() if path}
+    return {option: os.fsencode(path) for option, path in found.items() if path}
 
 
 @lru_cache(maxsize=64)

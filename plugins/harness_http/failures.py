@@ -10,6 +10,7 @@ import json
 import math
 import os
 import re
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -137,7 +138,7 @@ def of_connection(
     """
     import pycurl
 
-    from harness_http.transfers import SilenceError
+    from harness_http.transfers import LONGEST_ANSWER, SilenceError
 
     reason = key.scrub(trim(str(exc))) or type(exc).__name__
     if isinstance(exc, ValueError):  # another try is as bad
@@ -148,6 +149,11 @@ def of_connection(
     if exc.code in (pycurl.E_PEER_FAILED_VERIFICATION, pycurl.E_SSL_CACERT_BADFILE):
         text = f"{base}: its certificate is not trusted ({reason}). Set SSL_CERT_FILE."
         return BackendError(text)
+    if exc.code == pycurl.E_WRITE_ERROR:
+        return BackendError(f"{base} answered with more than {LONGEST_ANSWER:,} bytes; it was left")
+    if exc.code == pycurl.E_BAD_CONTENT_ENCODING:
+        text = f"{base} packed its answer in a way that cannot be read ({reason})."
+        return BackendError(f"{text} Let it send the answer unpacked, without Content-Encoding.")
     if exc.tunnel_status >= 300:
         status = exc.tunnel_status
         text = f"the proxy before {base} answered HTTP {status}"
@@ -170,7 +176,13 @@ def of_connection(
 
 def _why(exc: TransferError) -> str:
     """Return the system's words, or libcurl's: these name no more than the host."""
-    return os.strerror(exc.os_error) if exc.os_error else str(exc)
+    if exc.os_error:
+        return os.strerror(exc.os_error)
+    try:
+        socket.socket().close()
+    except OSError as problem:  # too many are open, of which libcurl says nothing
+        return problem.strerror or str(exc)
+    return str(exc)
 
 
 def of_garbage(answer: Answer, *, base: str, key: Scrubs, wanted: str, hint: str) -> BackendError:

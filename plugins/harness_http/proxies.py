@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
+from urllib.parse import quote_from_bytes, unquote_to_bytes, urlsplit
 
 from harness import UsageError
+from harness_http.addresses import wire_host
 
 
 def proxy_of(url: str) -> str | None:
@@ -19,15 +20,27 @@ def proxy_of(url: str) -> str | None:
     text = found.get(parts.scheme) or found.get("all")
     if not text or proxy_bypass(parts.netloc):
         return None
-    try:
-        text = text if "://" in text else f"http://{text}"
-        proxy = urlsplit(text)
-        is_known = proxy.scheme in ("http", "https") and bool(proxy.hostname) and proxy.port != 0
-    except ValueError:
-        is_known = False
-    if not is_known:  # not shown, for it may hold a password
+    proxy = _as_libcurl_reads_it(text if "://" in text else f"http://{text}")
+    if proxy is None:
+        del text, found  # they may hold a password, and --showlocals prints this frame
         raise UsageError(
             f"the environment's proxy for {parts.scheme} is not usable: http:// or https:// and a "
             f"host is. Set {parts.scheme.upper()}_PROXY, or NO_PROXY={parts.hostname}."
         )
-    return text
+    return proxy
+
+
+def _as_libcurl_reads_it(text: str) -> str | None:
+    """Return the proxy with any sign in its name and password encoded, None for what is none."""
+    try:
+        parts = urlsplit(text)
+        host, port = wire_host(parts.hostname or ""), parts.port
+    except ValueError:
+        return None
+    if parts.scheme not in ("http", "https") or port == 0:
+        return None
+    who, at, _ = parts.netloc.rpartition("@")
+    who = ":".join(quote_from_bytes(unquote_to_bytes(name), safe="") for name in who.split(":", 1))
+    place = f"[{host}]" if ":" in host else host
+    port = port or (443 if parts.scheme == "https" else 80)  # libcurl's own is 1080
+    return f"{parts.scheme}://{who}{at}{place}:{port}"

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable, Mapping
+from io import BytesIO
 from typing import Any
 
 import pycurl
 
+LONGEST_ANSWER = 1_000_000_000  # bytes; a packed megabyte may hold as many
+STALE_S = 0.05
+"""A used connection that breaks so soon after a request was closed before it: libcurl sends it on
+a new one. One that breaks later took the request along, and to ask again is the engine's."""
+_STATUS = re.compile(rb"HTTP/\d\S* +(\d+)")
 _KEPT = 512  # open connections; libcurl's own number falls as requests end
 
 
@@ -19,7 +26,7 @@ class TransferError(Exception):
     """
 
     def __init__(self, code: int, words: str, *, handle: pycurl.Curl) -> None:
-        super().__init__(words)
+        super().__init__(words or f"libcurl's error {code}")
         self.code = code
         self.tunnel_status = int(handle.getinfo(pycurl.HTTP_CONNECTCODE))
         self.os_error = int(handle.getinfo(pycurl.OS_ERRNO))
@@ -32,23 +39,30 @@ class SilenceError(TransferError):
 class Transfer:
     """One request on its way, and what has come of its answer."""
 
-    def __init__(self, handle: pycurl.Curl, *, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, handle: pycurl.Curl, *, body: bytes, loop: asyncio.AbstractEventLoop
+    ) -> None:
         self.handle = handle
         self.status = 0  # until one comes
         self.headers: dict[str, str] = {}  # names in lower case
-        self.heard_at = loop.time()
+        self.began_at = self.moved_at = loop.time()  # moved: when something last went or came
         self._loop = loop
         self._ended: asyncio.Future[None] = loop.create_future()
         self._changed: asyncio.Event | None = None  # where somebody reads as it comes
+        self._body = BytesIO(body)
         self._pieces: list[bytes] = []
+        self._length = 0  # of the answer's body, so far
         self._has_head = False
+        handle.setopt(pycurl.READFUNCTION, self._give)
+        handle.setopt(pycurl.SEEKFUNCTION, self._go_back)
         handle.setopt(pycurl.HEADERFUNCTION, self._take_line)
         handle.setopt(pycurl.WRITEFUNCTION, self._take)
 
     async def whole(self) -> bytes:
         """Return all of the body that nobody has read yet. Raises TransferError."""
         await self._ended
-        return b"".join(self._pieces)
+        taken, self._pieces = self._pieces, []  # the handle, and so this, is kept for the next
+        return b"".join(taken)
 
     async def head(self) -> None:
         """Return once status and headers are known. Raises TransferError where they never are."""
@@ -73,6 +87,7 @@ class Transfer:
 
     def end(self, error: TransferError | None = None) -> None:
         """Say that nothing more will come."""
+        self._body.close()
         if self._ended.done():
             return
         if error is None:
@@ -83,22 +98,37 @@ class Transfer:
         if self._changed is not None:
             self._changed.set()
 
-    def _take(self, piece: bytes) -> None:
-        self.heard_at = self._loop.time()
+    def _give(self, length: int) -> bytes:
+        self.moved_at = self._loop.time()
+        return self._body.read(length)
+
+    def _go_back(self, offset: int, origin: int) -> int:
+        if self._loop.time() - self.began_at > STALE_S:
+            return pycurl.SEEKFUNC_FAIL
+        self._body.seek(offset, origin)
+        return pycurl.SEEKFUNC_OK
+
+    def _take(self, piece: bytes) -> int:
+        self.moved_at = self._loop.time()
+        self._length += len(piece)
+        if self._length > LONGEST_ANSWER:
+            return 0  # not all of it: libcurl ends the transfer with E_WRITE_ERROR
         self._pieces.append(piece)
         if self._changed is not None:
             self._changed.set()
+        return len(piece)
 
     def _take_line(self, line: bytes) -> None:
-        self.heard_at = self._loop.time()
+        self.moved_at = self._loop.time()
+        if found := _STATUS.match(line):  # the headers before it were those of a 1xx
+            self.headers.clear()
+            self.status = int(found[1])
+            return
         name, colon, value = line.decode("utf-8", "replace").partition(":")
-        if colon and not name.startswith("HTTP/"):
+        if colon:
             name, value = name.strip().lower(), value.strip()
             before = self.headers.get(name)
             self.headers[name] = value if before is None else f"{before}, {value}"
-        elif name.strip():  # a status; the headers before it were those of a 1xx
-            self.headers.clear()
-            self.status = int(name.split()[1])
         elif self.status >= 200:
             self._has_head = True
             if self._changed is not None:
@@ -122,27 +152,26 @@ class Transfers:
         self._loop = loop
         self._make_handle = make_handle
         self._timeout_s = timeout_s
-        self._free: list[pycurl.Curl] = []
+        self._free = [make_handle()]  # what fails, fails here, where no frame holds a key
         self._running: dict[Transfer, tuple[asyncio.Future[pycurl.Curl], asyncio.TimerHandle]] = {}
         self._multi = pycurl.AsyncCurlMulti()
         self._multi.setopt(pycurl.M_MAXCONNECTS, _KEPT)
 
-    def start(self, options: Mapping[int, Any]) -> Transfer:
-        """Send the request that `options` make. Whoever starts it must `leave` it."""
+    def start(self, options: Mapping[int, Any], body: bytes = b"") -> Transfer:
+        """Send the request that `options` and `body` make. Whoever starts it must `leave` it."""
         handle = self._free.pop() if self._free else self._make_handle()
         for option, value in options.items():
             handle.setopt(option, value)
-        transfer = Transfer(handle, loop=self._loop)
+        transfer = Transfer(handle, body=body, loop=self._loop)
         future = self._multi.add_handle(handle)
         timer = self._loop.call_later(self._timeout_s, self._listen, transfer)
         self._running[transfer] = (future, timer)
-        future.add_done_callback(lambda _: self._end(transfer))
+        future.add_done_callback(lambda _: self._let_go(transfer))
         return transfer
 
     def leave(self, transfer: Transfer) -> None:
         """Take the request back, wherever it stands; its connection is lost if it had not ended."""
         self._end(transfer)
-        self._free.append(transfer.handle)
 
     async def close(self) -> None:
         """End what is on its way, and hang up."""
@@ -152,6 +181,15 @@ class Transfers:
         for handle in self._free:
             handle.close()
         self._free.clear()
+
+    def _let_go(self, transfer: Transfer) -> None:
+        # pycurl's own callback of the same future ran just before. A handle in use again by then,
+        # because `leave` gave it back, would be taken for the one that ended, and never answer
+        self._end(transfer)
+        if self._multi.closed:
+            transfer.handle.close()
+        else:
+            self._free.append(transfer.handle)
 
     def _end(self, transfer: Transfer, error: TransferError | None = None) -> None:
         if transfer not in self._running:
@@ -170,8 +208,9 @@ class Transfers:
         future, _ = self._running[transfer]
         if future.done():  # `_end` is about to be called
             return
-        now, until = self._loop.time(), transfer.heard_at + self._timeout_s
-        if transfer.handle.getinfo(pycurl.PRETRANSFER_TIME) == 0:  # connecting has its own limit
+        now, connected_s = self._loop.time(), transfer.handle.getinfo(pycurl.PRETRANSFER_TIME)
+        until = max(transfer.moved_at, transfer.began_at + connected_s) + self._timeout_s
+        if connected_s == 0:  # connecting has its own limit
             until = now + self._timeout_s
         if until > now:
             self._running[transfer] = (future, self._loop.call_at(until, self._listen, transfer))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urljoin
 
 from harness_http import failures
 from harness_http.answers import Answer
@@ -97,5 +98,6 @@ def _advice(answer: Answer, *, address: Address, key: Key) -> str:
             f"Check: curl {address.at('/models')}"
         )
     if answer.is_redirect:
-        return f"It moved to {answer.headers.get('location', '?')}: use that as base URL."
+        to = urljoin(address.chat, answer.headers.get("location", "?"))  # it may be a path alone
+        return f"It moved to {to.removesuffix('/chat/completions')}: use that as base URL."
     return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -61,6 +62,44 @@ def test_elsewhere_it_is_the_value(text: str) -> None:
     assert repr(checks.json(text)) == repr(value)
     if checks.json(text):
         pytest.fail("an `if` sees the value")
+
+
+def test_what_is_written_in_c_sees_the_value_too() -> None:
+    """It calls the check from within the `assert`, and has no frame of its own."""
+    assert not any(map(checks.json, FALSE))
+    assert not list(filter(checks.json, FALSE))
+    with pytest.raises(AssertionError):
+        assert any(map(checks.json, FALSE))
+    with pytest.raises(AssertionError):
+        assert sum(map(checks.number, ["0", "0"]))
+    assert max(["0", "3"], key=checks.number) == "3"
+    assert sorted(["3", "0"], key=checks.number)
+    with pytest.raises(AssertionError):  # the check is asked, and somebody else has it too
+        assert checks.json("[]") and any(map(checks.json, FALSE))  # noqa: PT018
+
+
+def test_a_check_by_another_name() -> None:
+    parse = checks.json
+    assert parse("[]")
+    assert harness.checks.json("[]")
+
+
+def test_as_older_releases_of_pytest_rewrite_an_assert(tmp_path: Path) -> None:
+    """They give each call in an `assert` the place of the whole of it."""
+    path = tmp_path / "eval_old.py"
+    path.write_text(
+        "from harness import Reply, checks\n"
+        "assert checks.json(Reply(text='[]')), 'with words'\n"
+        "assert len('x') > 3 or checks.json('0')\n"
+        "assert isinstance(checks.json('[]'), list)\n"
+        "assert checks.number('0') == 0 or checks.json('[]')\n"
+        "assert not checks.json('[]')\n"
+    )
+    tree = ast.parse(path.read_text())
+    for statement in tree.body:
+        for node in ast.walk(statement):
+            ast.copy_location(node, statement)
+    exec(compile(tree, path, "exec"), {})
 
 
 def test_every_check_that_returns_what_it_found() -> None:

@@ -63,6 +63,12 @@ def test_a_percentile_is_that_of_the_nearest_rank(percentile: float, seconds: fl
     assert checks.no.span_duration(THEIRS, seconds - 0.001, percentile=percentile)
 
 
+def test_a_rank_that_is_whole_is_not_rounded_up() -> None:
+    """7 / 100 * 100 is a little more than 7."""
+    hundred = of(*({"name": "a", "duration_s": n} for n in range(1, 101)))
+    assert checks.span_duration(hundred, 7, percentile=7)
+
+
 @pytest.mark.parametrize(
     "span",
     [

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness.core.wall import judge_wall
 from harness.engine.certificates import certified, deciding_scores, judges_condition
+from harness.engine.eval_sources import judges_asked
 from harness.engine.judge_facts import judge_facts
 from harness.engine.ladder import read_ladder, wall_input as read_wall_input
 from harness.records import Condition, LedgerEntry, Run, Score
@@ -153,3 +155,18 @@ def test_a_changed_judge_makes_recorded_scores_stale(make: Make, what: str) -> N
         new = {"rubric": "Polite.", "backend": "letters:other", "pass_at": 0.5}[what]
         write_settings(workshop.folder, **{"judges.polite": {**table, what: new}})
     assert workshop.task.evals_digest != before
+
+
+def test_which_judges_an_eval_asks_is_read_in_it_and_in_its_fixtures(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").touch()
+    (tmp_path / "conftest.py").write_text(
+        "import pytest\n\n"
+        "@pytest.fixture\ndef polite(judge):\n    return judge('courteous').value\n"
+    )
+    (tmp_path / "eval_a.py").write_text(
+        "def test_kind(reply, polite):\n    assert polite > 0.5\n\n"
+        "def test_clear(reply, judge):\n    assert judge('clear').value > 0.5\n\n"
+        "def test_word(reply):\n    assert 'clear' in reply.text\n"
+    )
+    asked = judges_asked(tmp_path, ["courteous", "clear"])
+    assert asked == {"kind": {"courteous"}, "clear": {"clear"}}

@@ -542,3 +542,19 @@ def test_progress_is_told_of_every_request_whatever_came_of_it(store: Store) -> 
     ask_for(store, some, told)
     assert told.begun == [("s:m", 4)]
     assert told.advanced == {"s:m": 4}
+
+
+def test_one_that_is_cancelled_while_its_reply_is_stored_takes_no_other_with_it(
+    store: Store,
+) -> None:
+    made = lanes.Lanes(store=store, progress=Silence(), wait=at_once)
+
+    async def three() -> list[object]:
+        tasks = [asyncio.create_task(made._stored()) for _ in range(3)]
+        await asyncio.sleep(0)
+        tasks[0].cancel()
+        return await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 5)
+
+    lost, *others = asyncio.run(three())
+    assert isinstance(lost, asyncio.CancelledError)
+    assert others == [None, None]

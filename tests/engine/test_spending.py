@@ -176,6 +176,39 @@ def test_who_asks_first_when_the_cap_is_spent_to_the_cent_is_not_let_in(store: S
         assert backend.requests == []
 
 
+def test_what_was_dear_before_is_known_when_the_command_goes_on(store: Store) -> None:
+    """The pilot's draw is cheap: the recorded replies beside it tell that others are not."""
+    live = describe(priced(lambda n: 0.0), name="s:m")
+    keys = sorted((a.key, a.request.messages[-1].content) for a in asks(live.backend, 40))
+    cheap = {int(content) for _, content in keys[:PILOT]}
+    backend = priced(lambda n: 0.01 if n in cheap else 1.0)
+    some = asks(backend, 40)
+    run(store, some, 2.0)
+    before = len(backend.requests)
+    assert before > PILOT
+    with pytest.raises(UsageError, match="the forecast is"):
+        run(store, some, 0.5)
+    assert len(backend.requests) == before
+
+
+def test_a_pilot_that_the_cap_cuts_short_counts_what_was_sent(store: Store) -> None:
+    told = Told()
+    backend = priced(lambda n: 0.08)
+    with pytest.raises(UsageError, match=r"needs about \$[23]\."):
+        run(store, asks(backend, 40), 0.15, told)
+    assert len(backend.requests) == 1
+    assert "pilot of 1 asked" in "".join(told.notes)
+
+
+def test_a_reply_without_a_cost_is_told_once_and_counts_as_the_dearest(store: Store) -> None:
+    told = Told()
+    backend = priced(lambda n: 0.01 if n < 5 else None, concurrency=1)
+    spending = Spending(cap_usd=5.0, is_forecast=True)
+    fetch(asks(backend, 20), store=store, progress=told, spending=spending)
+    assert spending.spent_usd == pytest.approx(0.2)
+    assert sum("without a cost" in note for note in told.notes) == 1
+
+
 def test_known_costs_hold_the_cap_to_the_cent_at_full_concurrency(store: Store) -> None:
     backend = priced(lambda n: 0.01, latency_s=0.002)
     spending = Spending(cap_usd=0.35, is_forecast=True)
@@ -325,3 +358,16 @@ def test_a_waiting_request_that_is_cancelled_takes_nothing_with_it() -> None:
         return spending
 
     assert asyncio.run(one()).spent_usd == 0.4
+
+
+def test_what_costs_nothing_is_asked_though_the_cap_was_passed() -> None:
+    """A reply that cost more than the dearest before it holds up no model of this machine."""
+    [ask] = asks(priced(lambda n: None, is_external=False), 1)
+
+    async def two() -> list[float | None]:
+        spending = Spending(cap_usd=1.0, spent_usd=1.2)
+        first = await spending.admit(ask)
+        spending.settle(ask, first or 0.0, Reply(text=""))
+        return [first, await spending.admit(ask)]
+
+    assert asyncio.run(two()) == [0.0, 0.0]

@@ -10,17 +10,21 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
+from traceback import walk_tb
+from urllib.parse import unquote
 
 import pytest
 from harness_http import client
 from harness_http.addresses import parse_place
 from harness_http.client import Client
 from harness_http.keys import Keys, read_key
+from harness_http.proxies import proxy_of
 
 from harness import BackendError, UsageError
 from tests.plugins.certificates import certified
 from tests.plugins.loopback import Answer, Loopback, Seen, loopback
 
+KEY = "key-S3NTINEL-of-the-test"
 PASSWORD = "pw-S3NTINEL/0123456789"
 
 
@@ -105,6 +109,47 @@ def test_a_public_host_is_asked_by_the_environments_proxy_and_a_private_one_is_n
     assert "Authorization" not in seen.headers
 
 
+@pytest.mark.parametrize("password", ["a@b", "a b", "\u00e9", "%C3%A9", "a%2Fb"])
+def test_any_sign_may_stand_in_a_proxys_password(
+    monkeypatch: pytest.MonkeyPatch, password: str
+) -> None:
+    with loopback() as proxy:
+        at = proxy.base_url.removesuffix("/v1").removeprefix("http://")
+        monkeypatch.setenv("HTTP_PROXY", f"http://me:{password}@{at}")
+        sent("http://models.example.com/v1")
+    _, who = proxy.seen[0].headers["Proxy-Authorization"].split()
+    assert base64.b64decode(who).decode() == f"me:{unquote(password)}"
+
+
+@pytest.mark.parametrize(
+    ("proxy", "port"), [("http://me:p@h", 80), ("h", 80), ("https://h", 443), ("http://[::1]", 80)]
+)
+def test_a_proxy_without_a_port_listens_at_its_schemes(
+    monkeypatch: pytest.MonkeyPatch, proxy: str, port: int
+) -> None:
+    """libcurl's own is 1080."""
+    monkeypatch.setenv("HTTP_PROXY", proxy)
+    assert (proxy_of("http://models.example.com/v1") or "").endswith(f":{port}")
+
+
+def test_a_proxy_asked_by_https_is_trusted_as_a_server_is(
+    secured: Secured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", secured.url)
+    assert "certificate is not trusted" in str(failure("http://models.example.com/v1"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(secured.certificate))
+    assert sent("http://models.example.com/v1") == b'{"a": 1}'
+
+
+def test_a_proxy_that_no_name_server_knows_is_told_without_its_password(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", f"http://me:{PASSWORD[:9]}@proxy.invalid:1")
+    found = str(failure("http://models.example.com/v1"))
+    assert "cannot connect to the proxy before http://models.example.com" in found
+    assert PASSWORD[:9] not in found
+
+
 def test_a_host_named_by_no_proxy_is_asked_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     with loopback() as proxy:
         monkeypatch.setenv("ALL_PROXY", proxy.base_url)
@@ -141,14 +186,26 @@ def test_a_proxy_that_refuses_or_is_not_there_is_told_without_its_password(
     assert PASSWORD[:9] not in str(gone) + str(caught.value)
 
 
-@pytest.mark.parametrize("proxy", [f"socks5://me:{PASSWORD}@h:1", "http://", "http://h:port"])
+@pytest.mark.parametrize(
+    "proxy",
+    [f"socks5://me:{PASSWORD}@h:1", "http://", "http://h:port", f"http://me:{PASSWORD[:9]}@h h:1"],
+)
 def test_a_proxy_of_another_kind_is_a_usage_error_that_shows_no_password(
     monkeypatch: pytest.MonkeyPatch, proxy: str
 ) -> None:
     monkeypatch.setenv("HTTPS_PROXY", proxy)
+    monkeypatch.setenv("THE_KEY", KEY)
+    url = "https://models.example.com/v1"
+    keys = Keys([read_key("THE_KEY", header="Authorization", prefix="Bearer ")])
     with pytest.raises(UsageError, match=r"NO_PROXY=models\.example\.com") as caught:
-        sent("https://models.example.com/v1")
-    assert PASSWORD not in str(caught.value)
+        sent(url, asked=made(url, auth=keys))
+    assert PASSWORD[:9] not in str(caught.value)
+    frames = [frame for frame, _ in walk_tb(caught.tb)]
+    ours = [frame for frame in frames if "harness_http" in frame.f_code.co_filename]
+    assert len(ours) > 2
+    shown = repr([frame.f_locals for frame in ours])  # as --showlocals does
+    assert PASSWORD[:9] not in shown
+    assert KEY not in shown
 
 
 # ---------------------------------------------------------------- connections
@@ -216,6 +273,28 @@ def test_a_loop_that_ends_while_answers_are_on_the_way_leaves_nothing_open(
     assert sent(server.base_url, asked=asked) == b'{"a": 1}'
 
 
+def test_a_process_that_may_open_no_more_says_so() -> None:
+    """libcurl says only that it could not connect."""
+    resource = pytest.importorskip("resource")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"  # and nobody listens
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    async def refused() -> str:
+        asked = made(url)
+        with pytest.raises(BackendError, match="Connection refused"):
+            await asked.send("POST", url, b"{}")
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+        try:
+            with pytest.raises(BackendError) as caught:
+                await asked.send("POST", url, b"{}")
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        return str(caught.value)
+
+    assert "Too many open files" in asyncio.run(refused())
+
+
 def test_cookies_of_one_reply_are_not_sent_with_the_next(server: Loopback) -> None:
     server.answer = lambda _: Answer(body={}, headers={"Set-Cookie": "session=1; Path=/"})
     asked = made(server.base_url)
@@ -262,6 +341,41 @@ def test_a_header_that_cannot_be_sent_is_an_error_of_the_request_alone(server: L
 def test_a_header_of_many_kilobytes_is_read(server: Loopback) -> None:
     server.answer = lambda _: Answer(body={}, headers={"Content-Security-Policy": "x" * 20_000})
     assert sent(server.base_url) == b"{}"
+
+
+def test_the_last_of_headers_that_differ_in_capitals_is_sent(server: Loopback) -> None:
+    place = parse_place(server.base_url, example="")
+    given = {"content-type": "application/x-ndjson", "X-Empty": " "}
+    asyncio.run(
+        Client(place, auth=Keys([]), timeout_s=1.0, headers=given).send("POST", place.base, b"{}")
+    )
+    found = {k: v for k, v in server.seen[0].headers.items() if k[0] not in "HAU"}
+    assert found == {"content-type": "application/x-ndjson", "X-Empty": "", "Content-Length": "2"}
+
+
+@pytest.mark.parametrize(("method", "length"), [("POST", "0"), ("PUT", "0"), ("GET", None)])
+def test_a_request_without_a_body_says_so_where_servers_ask_for_it(
+    server: Loopback, method: str, length: str | None
+) -> None:
+    asyncio.run(made(server.base_url).send(method, server.base_url))
+    assert server.seen[0].headers.get("Content-Length") == length
+    assert server.seen[0].method == method
+
+
+def test_a_request_of_another_thread_does_not_change_the_headers_of_this(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = made("http://localhost:1/v1")
+    encoded = client._encoded
+
+    def meanwhile(url: str) -> str:
+        monkeypatch.setattr(client, "_encoded", encoded)
+        asked._options("POST", url, b"{}", "text/of-the-other")
+        return encoded(url)
+
+    monkeypatch.setattr(client, "_encoded", meanwhile)
+    lines = asked._options("POST", "http://localhost:1/v1", b"{}")[client.pycurl.HTTPHEADER]
+    assert b"Content-Type: application/json" in lines
 
 
 def test_keys_go_out_in_their_headers(server: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:

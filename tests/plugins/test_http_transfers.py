@@ -3,66 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import gzip
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from harness_http import transfers
 from harness_http.addresses import Place, parse_place
 from harness_http.client import Client
 from harness_http.keys import Keys
+from harness_http.transfers import Transfer
 
 from harness import BackendError
 from tests.plugins.certificates import certified
 from tests.plugins.loopback import Answer, Loopback, Seen, loopback
-
-PAUSE = b"<pause>"
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
-
-
-@dataclass(kw_only=True)
-class Raw:
-    """A server that writes bytes; `heard` has what each connection received, one piece a read."""
-
-    url: str
-    heard: list[list[bytes]] = field(default_factory=list)
-
-
-@contextmanager
-def raw(*answers: bytes, hangs_up: bool = False) -> Iterator[Raw]:
-    """Answer the requests of each connection with `answers`, one by one; then hang up, or wait."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        served = Raw(url=f"http://127.0.0.1:{listener.getsockname()[1]}/v1")
-
-        def serve(connection: socket.socket, heard: list[bytes]) -> None:
-            with connection:
-                for answer in answers:
-                    heard.append(connection.recv(65_536))
-                    if not heard[-1]:  # the client went
-                        return
-                    early, pause, rest = answer.partition(PAUSE)
-                    connection.sendall(early)
-                    time.sleep(0.1 if pause else 0)
-                    connection.sendall(rest)
-                if not hangs_up:
-                    heard.append(connection.recv(65_536))
-
-        def accept() -> None:
-            with suppress(OSError):
-                while True:
-                    connection, _ = listener.accept()
-                    served.heard.append([])
-                    threading.Thread(
-                        target=serve, args=(connection, served.heard[-1]), daemon=True
-                    ).start()
-
-        threading.Thread(target=accept, daemon=True).start()
-        yield served
+from tests.plugins.raw_server import OK, PAUSE, raw
 
 
 def place_of(url: str) -> Place:
@@ -119,6 +80,36 @@ def test_a_body_that_comes_packed_is_unpacked(server: Loopback) -> None:
     assert "gzip" in server.seen[0].headers["Accept-Encoding"]
 
 
+def test_an_answer_that_unpacks_to_more_than_any_is_left(
+    server: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfers, "LONGEST_ANSWER", 1_000_000)
+    packed = gzip.compress(b"x" * 2_000_000)
+    server.answer = lambda _: Answer(body=packed, headers={"Content-Encoding": "gzip"})
+    with pytest.raises(BackendError, match="more than 1,000,000 bytes") as caught:
+        asyncio.run(made(server.base_url).send("POST", server.base_url, b"{}"))
+    assert not caught.value.is_retryable
+
+
+def test_an_answer_packed_in_an_unknown_way_is_not_asked_for_again(server: Loopback) -> None:
+    server.answer = lambda _: Answer(body={}, headers={"Content-Encoding": "utf-8"})
+    with pytest.raises(BackendError, match="packed its answer in a way") as caught:
+        asyncio.run(made(server.base_url).send("POST", server.base_url, b"{}"))
+    assert not caught.value.is_retryable
+
+
+def test_a_header_whose_name_looks_like_a_status_is_a_header() -> None:
+    with raw(b"HTTP/1.1 200 OK\r\nHTTP/x: a\r\nContent-Length: 2\r\n\r\n{}") as server:
+        answer = asyncio.run(made(server.url).send("POST", server.url, b"{}"))
+    assert (answer.status, answer.headers["http/x"]) == (200, "a")
+
+
+def test_an_error_that_libcurl_has_no_words_for_has_its_number() -> None:
+    head = b"HTTP/1.1 200 OK\r\nX: " + b"x" * 200_000 + b"\r\nContent-Length: 2\r\n\r\n{}"
+    with raw(head) as server, pytest.raises(BackendError, match=r"was lost: .*\d"):
+        asyncio.run(made(server.url).send("POST", server.url, b"{}"))
+
+
 def test_nobody_is_asked_for_leave_before_a_long_body(server: Loopback) -> None:
     long = b'"' + b"x" * 2_000_000 + b'"'
     asyncio.run(made(server.base_url).send("POST", server.base_url, long))
@@ -139,6 +130,18 @@ def test_https_asked_of_a_server_without_it_says_so(server: Loopback) -> None:
     url = server.base_url.replace("http://", "https://")
     with pytest.raises(BackendError, match="Does it speak https"):
         asyncio.run(made(url).send("POST", url, b"{}"))
+
+
+def test_the_path_of_a_certificate_may_hold_any_sign(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "caf\u00e9"
+    folder.mkdir()
+    certificate, tls = certified(folder)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    with loopback(tls=tls) as served:
+        asked = made(served.base_url).send("POST", served.base_url, b"{}")
+        assert asyncio.run(asked).is_success
 
 
 # ---------------------------------------------------------------- connections
@@ -190,6 +193,42 @@ def test_who_gives_a_request_up_hangs_up_and_its_handle_is_used_again() -> None:
         wait_until(lambda: [heard[1:] for heard in server.heard] == [[b""], [b""]])
 
 
+def test_a_request_that_begins_as_another_is_given_up_is_answered() -> None:
+    """A handle that is used again too soon would be taken for the one that was given up."""
+    with raw(PAUSE + OK) as server:
+        asked = made(server.url)
+
+        async def in_one_turn() -> list[int]:
+            found = []
+            for _ in range(3):
+                given_up = asyncio.create_task(asked.send("POST", server.url, b"{}"))
+                await asyncio.sleep(0.02)
+                given_up.cancel()
+                coming = asked.send("POST", server.url, b"{}")
+                found.append((await asyncio.wait_for(coming, 5)).status)
+                await asyncio.wait([given_up])
+                assert given_up.cancelled()
+            return found
+
+        assert asyncio.run(in_one_turn()) == [200] * 3
+
+
+def test_what_was_sent_and_answered_is_not_kept_with_the_handle(server: Loopback) -> None:
+    asked = made(server.base_url)
+
+    async def kept() -> list[object]:
+        await asked.send("POST", server.base_url, b"[1234567]")
+        [opened] = asked._loops.values()
+        [transfer] = [
+            found
+            for found in gc.get_referrers(*opened.transfers._free)
+            if isinstance(found, Transfer)
+        ]
+        return [transfer._pieces, transfer._body.closed]
+
+    assert asyncio.run(kept()) == [[], True]
+
+
 def test_a_stream_that_is_left_before_its_end_hangs_up() -> None:
     head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n"
     with raw(head) as server:
@@ -221,6 +260,52 @@ def test_a_silence_is_measured_from_what_came_last() -> None:
             asyncio.run(asked.send("POST", server.base_url, b"{}"))
     assert caught.value.is_systemic
     assert 1.3 < time.perf_counter() - start < 2.3
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_silence_begins_when_the_connection_stands(tmp_path: Path, method: str) -> None:
+    certificate, tls = certified(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            time.sleep(0.8)  # before the handshake
+            with tls.wrap_socket(connection, server_side=True) as secured:
+                secured.recv(65_536)
+                time.sleep(0.6)
+                secured.sendall(OK)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        url = f"https://127.0.0.1:{listener.getsockname()[1]}/v1"
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("SSL_CERT_FILE", str(certificate))
+            answer = asyncio.run(made(url, timeout_s=1.0).send(method, url))
+        thread.join(5)
+    assert answer.status == 200
+
+
+def test_a_server_that_takes_a_long_body_slowly_is_not_silent() -> None:
+    length = 24_000_000  # more than the system keeps for a connection
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                taken = 0
+                while taken < length:
+                    taken += len(connection.recv(4_000_000, socket.MSG_WAITALL))
+                    time.sleep(0.2 if taken < length - 8_000_000 else 0)
+                connection.sendall(OK)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+        start = time.perf_counter()
+        answer = asyncio.run(made(url, timeout_s=0.6).send("POST", url, b"x" * length))
+        thread.join(5)
+    assert answer.status == 200
+    assert time.perf_counter() - start > 0.6
 
 
 # ---------------------------------------------------------------- a proxy's tunnel
@@ -284,6 +369,7 @@ def test_what_a_proxy_says_of_its_tunnel_is_not_the_servers_answer(
         asyncio.run(both())
     assert len(heads) == 1  # both went through one tunnel
     assert heads[0].startswith(b"CONNECT 127.0.0.1:")
+    assert b"Content-Type" not in heads[0]  # nor a key: the server's headers go through the tunnel
 
 
 def slow_events(_: Seen) -> Answer:

@@ -132,6 +132,10 @@ def test_a_redirect_is_not_followed_but_told(server: Loopback) -> None:
     assert "https://new.example/v1" in str(found)
     assert not found.is_retryable
     assert len(server.seen) == 1
+    moved = {"Location": "/other/v1/chat/completions"}  # a path alone
+    server.answer = lambda _: Answer(status=302, headers=moved)
+    to = server.base_url.replace("/v1", "/other/v1")
+    assert f"It moved to {to}: use that as base URL." in str(failure(server.base_url))
 
 
 # ---------------------------------------------------------------- how long to wait

@@ -208,6 +208,14 @@ def test_an_eval_of_ones_own_with_the_same_name_is_refused(with_checks: Cli) -> 
         load_task(with_checks.toy.task)
 
 
+def test_an_eval_named_as_the_score_of_all_is_refused(with_checks: Cli) -> None:
+    """Its column would stand beside that of all evals, under the same name."""
+    file = with_checks.toy.task / "eval_toy.py"
+    file.write_text(file.read_text() + "\ndef test_all(case, reply):\n    pass\n")
+    with pytest.raises(TaskError, match="'all' is the score of all evals together"):
+        load_task(with_checks.toy.task)
+
+
 def test_checks_are_labels_and_change_no_question(tmp_path: Path) -> None:
     toy = Toy(tmp_path)
     write(toy, [check("number")])

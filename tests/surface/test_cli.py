@@ -385,6 +385,7 @@ def test_offline_asks_nobody_and_says_so(cli: Cli) -> None:
     assert "F plain 12 of 12: no recorded reply (run without --offline)" in said.out
     assert "trials without a recorded reply: 12 of 12 of plain. Run it without" in said.err
     assert cli.toy.sent == []
+    assert "partial" in cli("runs").out  # nothing was tried
 
 
 def test_what_a_fixture_measures_is_a_miss_and_the_eval_is_not_called(cli: Cli) -> None:

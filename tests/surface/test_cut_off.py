@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness.store.journal import Journal, files_beside
+from harness.records import Run
+from harness.store.journal import MARK, Journal, files_beside
 from harness.store.store import Store
 from tests.surface.inprocess import Cli
 from tests.surface.test_bad_evals import values
@@ -25,6 +28,33 @@ EVALS = (
     f"import time\n\ndef test_right(case, reply):\n{STANDS}{RIGHT}\n"
     "def test_short(case, reply, score):\n    score(0.5)\n"
 )
+ALL_SORTS = """
+import pytest
+
+def test_right(case, reply):
+    if case.id == "c1":
+        raise KeyError("boom")
+    assert reply.text == case.reference
+
+def test_short(reply, score, record_property):
+    record_property("anybody's", object())
+    score(0.5)
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_parts(case, reply, n):
+    assert n == 1 or case.id != "c2"
+
+def test_none(case, reply):
+    pytest.skip("nothing to score")
+
+def test_many(trials):
+    assert len(trials) > 99
+"""
+DIALOGUE = """
+def test_right(case, ask):
+    ask("1 + 2")
+    assert ask("3 + 4").text
+"""
 EVAL = ("harness", "eval", "toy", "--candidate", "plain")
 FIRST = 15
 
@@ -109,12 +139,44 @@ def test_what_a_killed_run_had_scored_is_what_a_whole_run_says_of_the_same_trial
     assert cut_off["inputs_digest"] == whole["inputs_digest"]
 
 
+def test_what_is_recovered_of_a_whole_session_is_what_it_recorded(toy: Toy) -> None:
+    """Of two tasks and two candidates, with faults, dialogues, parts and an aggregate: but for
+    being whole, which nobody can know.
+    """
+    (toy.task / "eval_toy.py").write_text(ALL_SORTS)
+    other = toy.root / "evals/other"
+    shutil.copytree(toy.task, other)
+    (other / "eval_toy.py").unlink()
+    (other / "eval_other.py").write_text(DIALOGUE)
+    keeps = "from harness.store.journal import Journal\nJournal.remove = Journal.close\n"
+    (toy.root / "conftest.py").write_text(keeps)  # as one who is killed after the last score
+    done = toy.pytest("evals", "--candidate", "plain", "--candidate", "shots", MODE="overflow")
+    assert done.returncode == 1, done.stdout
+
+    def runs() -> list[Run]:
+        with Store.open(store_of(toy)) as store:
+            return [store.run(row.id) for row in store.runs()]
+
+    recorded = {run.id: run for run in runs()}
+    assert {(run.task, run.candidate.name) for run in recorded.values()} == {
+        (task, name) for task in ("toy", "other") for name in ("plain", "shots")
+    }
+    assert toy.harness("runs").stderr.count("recovered ") == 4
+    as_cut_off = {replace(run, is_complete=False).id for run in recorded.values()}
+    assert {run.id for run in runs()} == {*recorded, *as_cut_off}
+
+    toy.pytest("evals/toy", "--candidate", "plain", "-k", "many")
+    assert toy.harness("runs").stderr == ""  # an aggregate alone costs nothing to have again
+    assert files_beside(store_of(toy)) == []
+
+
+@pytest.mark.parametrize("more", [(), ("-n", "2")])
 def test_the_next_eval_tells_what_it_recovered_and_what_a_regular_one_leaves_is_nothing(
-    toy: Toy,
+    toy: Toy, more: tuple[str, ...]
 ) -> None:
     kill(begin(toy, "pytest", "evals/toy", "--candidate", "plain", "-q"))
     (toy.task / "eval_toy.py").write_text(EVALS.replace(STANDS, ""))
-    done = toy.pytest("evals/toy", "--candidate", "plain", "-q")
+    done = toy.pytest("evals/toy", "--candidate", "plain", "-q", *more)
     assert done.returncode == 0, done.stdout
     assert done.stdout.count("recovered 15 scores of a run that was cut off: ") == 1
     assert files_beside(store_of(toy)) == []
@@ -175,6 +237,21 @@ def test_a_look_at_the_sealed_split_is_counted_though_its_run_is_killed(toy: Toy
     assert kinds == ["policy", "look"]
 
 
+def test_scores_before_which_no_promise_could_be_written_are_no_run(toy: Toy) -> None:
+    """As where the store is locked: what was promised after the scores were seen is no promise."""
+    (toy.task / "eval_toy.py").write_text(EVALS.replace(STANDS, ""))
+    (toy.task / "conftest.py").write_text(
+        "from harness.errors import StoreError\n"
+        "from harness.surface import eval_recording\n"
+        "def locked(*_, **__):\n    raise StoreError('the store is locked')\n"
+        "eval_recording.pin_policy = locked\n"
+    )
+    done = toy.harness(*EVAL[1:])
+    assert done.returncode == 4
+    assert "the store is locked" in done.stderr
+    assert runs_of(toy) == ([], "")
+
+
 def test_what_cannot_be_recovered_is_told_and_refuses_nothing(toy: Toy) -> None:
     """As what a newer harness left."""
     kill(begin(toy, *EVAL))
@@ -189,6 +266,18 @@ def test_what_cannot_be_recovered_is_told_and_refuses_nothing(toy: Toy) -> None:
     assert f"{path} does not fit this program" in runs_of(toy)[1]
     path.write_text(text)
     assert "recovered 15 scores" in runs_of(toy)[1]
+
+
+def test_a_file_that_cannot_be_read_keeps_no_other_back(toy: Toy) -> None:
+    kill(begin(toy, *EVAL))
+    (one,) = files_beside(store_of(toy))
+    odd = one.with_name(f"{store_of(toy).name}{MARK}0-0")
+    odd.write_text("[1]\n")
+    rows, said = runs_of(toy)
+    assert [row["is_complete"] for row in rows] == [False]
+    assert f"{odd} does not fit this program" in said
+    assert "recovered 15 scores" in said
+    assert files_beside(store_of(toy)) == [odd]
 
 
 def test_where_no_file_can_be_kept_runs_are_as_they_were(cli: Cli) -> None:

@@ -6,6 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from harness.surface import eval_reports
 from tests.surface.toy import Toy
 
 PEEP = """
@@ -286,3 +289,23 @@ def test_reports_of_setup_are_forgotten_unless_somebody_will_read_them(tmp_path:
     done = toy.pytest(*run, "--durations=0", "-vv")
     assert done.stdout.count("s setup ") == 3
     assert done.stdout.count("s call ") == 3
+
+
+def test_a_report_of_a_pytest_that_gives_it_no_id_stays_as_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Those before 9.1; a run of more than 1,000 items broke off there."""
+    report = pytest.TestReport(
+        nodeid="eval_toy.py::test_right[c0]",
+        location=("eval_toy.py", 1, "test_right[c0]"),
+        keywords={},
+        outcome="passed",
+        longrepr=None,
+        when="call",
+    )
+    with monkeypatch.context() as patch:  # pytest itself asks for it once this ends
+        for kind in pytest.TestReport.__mro__:
+            if "id" in vars(kind):
+                patch.delattr(kind, "id")
+        assert not hasattr(report, "id")
+        assert eval_reports._brief(report) is None

@@ -196,6 +196,18 @@ def test_a_judge_that_is_down_is_no_failure_of_the_candidate(cli: Cli) -> None:
     assert "judge polite (arbiter:strict): 12 requests, none answered\n" in again.stdout
 
 
+@pytest.mark.parametrize(("primary", "code"), [("right", 0), ("polite", 4)])
+def test_a_judge_that_is_down_stops_a_ladder_only_where_it_decides(
+    cli: Cli, primary: str, code: int
+) -> None:
+    with_judge(cli.toy, POLITE)
+    path = cli.toy.task / "task.toml"
+    path.write_text(path.read_text().replace('primary = "right"', f'primary = "{primary}"'))
+    said = cli("ladder", "toy", "--only-files", JUDGE="down")
+    assert said.code == code, said.out + said.err
+    assert ("were not judged" in said.err) == (code == 4)
+
+
 def test_workers_of_xdist_ask_each_verdict_once(tmp_path: Path) -> None:
     toy = with_judge(Toy(tmp_path, dev=4), POLITE)
     said = toy.pytest("evals/toy", "--candidate", "plain", "-n", "2", "-q")

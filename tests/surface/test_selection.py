@@ -106,6 +106,12 @@ def test_only_missed_runs_the_cases_that_were_missed_when_last_recorded(cli: Cli
     assert "0 of 12 cases missed" in done.json["notes"][0]
 
 
+def test_cases_of_which_nothing_is_recorded_are_told_apart(cli: Cli) -> None:
+    cli("eval", "toy", "--candidate", "plain", "--sample", "5")
+    said = cli("eval", "toy", "--candidate", "plain", "--only", "missed", "--json").json
+    assert said["notes"][0].endswith("; of 7 nothing is recorded")
+
+
 def test_a_case_is_missed_whose_other_eval_broke(cli: Cli) -> None:
     with (cli.toy.task / "eval_toy.py").open("a") as file:
         file.write("\n\ndef test_broken(case, reply):\n    raise KeyError('x')\n")
@@ -214,6 +220,14 @@ def test_every_worker_of_xdist_selects_the_same_items(cli: Cli) -> None:
     assert "nothing is recorded of shots over dev" in alone.stderr
     with Store.open(toy.root / ".harness/harness.db", read_only=True) as opened:
         assert [(r.cases, r.is_complete) for r in opened.runs()] == [(12, True), (4, False)]
+
+
+def test_what_the_workers_of_xdist_chose_hides_no_look(cli: Cli) -> None:
+    arguments = ("--candidate", "plain", "--split", "test", "--sample", "2", "-n", "2")
+    done = cli.toy.pytest("evals/toy", *arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = "plain was seen on the sealed test split: the look is counted"
+    assert done.stdout.count(said) == 1
 
 
 # ---------------------------------------------------------------- repeats

@@ -19,6 +19,7 @@ from harness.core.tries import TryScores, echoed_families, identity_of, repeats_
 from harness.core.words import count, listed
 from harness.engine.backends import LiveBackend
 from harness.engine.candidates import REFERENCE, backend_options
+from harness.engine.certificates import deciding_scores
 from harness.engine.evaluate import Evaluation, cases_of
 from harness.engine.ladder import read_ladder
 from harness.engine.making import (
@@ -187,7 +188,7 @@ def climb_now(
             base_url=base_url,
             extra=[] if left is None else [f"--max-cost={left}"],
         )
-        done.spent_usd += completed(run).spent_usd
+        done.spent_usd += completed(run, deciding=deciding_scores(done.task)).spent_usd
         if wish.only_files:
             break
         done.made = []

@@ -7,6 +7,7 @@ from dataclasses import replace
 import click
 
 from harness.core.words import count
+from harness.engine.certificates import deciding_scores
 from harness.engine.optimise import OptimiseWish
 from harness.surface.cli.anatomy import show_anatomy
 from harness.surface.cli.app import App, options
@@ -114,7 +115,8 @@ def command(
                             store=app.project.store,
                             base_url=base_url,
                             extra=cap,
-                        )
+                        ),
+                        deciding=deciding_scores(loaded),
                     )
         ladder = read_ladder(loaded, app.store)
         kept = [c.cluster for c in scored_cases(loaded, ladder)]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from harness.core.looks import alpha_of_look
 from harness.core.synth_origin import made_note
 from harness.engine.boundary import boundary_condition, crossings
-from harness.engine.certificates import advised_scores, judges_condition
+from harness.engine.certificates import advised_scores, deciding_scores, judges_condition
 from harness.engine.gate import candidate_conditions, not_a_pilot, refuse_uncertified
 from harness.engine.ladder import read_ladder, refuse_without_scores
 from harness.engine.off_task import OffTask, off_task, waiver_entry
@@ -82,7 +82,8 @@ def decide(app: App, name: str, wish: Wish) -> ReleaseVerdict:
             base_url=wish.base_url,
             override_boundary=wish.override_boundary,
             extra=["--look-is-counted"],
-        )
+        ),
+        deciding=deciding_scores(bout.task),
     )
     verdict = judge(app, bout, look=look)
     show(app, bout.task, verdict)

@@ -9,6 +9,7 @@ import click
 
 from harness.core.measures import Confirmation
 from harness.engine.candidates import REFERENCE, backend_options
+from harness.engine.certificates import deciding_scores
 from harness.engine.ladder import Ladder
 from harness.engine.tasks import Task
 from harness.errors import HarnessError, UsageError
@@ -168,7 +169,8 @@ def rescored(app: App, task: Task) -> Ladder:
     for base_url, names in again.items():
         app.say(f"scoring recorded replies anew: {', '.join(names)}")
         completed(
-            run_evals(task, names, store=app.project.store, base_url=base_url, is_offline=True)
+            run_evals(task, names, store=app.project.store, base_url=base_url, is_offline=True),
+            deciding=deciding_scores(task),
         )
     return read_ladder(task, app.store) if again else ladder
 
@@ -310,7 +312,8 @@ def confirmation(app: App, task: Task, name: str | None) -> Confirmation | None:
         )
     app.say(f"confirming {name} on sealed cases: look {look}, at {100 * alpha_of_look(look):.2f} %")
     completed(
-        run_evals(task, [name], store=app.project.store, split="test", extra=["--look-is-counted"])
+        run_evals(task, [name], store=app.project.store, split="test", extra=["--look-is-counted"]),
+        deciding=deciding_scores(task),
     )
     ladder = read_ladder(task, app.store, split="test")
     run = next(r for r in ladder.runs if r.candidate.digest == candidate.digest)
