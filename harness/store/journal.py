@@ -10,7 +10,7 @@ import json
 import os
 import secrets
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -88,22 +88,24 @@ class Left:
     stays: bool = False
 
 
-def files_beside(store: Path) -> list[Path]:
-    """Return the files beside `store`, those of living processes among them."""
-    begin = f"{store.name}{MARK}"
+def files_beside(store: Path, *, of: int | None = None) -> list[Path]:
+    """Return the files beside `store`, those of living processes among them: all, or `of` one."""
+    begin = f"{store.name}{MARK}" + (f"{of}-" if of is not None else "")
     with suppress(OSError):
         return sorted(path for path in store.parent.iterdir() if path.name.startswith(begin))
     return []
 
 
-def left_behind(store: Path) -> Iterator[Left]:
-    """Yield what killed processes left beside `store`, locked; each file is removed once the next
-    is asked for, unless it `stays`. Nothing of a living process, and nothing that somebody else has
-    in hand.
+def left_behind(store: Path, *, but: Collection[Path] = ()) -> Iterator[Left]:
+    """Yield what killed processes left beside `store`, locked, `but` some; each file is removed
+    once the next is asked for, unless it `stays`. Nothing of a living process, and nothing that
+    somebody else has in hand.
     """
     if sys.platform == "win32":
         return
     for path in files_beside(store):
+        if path in but:
+            continue
         try:
             handle = os.open(path, os.O_RDONLY)
         except OSError:  # gone by now, or somebody else's

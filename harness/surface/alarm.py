@@ -176,6 +176,7 @@ class Watch:
 
     def __init__(self) -> None:
         self.error_fd: int | None = None
+        self._stack_fd: int | None = None  # where it is shown what holds the process
         self.handler: object = None  # of the alarm, as long as it is ours
         self.last_will: Callable[[], None] | None = None  # it ends the process
         self._due_at: float | None = None  # when the alarm rings; None while nothing is limited
@@ -240,13 +241,28 @@ class Watch:
         """What was waited for is there."""
         self._word = None
 
-    def take(self) -> None:
-        """Write to what is standard error now, before pytest captures it."""
+    def take(self, stack_fd: int | None = None) -> None:
+        """Write to what is standard error now, before pytest captures it; what holds the process is
+        shown in `stack_fd`, where one is given.
+        """
         self.give_back()
         try:
             self.error_fd = os.dup(2)
         except OSError:  # there is none
             self.error_fd = None
+        self._stack_fd = self.error_fd if stack_fd is None else stack_fd
+
+    def show_crashes(self, stack_fd: int) -> None:
+        """Let a crash be shown in `stack_fd`, if at all; that of a process which code forks, where
+        it would be without.
+        """
+        if faulthandler.is_enabled():
+            faulthandler.enable(file=stack_fd)
+            os.register_at_fork(after_in_child=self._show_crashes_here)
+
+    def _show_crashes_here(self) -> None:
+        with suppress(OSError, ValueError):  # there is no standard error, or it was closed
+            faulthandler.enable(file=2 if self.error_fd is None else self.error_fd)
 
     def give_back(self) -> None:
         """End the thread, and close what `take` opened."""
@@ -258,7 +274,7 @@ class Watch:
             self._thread = None
         if self.error_fd is not None:
             os.close(self.error_fd)
-            self.error_fd = None
+            self.error_fd = self._stack_fd = None
 
     def _run(self) -> None:
         while not self._over.wait(TICK_S):
@@ -298,7 +314,7 @@ class Watch:
             sys.setrecursionlimit(depth + ROOM)
 
     def _arm(self) -> None:
-        if self.error_fd is None:
+        if self._stack_fd is None:
             return
         with self._lock:
             self._armed_for = self._due_at
@@ -306,7 +322,7 @@ class Watch:
                 faulthandler.cancel_dump_traceback_later()
                 return
             in_s = math.ceil(max(self._armed_for - time.monotonic(), 0.0) + HOLD_S)
-            faulthandler.dump_traceback_later(in_s, file=self.error_fd, exit=True)
+            faulthandler.dump_traceback_later(in_s, file=self._stack_fd, exit=True)
 
 
 WATCH = Watch()

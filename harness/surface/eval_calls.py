@@ -36,6 +36,7 @@ from harness.surface.eval_fixtures import asks_for_none
 from harness.surface.eval_outcomes import score_name
 from harness.surface.eval_session import EvalSession
 from harness.surface.eval_trials import eval_trial_of
+from harness.surface.life import life_of
 
 AGAIN_S = 1.0
 """The alarm rings again after this many seconds, for an eval that swallowed it."""
@@ -56,6 +57,12 @@ class EvalTimeout(pytest.fail.Exception):  # type: ignore[misc, name-defined]
     """An eval did not end in time: a fault of the eval. No `except Exception` swallows it."""
 
     __module__ = "builtins"  # as pytest's own: it is shown without a module
+
+
+class EvalEndedProcess(pytest.fail.Exception):  # type: ignore[misc, name-defined]
+    """An eval ended the process before this one: a fault of the eval, which is not called again."""
+
+    __module__ = "builtins"
 
 
 class WideFixtures:
@@ -131,7 +138,8 @@ class EvalCalls:
         self._escape: Escape | None = None
         self._handler = self._ring  # one object, so that it is known again
         self._has_alarm: bool | None = None
-        self._is_ours = False
+        self._is_eval = self._is_ours = False
+        self._life = life_of(session.config)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Iterator[None]:
@@ -141,11 +149,15 @@ class EvalCalls:
             self._fixtures = fixtures
             if not item.config.pluginmanager.has_plugin(WIDE) and may_be_wide(fixtures):
                 item.config.pluginmanager.register(WideFixtures(self._waiting), WIDE)
+        if self._life is not None and self._life.ended:
+            self._refuse_another_end(item, "setup")
         yield from self._limited(item, "setup")
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Iterator[None]:
         """Ring an alarm where an eval does not end in time."""
+        if self._life is not None and self._life.ended:
+            self._refuse_another_end(item, "call")
         yield from self._limited(item, "call")
 
     @pytest.hookimpl(wrapper=True)
@@ -161,7 +173,18 @@ class EvalCalls:
 
     def _limited(self, item: pytest.Item, phase: str) -> Generator[None, None, None]:
         if phase != "teardown":  # then as it was in the call
-            self._is_ours = eval_trial_of(item) is not None and self._owns_alarm()
+            self._is_eval = eval_trial_of(item) is not None
+            self._is_ours = self._is_eval and self._owns_alarm()
+        if self._is_eval and self._life is not None:
+            self._life.enter(item.nodeid, phase, item.path)
+            try:
+                yield from self._within_limit(item, phase)
+            finally:
+                self._life.leave()
+        else:
+            yield from self._within_limit(item, phase)
+
+    def _within_limit(self, item: pytest.Item, phase: str) -> Generator[None, None, None]:
         if not self._is_ours or is_debugged():
             yield
             return
@@ -169,7 +192,7 @@ class EvalCalls:
         self._item, self._phase, self._rings = item, phase, 0
         WATCH.expect(limit_s)
         signal.setitimer(signal.ITIMER_REAL, limit_s, AGAIN_S)
-        method = CALLED.get(phase, "")
+        method = CALLED.get(phase, "") if self._life is None else ""
         others = vars(item).get(method)
         if method:
             vars(item)[method] = partial(under, self._told(item), getattr(item, method))
@@ -256,10 +279,17 @@ class EvalCalls:
 
     def pytest_configure(self, config: pytest.Config) -> None:
         """Watch for code that holds the interpreter, where pytest's own watch does not."""
-        if not float(config.getini("faulthandler_timeout") or 0):
-            WATCH.take()
-            if not hasattr(config, "workerinput"):  # the controller keeps what a worker scored
+        has_watch = config.pluginmanager.has_plugin("faulthandler")  # `-p no:faulthandler`
+        if not (has_watch and float(config.getini("faulthandler_timeout") or 0)):
+            WATCH.take(self._life.stack_fd if self._life is not None else None)
+            # the controller keeps what a worker scored, and a parent goes on by itself
+            if not hasattr(config, "workerinput") and self._life is None:
                 WATCH.last_will = self._end
+
+    def pytest_sessionstart(self) -> None:
+        """Let a crash be told by the parent, where there is one."""
+        if self._life is not None:
+            WATCH.show_crashes(self._life.stack_fd)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self) -> None:
@@ -311,16 +341,38 @@ class EvalCalls:
 
         keep_and_end(self._session, self._item, why=str(self._timeout()))
 
+    def _refuse_another_end(self, item: pytest.Item, phase: str) -> None:
+        """Raise what an eval did in a process before this one, where it ended it: in the phase of
+        then, but before fixtures come that would not go.
+        """
+        end = self._life.ended.get(item.nodeid) if self._life is not None else None
+        if end is None or phase != ("call" if end.phase == "call" else "setup"):
+            return
+        at = f", at {end.place}" if end.place else ""
+        if end.did:
+            said = f"{_what(item)}: {WHERE[end.phase]} {end.did}{at}"
+        else:
+            said = f"{self._too_long(item, end.phase)}{at}, and its process was ended"
+        raise EvalEndedProcess(f"{said}. The run began again without it.", pytrace=False)
+
     def _timeout(self) -> EvalTimeout:
-        trial = eval_trial_of(self._item) if self._item is not None else None
-        if self._item is None or trial is None:
+        if self._item is None:
             return EvalTimeout("the eval did not end in time")
-        what = trial.id.case_id or f"the trials of {trial.id.candidate}"
-        limit_s = self._limits_s[self._item.path]
-        return EvalTimeout(
-            f"{what}: {WHERE[self._phase]} did not end within {limit_s:g} s "
+        return EvalTimeout(self._too_long(self._item, self._phase))
+
+    def _too_long(self, item: pytest.Item, phase: str) -> str:
+        limit_s = self._limits_s.get(item.path) or self._limit_s(item.path)
+        return (
+            f"{_what(item)}: {WHERE[phase]} did not end within {limit_s:g} s "
             "(`eval_timeout_s` in task.toml)"
         )
+
+
+def _what(item: pytest.Item) -> str:
+    trial = eval_trial_of(item)
+    if trial is None:
+        return item.name
+    return trial.id.case_id or f"the trials of {trial.id.candidate}"
 
 
 def _name_of(item: pytest.Item) -> str:

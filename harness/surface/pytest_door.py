@@ -5,6 +5,7 @@ A project that has nothing to do with evals gets no options, no output and no im
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,10 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
     parameters = getattr(config, "invocation_params", None)
     if parameters is None or not means_evals(list(map(str, parameters.args)), parameters.dir):
         return
+    if sys.platform == "linux" and _is_the_command():
+        from harness.surface import parent
+
+        parent.begin(config)
     from harness.surface import eval_options, pytest_evals
 
     eval_options.add_options(parser)
@@ -30,6 +35,21 @@ def means_evals(arguments: list[str], folder: Path) -> bool:
         return True
     named = [folder / a.partition("::")[0] for a in arguments if a and not a.startswith("-")]
     return any(_shows_a_task(path) for path in [*named, folder])
+
+
+def _is_the_command() -> bool:
+    """Tell whether this process was started as pytest: neither by a program that calls
+    `pytest.main`, as workers of xdist do, nor by a test that calls it.
+    """
+    frame = sys._getframe()
+    while frame.f_back is not None:
+        frame = frame.f_back
+        where = frame.f_globals.get("__name__")
+        if where == "_pytest.config" and frame.f_code.co_name.endswith("console_main"):
+            return True
+        if where == "_pytest.runner":
+            return False
+    return False
 
 
 def _has_settings(path: Path) -> bool:

@@ -19,16 +19,18 @@ from harness.store.journal import Left, left_behind
 from harness.store.store import Store
 from harness.surface.eval_parts import joined
 from harness.surface.eval_scores import TaskScores
+from harness.surface.score_journal import files_of_former
 from harness.surface.words import clean
 
 
 def recover(store: Store, *, plugins: Callable[[], Plugins]) -> list[str]:
     """Record what killed processes left beside `store`, and return what is said of it: a line a
-    run. It refuses nothing: what cannot be recorded now stays where it is.
+    run. It refuses nothing: what cannot be recorded now stays where it is. What this command scores
+    anew, since an eval ended its process, is left alone.
     """
     lines, recorded = [], []
     try:
-        for left in left_behind(store.path):
+        for left in left_behind(store.path, but=files_of_former(store.path)):
             try:
                 runs = list(_runs(left))
             except _Misfit as exc:  # it keeps no other back

@@ -11,9 +11,19 @@ from typing import Any
 from harness.engine.evaluate import Evaluation, TrialId
 from harness.errors import HarnessError
 from harness.records import to_plain
-from harness.store.journal import Journal
+from harness.store.journal import Journal, files_beside
 from harness.surface.eval_scores import SAID
 from harness.surface.eval_session import EvalSession
+from harness.surface.life import life, life_of
+
+
+def files_of_former(store: Path) -> list[Path]:
+    """Return the files of the processes of this command that an eval ended: what they scored is
+    scored anew.
+    """
+    ours = life()
+    former = ours.former if ours is not None else ()
+    return [path for pid in former for path in files_beside(store, of=pid)]
 
 
 class ScoreJournal:
@@ -27,6 +37,7 @@ class ScoreJournal:
         self._session = session
         self._first_of = first_of
         self._journal: Journal | None = None
+        self._store = Path()
         self._begun: dict[tuple[str, str], Evaluation] = {}
         self.error: HarnessError | None = None
         """What stood in the way of beginning; no score is kept from there on."""
@@ -51,17 +62,22 @@ class ScoreJournal:
         evaluation = self._session.evaluation_of(Path(folder))
         self._first_of(evaluation, trial.candidate)
         if not self._begun:
-            self._journal = Journal.begin(self._session.open.store(evaluation.task.folder).path)
+            self._store = self._session.open.store(evaluation.task.folder).path
+            self._journal = Journal.begin(self._store)
         if self._journal is not None:
             run = evaluation.run_without_trials(trial.candidate)
             self._journal.add({"folder": folder, "run": to_plain(run)})
         self._begun[folder, trial.candidate] = evaluation
         return evaluation
 
-    def remove(self) -> None:
-        """Every score is in a run."""
-        if self._journal is not None:
-            self._journal.remove()
+    def remove(self, *, was_interrupted: bool) -> None:
+        """Every score is in a run; where one was interrupted, some may be in another file alone."""
+        if self._journal is None:
+            return
+        self._journal.remove()
+        if life_of(self._session.config) is not None and not was_interrupted:
+            for path in files_of_former(self._store):
+                path.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Leave what is in no run to whoever opens the store next."""

@@ -1,7 +1,10 @@
-"""What never comes back to Python ends its process, or a worker, and says whose case it was."""
+"""What never comes back to Python ends its process, or a worker, and says whose case it was: where
+no parent waits for it (`test_parent`), as within a program of somebody else.
+"""
 
 from __future__ import annotations
 
+import subprocess
 import sys
 
 import pytest
@@ -10,8 +13,23 @@ from tests.surface.inprocess import Cli
 from tests.surface.test_bad_evals import QUICK, values
 from tests.surface.test_time_limits import LIMITED, RIGHT, write
 
+WITHIN = """
+import sys
+import pytest
+from harness.surface.cli import main
+
+if sys.argv[1] == "pytest":
+    raise SystemExit(pytest.main(["-q", *sys.argv[2:]]))
+main(sys.argv[2:])
+"""
 AT_ONCE = "import harness.surface.alarm\nharness.surface.alarm.HOLD_S = 0\n"
 """What never comes back is given up as soon as its limit is over."""
+
+
+def within(cli: Cli, *command: str) -> subprocess.CompletedProcess[str]:
+    """Run a command as a program that has others beside it to do: it has no parent."""
+    (cli.toy.root / "site/within.py").write_text(WITHIN)
+    return cli.toy.run("within", *command)
 
 
 def test_code_that_never_comes_back_to_python_ends_its_process_and_names_its_case(
@@ -26,8 +44,8 @@ def test_code_that_never_comes_back_to_python_ends_its_process_and_names_its_cas
         conftest=AT_ONCE,
     )
     for run in (
-        lambda: cli.toy.pytest("evals/toy", "--candidate", "shots", "-q"),
-        lambda: cli.toy.harness("eval", "toy", "--candidate", "shots"),
+        lambda: within(cli, "pytest", "evals/toy", "--candidate", "shots"),
+        lambda: within(cli, "harness", "eval", "toy", "--candidate", "shots"),
     ):
         done = run()
         assert done.returncode == 1, done.stdout + done.stderr
@@ -64,8 +82,8 @@ def test_c_code_that_lets_threads_run_ends_its_process_with_what_was_scored(cli:
         conftest="import harness.surface.alarm\nharness.surface.alarm.HOLD_S = 1\n",
     )
     for run, code in (
-        (lambda: cli.toy.pytest("evals/toy", "--candidate", "shots", "-q"), 2),
-        (lambda: cli.toy.harness("eval", "toy", "--candidate", "shots"), 1),
+        (lambda: within(cli, "pytest", "evals/toy", "--candidate", "shots"), 2),
+        (lambda: within(cli, "harness", "eval", "toy", "--candidate", "shots"), 1),
     ):
         done = run()
         assert done.returncode == code, done.stdout + done.stderr
@@ -105,7 +123,7 @@ def test_what_comes_back_from_c_while_its_process_ends_changes_nothing(cli: Cli)
         "    finish(self, **more)\n"
         "r.Recording.finish = slow\n"
     )
-    done = cli.toy.pytest("evals/toy", "--candidate", "shots", "-q", "-s")
+    done = within(cli, "pytest", "evals/toy", "--candidate", "shots", "-s")
     assert done.returncode == 2, done.stdout + done.stderr
     assert "came back" not in done.stdout
     assert f"c5: the eval {LIMITED}" in done.stdout.splitlines()[-1]
@@ -129,7 +147,7 @@ def test_a_crash_in_c_tells_what_was_under_way(cli: Cli) -> None:
         "    if case.id == 'c5':\n        ctypes.string_at(0)\n"
         f"def test_right(case, reply, bad):\n{RIGHT}",
     )
-    done = cli.toy.pytest("evals/toy", "--candidate", "shots", "-q")
+    done = within(cli, "pytest", "evals/toy", "--candidate", "shots")
     assert done.returncode < 0
     assert 'File "right[shots-c5] was under way: where the process ends here' in done.stderr
 

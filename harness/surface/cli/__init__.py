@@ -86,10 +86,27 @@ def group(ctx: click.Context, store: str | None) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its code."""
-    code = run(arguments if arguments is not None else sys.argv[1:])
+    if arguments is None:
+        arguments = sys.argv[1:]
+        if _verb(arguments) == "eval" and sys.platform == "linux":
+            from harness.surface import parent
+
+            parent.begin()
+    code = run(arguments)
     if code == INTERRUPTED:
         _hear_no_more()
     sys.exit(code)
+
+
+def _verb(arguments: list[str]) -> str | None:
+    """Return the verb, which stands behind the options of the group."""
+    words = iter(arguments)
+    for word in words:
+        if word == "--store":
+            next(words, None)
+        elif not word.startswith("-"):
+            return word
+    return None
 
 
 def run(arguments: list[str]) -> int:

@@ -83,6 +83,7 @@ def command(
     """
     from harness.core.repeats import check_verdict
     from harness.engine.evaluate import cases_of
+    from harness.surface.life import began_again
     from harness.surface.retrieval import recalls_of_runs
     from harness.surface.run_evals import completed, refuse_unrecorded, run_evals
     from harness.surface.slices import flaky_of_task, slices_of_task
@@ -105,7 +106,7 @@ def command(
             base_url=base_url,
             is_offline=offline,
             is_quiet=as_json,
-            is_forecast=True,
+            is_forecast=not began_again(),
             override_boundary=override_boundary,
             extra=[
                 *(f"--floor={f}" for f in floor),
