@@ -172,9 +172,11 @@ What comes of it:
   order cannot tell the two sides apart, and the table says so; beside it stand wins, ties and
   losses of each candidate, the win rate, and the exact sign test on the pairs that were decided.
 * With `pass_at`, a value at or above it is 1, and a lower one a miss.
-* An answer that is no verdict is unscored, and counted. A judge that does not answer is a fault of
-  the harness, and makes its own score missing; it is no failure of the candidate. The command ends
-  with exit code 4, as where a candidate's backend is down, and asks the judge again the next time.
+* An answer that is no verdict is unscored, and counted; unscored, too, is a reply that the judge's
+  backend refuses to read (a content filter, a text too long for it). A judge that does not answer
+  is a fault of the harness, and makes its own score missing; it is no failure of the candidate. The
+  command ends with exit code 4, as where a candidate's backend is down, and asks the judge again
+  the next time.
 * The model, its settings, the prompt and the rubric are part of a score's identity. After a change
   of any the recorded replies are judged anew, and no candidate is asked again.
 * A case with the tag `internal` reaches no external backend, a judge's included.

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from harness import checks as checks
     from harness.checks.base import CheckResult as CheckResult
+    from harness.checks.offline import refuse_offline as refuse_offline
     from harness.engine.attempts import GuardResult as GuardResult
     from harness.engine.guard import Guard as Guard, guard as guard
     from harness.engine.imported_files import (
@@ -102,6 +103,7 @@ _HOMES = {
     "imported_files": "harness.engine.imported_files",
     "lint_tests": "harness.surface.lint_tests",
     "module_roots": "harness.engine.imported_files",
+    "refuse_offline": "harness.checks.offline",
     "reward": "harness.engine.reward",
     "words_of": "harness.errors",
 }
@@ -147,6 +149,7 @@ __all__ = [
     "imported_files",
     "lint_tests",
     "module_roots",
+    "refuse_offline",
     "reward",
     "words_of",
 ]

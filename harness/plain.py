@@ -20,6 +20,7 @@ Json = Any
 """A value that JSON can hold."""
 
 _SCALARS = frozenset({str, int, float, bool, types.NoneType})
+_LISTS = frozenset({tuple, list})
 
 
 @cache
@@ -30,11 +31,15 @@ def _field_names(kind: Any) -> tuple[str, ...] | None:
     return tuple(f.name for f in fields(kind) if f.init)  # any other is computed from these
 
 
-def to_plain(value: object) -> Json:
+def to_plain(value: Any) -> Json:
     """Return `value` as JSON values; fields of records at `None` or empty are left out."""
     kind: Any = type(value)
     if kind in _SCALARS:  # first, because a run of 100,000 trials holds millions
         return value
+    if kind in _LISTS:  # by type: to look for a Mapping takes longer than all the rest
+        return [v if type(v) in _SCALARS else to_plain(v) for v in value]
+    if kind is dict:
+        return {str(k): to_plain(v) for k, v in value.items()}
     names = _field_names(kind)
     if names is not None:
         plain = {}

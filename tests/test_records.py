@@ -7,7 +7,9 @@ import dataclasses
 import pickle
 import subprocess
 import sys
+import types
 import typing
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -16,7 +18,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from harness import records
-from harness.records import Case, Prompt, Run, digest, digest_rows, from_plain, to_plain
+from harness.records import Case, Decoding, Prompt, Run, digest, digest_rows, from_plain, to_plain
 
 KINDS: list[Any] = sorted(
     {k for name in dir(records) if dataclasses.is_dataclass(k := getattr(records, name))},
@@ -108,6 +110,20 @@ def test_help_imports_no_record() -> None:
 def test_the_digest_of_rows_is_that_of_their_list(count: int, row: list[str | None]) -> None:
     rows = [[n, *row] for n in range(count)]
     assert digest_rows(iter(rows)) == digest(rows)
+
+
+class Pair(typing.NamedTuple):
+    """A tuple that is told by no exact type."""
+
+    left: int
+    right: Any
+
+
+def test_what_is_like_a_list_or_an_object_has_the_plain_form_of_one() -> None:
+    inner = types.MappingProxyType({1: Decoding(stop=("a",)), "x": (None, [Pair(2, {3: "é"})])})
+    plain = {"1": {"temperature": 0.0, "max_tokens": 256, "stop": ["a"]}}
+    plain |= {"x": [None, [[2, {"3": "é"}]]]}
+    assert to_plain([inner, OrderedDict(a=inner)]) == [plain, {"a": plain}]
 
 
 def test_what_a_case_asks_about_is_its_inputs_and_its_images_however_it_is_copied() -> None:

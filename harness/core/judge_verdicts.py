@@ -92,6 +92,8 @@ def _read(judge: Judge, reply: Reply, *, is_constrained: bool) -> dict[str, Json
             f"cut off after {judge.decoding.max_tokens} tokens; raise max_tokens under "
             f"[judges.{judge.name}.decoding]"
         )
+    if reply.finish_reason in ("content_filter", "refusal"):
+        raise _Unreadable(f"its answer was stopped ({reply.finish_reason})")
     text = reply.text.strip()
     if is_constrained:
         try:

@@ -191,17 +191,31 @@ def needed(plan: Plan) -> str:
     )
 
 
-def brief(plan: Plan, *, task: str) -> list[str]:
-    """Return the sentence or two that a run begins with. It names no verdict: how far below the
-    target prompts stay is not known yet, and a run measures them, however few the cases.
+def brief(plan: Plan, *, task: str) -> str:
+    """Return what a run begins with, for two lines of a terminal. It names no verdict: how far
+    below the target prompts stay is not known yet, and a run measures them, however few the cases.
     """
-    lines = [f"forecast: {reason(plan)}"]
-    if plan.answer != "ENOUGH":
-        lines.append(
-            "Scores are measured all the same; what is useful meanwhile: "
-            f"harness wall {task} --plan"
+    if plan.answer == "ENOUGH":
+        return f"forecast: {reason(plan)}"
+    have = f"{count(plan.cases, 'case')} in {count(plan.clusters, 'cluster')}"
+    more = f"harness wall {task} --plan"
+    if plan.verdict:
+        return f"forecast: {have}. {needed(plan)} More: {more}"
+    total = about(plan.cases + plan.more_at_gap)
+    if plan.shown_gap is not None:
+        shown = f"{points(plan.shown_gap)} or more below {percent(plan.target)}"
+        return (
+            f"forecast: {have} can show a wall where prompts stay {shown} (80 % power); for "
+            f"{points(plan.gap)} it takes about {total}. More: {more}"
         )
-    return lines
+    what = "wall" if plan.can_ship else "verdict"
+    enough = f"that takes about {total}, from at least {CLUSTERS_FOR_WALL} sources"
+    is_uneven = plan.clusters >= CLUSTERS_FOR_WALL and not plan.can_wall  # more of it is no help
+    why = enough if plan.more_at_gap and not is_uneven else _why_no_wall(plan)
+    return (
+        f"forecast: no {what} can come of {have} yet: {why}. "
+        f"Scores are measured all the same. More: {more}"
+    )
 
 
 def needs_line(plan: Plan) -> str:

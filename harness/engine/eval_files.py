@@ -20,6 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from harness.engine.eval_names import EvalNames
 from harness.engine.eval_sources import OURS, conftests
 from harness.engine.text_files import read_text
 from harness.errors import HarnessError, TaskError, UsageError, words_of
@@ -60,7 +61,8 @@ class EvalFiles:
 def load_eval_files(folder: Path) -> EvalFiles:
     """Return the evals in the `eval_*.py` of `folder`. Their code is run, as pytest would.
 
-    Raises UsageError under `python -O`, and TaskError where a file cannot be imported.
+    Raises UsageError under `python -O`, and TaskError where a file cannot be imported, or two
+    evals have one name.
     """
     if sys.flags.optimize:
         raise UsageError(
@@ -71,16 +73,24 @@ def load_eval_files(folder: Path) -> EvalFiles:
     around = [_Fixtures.of(path) for path in conftests(folder)]
     evals: list[PlainEval] = []
     left_out: dict[str, str] = {}
+    known = EvalNames()
     for path in sorted(folder.glob("eval_*.py")):
         module = _imported(path)
         fixtures = [*around, _Fixtures.of(path)]
         for name, function, holder in _tests(module):
             reason = _why_not(function, holder, module, fixtures)
+            if reason != "":
+                known.add(folder, name.removeprefix("test_"), function)
             if reason is None:
                 evals.append(_plain(name, function, holder))
             elif reason:
                 left_out[name.removeprefix("test_")] = reason
     return EvalFiles(evals=tuple(evals), left_out=left_out)
+
+
+def fixtures_of(path: Path) -> set[str]:
+    """Return the names of the fixtures that stand in an eval file, or in a conftest.py above it."""
+    return {name for file in (*conftests(path.parent), path) for name in _Fixtures.of(file).names}
 
 
 def _plain(name: str, function: Callable[..., Any], holder: type | None) -> PlainEval:

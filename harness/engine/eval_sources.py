@@ -14,6 +14,7 @@ from harness.engine.text_files import read_text
 from harness.errors import TaskError
 from harness.records import Json
 
+Function = ast.FunctionDef | ast.AsyncFunctionDef
 OURS = frozenset({"ask", "case", "reply", "candidate", "judge", "trials", "harness_trial"})
 """The fixtures that make a test an eval."""
 OF_A_CASE = frozenset({"ask", "case", "reply", "judge"})
@@ -42,18 +43,43 @@ def aggregates(folder: Path) -> list[str]:
 
 def judges_asked(folder: Path, known: Iterable[str]) -> dict[str, set[str]]:
     """Return, by eval function, which judges of `known` it asks: those that its source, or that of
-    a fixture that it reaches, names. One that asks none is left out.
+    a fixture that it reaches, calls by name; every one that they name, where `judge` is called
+    something else there. One that asks none is left out.
     """
-    texts: dict[str, set[str]] = {}
+    sources: dict[str, list[Function]] = {}
     for path in _files(folder):
         for function in _functions(path):
-            texts.setdefault(function.name, set()).update(_texts(function))
+            sources.setdefault(function.name, []).append(function)
     found = {}
     for _, name, asked in _asked(folder):
-        said = set[str]().union(*(texts.get(one, ()) for one in (f"test_{name}", *asked)))
-        if "judge" in asked and (judges := said & set(known)):
-            found[name] = judges
+        reached = [f for one in (f"test_{name}", *asked) for f in sources.get(one, ())]
+        if "judge" in asked:
+            called = judges_called(reached) or set[str]().union(*map(_texts, reached))
+            if judges := called & set(known):
+                found[name] = judges
     return found
+
+
+def judges_called(functions: Sequence[Function | ast.Lambda]) -> set[str]:
+    """Return the names that functions call `judge` with. Where they do anything else with it, as
+    ask in a loop or hand it on, every text in them may be one.
+    """
+    called: set[str] = set()
+    for function in functions:
+        named = set()
+        for node in ast.walk(function):
+            match node:
+                case ast.Call(
+                    func=ast.Name(id="judge") as name,
+                    args=[ast.Constant(value=str(text))],
+                    keywords=[],
+                ):
+                    called.add(text)
+                    named.add(name)
+        uses = {n for n in ast.walk(function) if isinstance(n, ast.Name) and n.id == "judge"}
+        if uses - named:
+            return set[str]().union(*map(_texts, functions))
+    return called
 
 
 def texts_in(files: Iterable[Path]) -> set[str]:
@@ -112,7 +138,7 @@ def conftests(folder: Path) -> Iterator[Path]:
             return
 
 
-def _functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+def _functions(path: Path) -> Iterator[Function]:
     """Yield the functions of a module and of its classes, not those within functions."""
     try:
         tree = ast.parse(read_text(path), filename=str(path))
@@ -124,7 +150,7 @@ def _functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
         for node in bodies.pop(0):
             if isinstance(node, ast.ClassDef):
                 bodies.append(node.body)
-            elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            elif isinstance(node, Function):
                 yield node
 
 

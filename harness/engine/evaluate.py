@@ -5,7 +5,7 @@ Knows nothing of pytest: whoever runs the eval functions gives the scores back t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -277,6 +277,16 @@ class Evaluation:
             fault=known,
             case_digest=self.case_digest(trial.case_id),
         )
+
+    def identify(self) -> Iterator[None]:
+        """Work out what runs bear of their cases, a case at a time: for who has to wait anyway,
+        and would hold up requests by it later.
+        """
+        for case_id in self.cases:
+            yield
+            self.case_digest(case_id)
+        yield
+        _ = self._digests
 
     def case_digest(self, case_id: str) -> str:
         """Return what a trial of a case bears of its identity."""

@@ -11,7 +11,9 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from harness.checks.offline import OFFLINE
 from harness.engine.backends import LiveBackend
+from harness.errors import BackendError
 from harness.records import Fault, Reply, Request
 from harness.store.store import Store
 
@@ -54,12 +56,12 @@ class Outcome:
     is_cached: bool = False
 
 
-OFFLINE = "(run without --offline)"
-"""How the fault ends of a reply that was not recorded, and was not asked for."""
 NOT_ASKED = "not asked: "
 """How the fault begins of a request that was held back; its run is partial."""
 OF_A_JUDGE = "judge "
 """How the fault begins of a trial that a judge gave no verdict on."""
+OF_A_SCORER = "scorer "
+"""How it begins where what an eval asked besides, as a check's server, gave none."""
 
 
 def was_not_asked(fault: Fault | None) -> bool:
@@ -85,10 +87,15 @@ def no_verdict(judge: str, why: str) -> Fault:
     return Fault(origin="harness", message=f"{OF_A_JUDGE}{judge}: {why}", is_missing=True)
 
 
+def no_score(error: BackendError) -> Fault:
+    """Return the fault of a trial of which an eval asked somebody that did not deliver."""
+    return Fault(origin="harness", message=f"{OF_A_SCORER}{error}", is_missing=True)
+
+
 def has_no_verdict(fault: Fault) -> bool:
-    """Tell a judge whose backend did not answer from one that was not asked, as offline."""
-    is_of_a_judge = fault.origin == "harness" and fault.message.startswith(OF_A_JUDGE)
-    return is_of_a_judge and not fault.message.endswith(OFFLINE)
+    """Tell a judge or scorer that did not answer from one that was not asked, as offline."""
+    is_of_one = fault.message.startswith((OF_A_JUDGE, OF_A_SCORER)) and fault.origin == "harness"
+    return is_of_one and not fault.message.endswith(OFFLINE)
 
 
 class Progress(Protocol):

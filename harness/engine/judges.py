@@ -7,6 +7,7 @@ once, each from the store when known.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -26,6 +27,8 @@ from harness.records import Candidate, Decoding, Fault, Reply, Request
 from harness.store.store import Store
 
 MAX_TOKENS = 512
+_LATE = re.compile(r"\bno (reply|answer)\b.* within \S+ s")
+"""What is said of a backend that let its time pass: another time it may answer."""
 
 
 def judge_named(task: Task, name: str) -> Judge:
@@ -223,8 +226,10 @@ class Judging:
                 verdict = read_verdict(self.judge(name), read, requests=requests)
             else:
                 lost = next(o.fault for o in came if o.fault is not None)
-                # by a cap: its words tell the run to be partial
-                fault = lost if was_not_asked(lost) else no_verdict(name, lost.message)
+                if _is_refused(lost):
+                    verdict = JudgeVerdict(value=None, reason=f"no verdict: {lost.message}")
+                else:  # by a cap: its words tell the run to be partial
+                    fault = lost if was_not_asked(lost) else no_verdict(name, lost.message)
             self.judged[name, trial] = Judged(
                 verdict=verdict, fault=fault, keys=keys, replies=replies
             )
@@ -313,6 +318,13 @@ class Judging:
 def _sum(counts: Iterable[int | None]) -> int | None:
     known = [n for n in counts if n is not None]
     return sum(known) if known else None
+
+
+def _is_refused(fault: Fault) -> bool:
+    """Tell a judge that will not read what it is shown, because of a content filter or its length,
+    from one that did not answer: the same request would be refused again and again.
+    """
+    return fault.origin == "backend" and not fault.is_missing and not _LATE.search(fault.message)
 
 
 def _without_other(judge: Judge, beside: Outcome) -> Judged:

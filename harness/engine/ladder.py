@@ -234,7 +234,7 @@ def wall_input(
         graded = []  # a judge was not asked, or an eval crashed: of references that says nothing
         notes.append(
             "no reference answer could be measured, so the grader was not checked: harness eval "
-            f"{task.name} --candidate reference shows why"
+            f"{task.name} --candidate reference does it, or shows why"
         )
     if ladder.versions > 1:
         times = ladder.versions - 1

@@ -63,6 +63,10 @@ class _Lane:
         is_unknown = self.has_failed and not self.has_answered and self.down is None
         return is_unknown and self.under_way >= GIVE_UP_AFTER
 
+    def has_told(self, error: BackendError) -> bool:
+        """Tell whether a note said already what went wrong: then another need not."""
+        return any(told == str(error) for told, _ in self.noted)
+
     async def know(self) -> None:
         while self.is_in_doubt:
             self.changed.clear()
@@ -236,14 +240,14 @@ class Lanes:
                     room = 0.0 if self.spending is None else await self.spending.admit(ask)
                     if room is None:
                         assert self.spending is not None
-                        return Outcome(key=ask.key, fault=self.spending.fault())
+                        return Outcome(key=ask.key, fault=self.spending.fault(ask))
                     began = asyncio.get_running_loop().time()
                     try:
                         reply = await ask.live.answer(ask.request)
                     except BackendError as exc:
                         error = exc
                         if self.spending is not None:
-                            self.spending.settle(ask, room, None)
+                            self.spending.settle(ask, room, exc)
                         if isinstance(exc, HeldUp):
                             await self._rest(ask, lane, exc)
                     else:
@@ -264,11 +268,10 @@ class Lanes:
                 asked = (error.retry_after_s or 0.0) * random.uniform(1.0, 1.25)
                 pause = min(LONGEST_WAIT_S, max(asked, self.wait(attempt + 1)))
                 if attempt < TRIES and (str(error), attempt) not in lane.noted:
+                    what = f"try {attempt} of {TRIES}, again in {pause:.1f} s{_longer(error)}"
+                    what = what if lane.has_told(error) else f"{error} ({what})"
                     lane.noted.add((str(error), attempt))  # once, not once for each in flight
-                    self.progress.note(
-                        f"{ask.live.name}: {error} "
-                        f"(try {attempt} of {TRIES}, again in {pause:.1f} s{_longer(error)})"
-                    )
+                    self.progress.note(f"{ask.live.name}: {what}")
             self._give_up(ask, lane, error)
             message = f"{error} ({TRIES} tries{_longer(error)})"
             return _failed(ask, message, is_missing=not error.is_systemic)
@@ -310,7 +313,8 @@ class Lanes:
         lane.exhausted += 1
         if not lane.has_answered and lane.exhausted >= GIVE_UP_AFTER and not lane.down:
             lane.down = f"{ask.live.name} is down: {error}{_longer(error)}"
-            self.progress.note(f"{lane.down}; the other requests to it are not sent")
+            down = f"{ask.live.name} is down" if lane.has_told(error) else lane.down
+            self.progress.note(f"{down}; the other requests to it are not sent")
 
     async def _stored(self) -> None:
         """Wait until what arrived is stored: once for all that the loop finds arrived by then."""

@@ -56,6 +56,8 @@ def send(
         live.tell_once(live.unpriced, progress.note)
     if is_batch:
         need_batches(ask.live for ask in missing)
+    if spending is not None:
+        spending.note = progress.note
     lanes = Lanes(store=store, progress=progress, wait=wait or backoff, spending=spending)
     look = (pause or pause_s) if is_batch else None
     return Sending(lanes, asks, known, pause=look)

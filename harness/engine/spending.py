@@ -19,14 +19,20 @@ from dataclasses import dataclass, field
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING
 
+from harness.core.money import usd
 from harness.engine.fetch import not_asked
-from harness.errors import UsageError
+from harness.errors import BackendError, UsageError
 from harness.records import Fault, Reply
 
 if TYPE_CHECKING:
     from harness.engine.fetch import Ask, Outcome
 
 PILOT = 10
+LONG_S = 3.0
+"""Who waits for a first reply for longer is told why nothing else goes out meanwhile."""
+LOST = 3
+"""After so many requests in a row that took long and failed, before one told a cost, no more go
+out: each of them may wait for its whole `timeout_s`, alone."""
 T_95 = (6.3138, 2.9200, 2.3534, 2.1318, 2.0150, 1.9432, 1.8946, 1.8595, 1.8331)
 """The 95 % quantile of Student's t with 1, 2, ... degrees of freedom."""
 
@@ -78,14 +84,6 @@ def forecast(
     )
 
 
-def usd(value: float) -> str:
-    """Return dollars with two digits that say something: $0.41, $12.30, $0.0012."""
-    if value == 0:
-        return "$0"
-    digits = max(2, 1 - math.floor(math.log10(abs(value))))
-    return f"${value:,.{digits}f}"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Later:
     """What will be asked about the replies once they are there: a judge's requests. `asks` are
@@ -108,16 +106,21 @@ class Spending:
     as the cap would hold if each came twice as dear, and in the end one at a time. A request that
     failed is taken to cost nothing, and so is a reply without a cost of a backend that costs
     nothing. `later` makes, of the outcomes that are known, what judges will be asked about them: a
-    pilot of it belongs to the forecast.
+    pilot of it belongs to the forecast. `silent` says of whom nothing more is asked, and why;
+    `note` is told why requests go out slowly.
     """
 
     cap_usd: float
     spent_usd: float = 0.0
     is_forecast: bool = False
     later: Callable[[Mapping[str, Outcome]], Sequence[Later]] | None = None
+    note: Callable[[str], None] | None = None
+    silent: dict[str, str] = field(default_factory=dict)
     _reserved: list[float] = field(default_factory=list)
     _in_flight: int = 0
-    _unknown: set[str] = field(default_factory=set)
+    _first: dict[str, float] = field(default_factory=dict)  # whose cost is unknown: out since when
+    _lost: dict[str, int] = field(default_factory=dict)
+    _told: set[str] = field(default_factory=set)
     _costs: dict[str, list[float]] = field(default_factory=dict)
     _paid: dict[str, float] = field(default_factory=dict)
     _dearest: dict[str, float] = field(default_factory=dict)
@@ -130,7 +133,7 @@ class Spending:
     def begin(self) -> None:
         """Forget what was in flight when an earlier fetch was stopped."""
         self._reserved, self._in_flight, self._waiting = [], 0, []
-        self._unknown.clear()
+        self._first.clear()
 
     # ------------------------------------------------------------ before
 
@@ -220,50 +223,63 @@ class Spending:
         spread = math.sqrt(sum((f.upper - f.mean) ** 2 for f in made if f.upper is not None))
         needed = left + (spread if is_whole else 0.0)
         room = self.cap_usd - self.spent_usd
-        if not made or needed <= room:
+        if not made or needed <= room * (1 + 1e-9):
             self.is_forecast = is_all
             return
         fits = math.floor(cases * max(0.0, room) / (left + spread)) if left + spread else cases
-        total, more = self.spent_usd + left, usd(self.spent_usd + left + spread)
-        sample = f"take a part of the cases (--sample {fits}), " if fits >= 1 else ""
-        counted = f"the next command counts from $0, and needs about {usd(left)} for the rest"
+        sample = f"--sample {fits}, " if fits >= 1 else ""
         raise UsageError(
-            f"the forecast is {usd(total)} (up to {more}), and --max-cost is {usd(self.cap_usd)}: "
-            f"nothing more is sent. What the pilot answered ({usd(self.spent_usd)}) is kept. "
-            f"To go on: {sample}raise --max-cost ({counted}), or leave it out."
+            f"the forecast is {usd(self.spent_usd + left)} (up to "
+            f"{usd(self.spent_usd + left + spread)}), and --max-cost is {usd(self.cap_usd)}: "
+            f"nothing more is sent, and what was answered ({usd(self.spent_usd)}) is kept. "
+            f"To go on: {sample}a --max-cost of about {usd(needed, is_enough=True)} for the rest, "
+            "or none."
         )
 
     # ------------------------------------------------------------ while it runs
 
     async def admit(self, ask: Ask) -> float | None:
-        """Return what is set aside for `ask`, or None where the cap leaves no room for it."""
-        while True:
+        """Return what is set aside for `ask`, or None where it may not go out: `fault` says why."""
+        loop = asyncio.get_running_loop()
+        while ask.payer not in self.silent:
             dearest = self._dearest.get(ask.payer)
             if self._fits(ask, dearest):
                 if dearest is None:
-                    self._unknown.add(ask.payer)
+                    self._first[ask.payer] = began = loop.time()
+                    loop.call_later(LONG_S, self._say_why_slow, ask.payer, began)
                 self._in_flight += 1
                 if dearest:
                     self._reserved.append(dearest)
                 return dearest or 0.0
             if not self._in_flight:
                 return None
-            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            turn: asyncio.Future[None] = loop.create_future()
             self._waiting.append(turn)
             await turn
+        return None
 
     def _fits(self, ask: Ask, dearest: float | None) -> bool:
         if dearest is None:
             taken = self.spent_usd + sum(self._reserved)
             is_room = ask.live.costs_nothing or taken < self.cap_usd * (1 - 1e-9)
-            return is_room and ask.payer not in self._unknown
+            return is_room and ask.payer not in self._first
         room = self.cap_usd * (1 + 1e-9) - self.spent_usd
         if dearest == 0 or not self._reserved:
             return dearest <= max(room, 0.0)
         return 2 * (sum(self._reserved) + dearest) <= room
 
-    def settle(self, ask: Ask, set_aside: float, reply: Reply | None) -> None:
+    def _say_why_slow(self, who: str, began: float) -> None:
+        is_slow = self._first.get(who) == began and bool(self._waiting)
+        if is_slow and self.note is not None and who not in self._told:
+            self._told.add(who)
+            self.note(
+                f"{who}: no reply after {LONG_S:g} s. Until one tells what it costs, --max-cost "
+                "lets requests out one at a time"
+            )
+
+    def settle(self, ask: Ask, set_aside: float, came: Reply | BackendError) -> None:
         """Take what an admitted ask cost. Raises UsageError where the first reply tells no cost."""
+        reply = came if isinstance(came, Reply) else None
         cost = reply.cost_usd if reply else 0.0
         if cost is None:  # later ones are taken to cost as the dearest did
             cost = self._dearest.get(ask.payer, 0.0 if ask.live.costs_nothing else None)
@@ -273,7 +289,9 @@ class Spending:
         self._in_flight -= 1
         if set_aside:
             self._reserved.remove(set_aside)
-        self._unknown.discard(ask.payer)
+        began = self._first.pop(ask.payer, None)
+        if began is not None and isinstance(came, BackendError) and not came.is_retryable:
+            self._lose(ask.payer, came, after_s=asyncio.get_running_loop().time() - began)
         if reply is not None:
             self.spent_usd += cost
             self._paid[ask.payer] = self._paid.get(ask.payer, 0.0) + cost
@@ -291,12 +309,25 @@ class Spending:
         """Tell whether a reply that came before told what it cost."""
         return ask.payer in self._dearest
 
-    def fault(self) -> Fault:
-        """Return the fault of an ask that the cap held back."""
+    def fault(self, ask: Ask) -> Fault:
+        """Return the fault of an ask that was not let out."""
+        if ask.payer in self.silent:  # as of a backend that is down
+            return Fault(origin="backend", message=self.silent[ask.payer], is_missing=True)
         return not_asked(
             f"the cost cap of {usd(self.cap_usd)} is reached. What was answered is kept: the same "
-            "command goes on with the rest, and counts its own cost from $0"
+            "command goes on with the rest, and counts its own cost anew"
         )
+
+    def _lose(self, who: str, error: BackendError, *, after_s: float) -> None:
+        """Take a request that failed while nothing tells yet what one costs."""
+        is_long = after_s >= LONG_S  # else somebody is there, and said so
+        self._lost[who] = self._lost.get(who, 0) + 1 if is_long else 0
+        if self._lost[who] >= LOST:
+            self.silent[who] = (
+                f"{LOST} requests in a row had no reply ({error}), so that nothing tells what one "
+                "costs, and with --max-cost nothing more was sent. Where replies only take long, "
+                "raise `timeout_s`"
+            )
 
     def _learn(self, who: str, cost: float) -> None:
         self._costs.setdefault(who, []).append(cost)

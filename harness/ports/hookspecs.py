@@ -66,7 +66,8 @@ def harness_checks() -> Mapping[str, Callable[..., Any]]:  # type: ignore[empty-
 
     Optional attribute `takes_case = True`: called for a case's own `checks`, it is given the case
     as `case`. A check that reaches out needs it, for a case tagged `internal` leaves this machine
-    nowhere.
+    nowhere. It calls `harness.refuse_offline("NAME: ADDRESS")` before it asks, and raises
+    `harness.BackendError` where it gets no answer.
     """
 
 

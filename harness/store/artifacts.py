@@ -16,11 +16,14 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.errors import Refused, StoreError
-from harness.records import Artifact
 from harness.store.flushing import flush_folder
 from harness.store.home import make_home
+
+if TYPE_CHECKING:
+    from harness.records import Artifact
 
 PICKLES = frozenset({".bin", ".ckpt", ".joblib", ".pickle", ".pkl", ".pt", ".pth"})
 CHUNK = 1 << 20

@@ -16,10 +16,10 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from harness.errors import StoreError, UsageError
 from harness.records import (
-    Artifact,
     LedgerEntry,
     Reply,
     Request,
@@ -31,6 +31,9 @@ from harness.records import (
 from harness.store.codec import column, decode, encode, reply_of, trial_of
 from harness.store.opening import clean_errors, open_connection
 from harness.store.rows import RunRow, StoredReply, request_body, run_row
+
+if TYPE_CHECKING:
+    from harness.records import Artifact
 
 __all__ = ["RunRow", "Store", "StoredReply"]
 
@@ -301,6 +304,8 @@ class Store:
 
     def artifacts(self, task: str | None = None) -> list[Artifact]:
         """Return the artifacts (of one task), the newest last."""
+        from harness.records import Artifact  # the records of tuning: most runs load none
+
         with self.reading() as connection:
             rows = connection.execute(
                 "SELECT body FROM artifacts WHERE ?1 IS NULL OR task = ?1 ORDER BY at, seq",

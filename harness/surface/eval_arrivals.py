@@ -108,6 +108,7 @@ class Arrivals:
         least_s, most_s = QUICK_S
         if is_first:
             coming.hold()
+            self._use_wait(coming, trial)
         if coming.comes_within(trial.evaluation, trial.id, most_s):
             reply = coming.take(trial.evaluation, trial.id).reply
             latency_s = reply.latency_s if reply is not None else None
@@ -115,6 +116,13 @@ class Arrivals:
             if (is_slow_enough or not is_first) and coming.settle(most_s):
                 return
         self._finish(coming)  # whoever waits for one slow reply holds up all others
+
+    def _use_wait(self, coming: Coming, trial: EvalTrial) -> None:
+        """Work out what scores will need, until the first reply is there."""
+        for _ in trial.evaluation.identify():
+            is_turn = coming.stood_s > TURN_S
+            if is_turn and coming.comes_within(trial.evaluation, trial.id, 0.0):
+                return
 
     def _finish(self, coming: Coming) -> None:
         """Have every reply there before anything else runs."""

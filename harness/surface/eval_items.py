@@ -151,7 +151,7 @@ class _Waiting(EvalItem):
 
     def __getattr__(self, name: str) -> Any:
         # asked for of every item while pytest collects, so told without making it whole
-        if name in {"originalname", "fixturenames"}:
+        if name in {"originalname", "fixturenames", "_fixtureinfo"}:
             return getattr(self._kind.template, name)
         if name == "callspec":
             return _callspec(self, self._id.params)

@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from harness.engine.fetch import no_score
 from harness.engine.outcomes import is_miss, is_unscored, reason_of
 from harness.engine.project import task_folder_of
+from harness.errors import BackendError
 from harness.records import Fault
 from harness.surface.eval_items import EvalItem
 from harness.surface.eval_properties import ALIKE, alike
@@ -36,7 +38,9 @@ SETTLED = pytest.StashKey[pytest.ExceptionInfo[BaseException]]()
 
 
 class NoReply(pytest.fail.Exception):  # type: ignore[misc, name-defined]
-    """There is no reply to measure: a fault of the backend, told once for all cases alike."""
+    """There is no reply to measure, or who was asked for a score did not answer: a fault of the
+    backend, told once for all cases alike.
+    """
 
     def __init__(self, message: str, *, fault: Fault | None = None) -> None:
         super().__init__(message, pytrace=False)
@@ -55,6 +59,12 @@ def judged(
     """Return the report of an eval item: scored, missed, unscored or, as pytest has it, failed."""
     excinfo = call.excinfo or item.stash.get(SETTLED, None)
     error = excinfo.value if excinfo else None
+    if isinstance(error, BackendError):  # a check's server is down: no bug to show the frames of
+        who = trial.id.case_id or trial.id.candidate
+        lost = NoReply(f"{who}: {error}", fault=no_score(error))
+        error = lost.with_traceback(error.__traceback__)
+        call = copy.copy(call)
+        call.excinfo = pytest.ExceptionInfo.from_exception(error)
     if call.when == "setup" and error is None:
         return None
     said: dict[str, Any] = {}

@@ -1,5 +1,5 @@
 """How many items of a score are about one trial: an eval may have parameters of its own, and two
-classes or files an eval of one name. Knows nothing of what they score.
+classes may inherit it. What cannot be an eval is refused. Knows nothing of what they score.
 """
 
 from __future__ import annotations
@@ -12,18 +12,25 @@ from typing import Any
 
 import pytest
 
+from harness.engine.eval_names import EvalNames
 from harness.engine.eval_sources import evals_in
 from harness.engine.outcomes import merged
+from harness.errors import TaskError
 from harness.records import Score
 from harness.surface.eval_outcomes import PARTS, PATTERN, score_name
+from harness.surface.eval_refusals import note_unknown_fixtures
 from harness.surface.eval_scores import TaskScores
+from harness.surface.eval_session import SESSION
 from harness.surface.eval_trials import eval_trial_of
+from harness.surface.words import from_here
 
 
 class EvalParts:
     """The plugin of one session that counts what there is, before any of it is left out."""
 
     def __init__(self, config: pytest.Config) -> None:
+        self._session = config.stash[SESSION]
+        self._names = EvalNames()
         self._known: set[tuple[str, str]] = set()
         self._files: set[Path] = set()
         self._begun: set[str] = set()
@@ -33,12 +40,21 @@ class EvalParts:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_pycollect_makeitem(
-        self, collector: pytest.Module | pytest.Class, name: str
+        self, collector: pytest.Module | pytest.Class, name: str, obj: object
     ) -> Generator[None, Any, Any]:
         """Count the items of an eval function: as many for each of its trials. A run under `-k`,
         `--lf` or `-x` may lack some of them, and so may one whose worker died.
         """
         made = yield
+        if isinstance(made, list) and made and collector.path.match(PATTERN):
+            note_unknown_fixtures(made[0], obj)
+            try:
+                self._refuse_second(made[0], obj)
+            except TaskError as exc:
+                self._session.error = self._session.error or exc
+                if self._session.is_watched:  # nothing will run, and our caller says why
+                    return []
+                raise pytest.Collector.CollectError(from_here(str(exc))) from exc
         self._files.add(collector.path)
         if type(made) is pytest.Class and made.nodeid not in self._begun:
             self._classes[made.nodeid] = made
@@ -50,6 +66,11 @@ class EvalParts:
             key = evaluation.task.folder, score_name(made[0])
             self._counts[key] += len(made) // len(one_each)
         return made
+
+    def _refuse_second(self, item: pytest.Item, function: object) -> None:
+        trial = eval_trial_of(item)
+        if trial is not None:
+            self._names.add(trial.evaluation.task.folder, score_name(item), function)
 
     def pytest_collectstart(self, collector: pytest.Collector) -> None:
         """See which classes an argument left out."""

@@ -19,6 +19,7 @@ from harness.records import Condition, Run, Score
 from harness.surface.eval_parts import EvalParts, joined, lacking_parts
 from harness.surface.eval_scores import TaskScores
 from harness.surface.eval_session import EvalSession
+from harness.surface.fault_lines import cause_of_error
 from harness.surface.judge_evals import judge_lines
 from harness.surface.score_journal import ScoreJournal
 from harness.surface.slices import lines_below
@@ -38,11 +39,13 @@ class Recording:
         self._advisors: dict[str, list[str]] = {}
         self._advised: dict[str, frozenset[str]] = {}
         self._floors_of_advice: list[str] = []
+        self._was_interrupted = False
 
     def finish(self, *, was_interrupted: bool) -> None:
         """Store one run a candidate, and see whether the floors hold."""
         if self._journal.error is not None:
             raise self._journal.error
+        self._was_interrupted = was_interrupted
         at = _now()
         for folder, seen in self._session.scores.by_folder.items():
             if seen.scores or seen.aggregates:
@@ -50,7 +53,7 @@ class Recording:
                 self._record(evaluation, seen, at=at, was_interrupted=was_interrupted)
                 evaluation.forget()  # what is shown is in the runs; pytest's own end needs room
                 seen.scores.clear()
-        self._journal.remove()
+        self._journal.remove(was_interrupted=was_interrupted)
         self._hold_floors()
 
     def close(self) -> None:
@@ -61,8 +64,13 @@ class Recording:
         """Return the table of the session's runs, and what the floors say."""
         session = self._session
         primaries = {task.name: task.settings.primary for task in session.tasks}
+        will_tell = session.is_watched and not (session.error or self._was_interrupted)
         table = run_table(
-            session.runs, clusters=self._clusters(), primaries=primaries, usages=session.usages
+            session.runs,
+            clusters=self._clusters(),
+            primaries=primaries,
+            usages=session.usages,
+            told=cause_of_error(session.runs) if will_tell else None,
         )
         judges = judge_lines(
             session.judge_uses(), conditions=self._conditions, advisors=self._advisors

@@ -20,18 +20,22 @@ from harness.surface import eval_properties
 from harness.surface.eval_outcomes import FOLDER, PATTERN
 from harness.surface.eval_properties import Property, packed, unpacked
 
+DEEP = 10
+"""How often a line comes in one traceback from where on it is shown once."""
+
 
 def fold_recursion(report: pytest.TestReport, config: pytest.Config) -> None:
     """Show the lines of a recursion once each: pytest folds them only where their variables repeat,
-    and shows twenty frames where they differ. `--tb=native` shows all.
+    and shows twenty frames where they differ; of one that swallows its own RecursionError until its
+    time is up it shows a thousand. `--tb=native` shows all.
     """
     if config.option.fulltrace:
         return  # it holds the frames of pytest itself, which come again too
     for traceback, *_ in getattr(report.longrepr, "chain", ()):
-        if "ecursion" not in (traceback.extraline or ""):
-            continue
         *entries, last = traceback.reprentries  # the last one says what was raised
         often = Counter(place for entry in entries if (place := _place(entry)) is not None)
+        if "ecursion" not in (traceback.extraline or "") and max(often.values(), default=0) < DEEP:
+            continue
         once = [entry for n, entry in enumerate(entries) if _is_first(entry, entries[:n])]
         if len(once) == len(entries):
             continue

@@ -32,6 +32,7 @@ class TaskScores:
 
     scores: dict[TrialId, tuple[Score, ...]] = field(default_factory=dict)
     faults: dict[TrialId, Fault] = field(default_factory=dict)
+    """One a trial, or an aggregate: that of an eval where nothing else went wrong."""
     aggregates: dict[str, list[Score]] = field(default_factory=dict)
     turns: dict[TrialId, list[str]] = field(default_factory=dict)
     dialogues: set[TrialId] = field(default_factory=set)
@@ -70,6 +71,10 @@ class TaskScores:
             self.parts[score.name] = int(said["parts"])
         if "judged_by" in said:
             self.judged.update((name, trial) for name in str(said["judged_by"]).split())
+        if "fault" in said:
+            fault, known_fault = _fault(said, score), self.faults.get(trial)
+            if known_fault is None or fault.origin != "eval":  # a bug is shown in any case
+                self.faults[trial] = fault
         if not trial.case_id:
             self.aggregates.setdefault(trial.candidate, []).append(score)
             return trial
@@ -81,8 +86,6 @@ class TaskScores:
         self.scores[trial] = alone if known is None else (*known, score)
         if "turns" in said:
             self.turns.setdefault(trial, []).extend(said["turns"].split())
-        if "fault" in said:
-            self.faults[trial] = _fault(said, score)
         return trial
 
 

@@ -50,12 +50,10 @@ def opening_lines(task: Task, store: Store) -> list[str]:
     Where a wall verdict in `store` holds for these cases, its need of cases is told, and no other.
     """
     width = min(WIDEST, shutil.get_terminal_size((WIDEST, 24)).columns)
-    first, *more = (
-        clean(line) for line in brief(after(plan_of(task), task, store), task=task.name)
-    )
-    kept = first.replace(" %", f"{KEPT}%")  # no number is parted from its sign
+    text = clean(brief(after(plan_of(task), task, store), task=task.name))
+    kept = text.replace(" %", f"{KEPT}%")  # no number is parted from its sign
     lines = textwrap.wrap(kept, width, subsequent_indent="  ", break_long_words=False)
-    return [*(line.replace(KEPT, " ") for line in lines), *(f"  {line}" for line in more)]
+    return [line.replace(KEPT, " ") for line in lines]
 
 
 def after(plan: Plan, task: Task, store: Store) -> Plan:

@@ -5,15 +5,19 @@ Knows nothing of sessions or stores.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+import ast
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import lru_cache
+from inspect import getsource
 from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from harness.engine.eval_sources import Function, judges_called
 from harness.errors import Miss
 from harness.records import Condition
-from harness.surface.words import clean, number, percent
+from harness.surface.words import clean, money, percent
 
 if TYPE_CHECKING:
     from harness.core.judge_verdicts import JudgeVerdict
@@ -47,7 +51,7 @@ def judge_eval(name: str) -> Callable[..., None]:
 
 def judges_needed(item: pytest.Item, known: Collection[str]) -> list[str]:
     """Return the judges that an item will ask for, as far as its source tells: those that it
-    names. Any other is asked when it is called.
+    calls. Any other is asked when it is called.
     """
     if "judge" not in getattr(item, "fixturenames", ()):
         return []
@@ -55,16 +59,20 @@ def judges_needed(item: pytest.Item, known: Collection[str]) -> list[str]:
     named = getattr(function, "harness_judges", None)
     if named is None:
         code = getattr(function, "__code__", None)
-        named = _texts(code) if isinstance(code, CodeType) else ()
+        named = _called(code) if isinstance(code, CodeType) else ()
     return sorted(set(named) & set(known))
 
 
-def _texts(code: CodeType) -> Iterator[str]:
-    for constant in code.co_consts:
-        if isinstance(constant, str):
-            yield constant
-        elif isinstance(constant, CodeType):
-            yield from _texts(constant)
+@lru_cache(maxsize=256)
+def _called(code: CodeType) -> frozenset[str]:
+    """Return the names that a function calls `judge` with, once for all of its items."""
+    try:
+        source = getsource(code)
+        tree = ast.parse(f"if 1:\n{source}" if source[:1].isspace() else source)  # of a method
+    except (OSError, SyntaxError):  # made by code, or the file is gone: asked when it is called
+        return frozenset()
+    own = next((n for n in ast.walk(tree) if isinstance(n, Function | ast.Lambda)), None)
+    return frozenset(judges_called([own]) if own else ())
 
 
 def judge_lines(
@@ -111,7 +119,7 @@ def _use_line(use: JudgeUse) -> str:
     if use.input_tokens is not None or use.output_tokens is not None:
         sent, got = ("–" if n is None else f"{n:,}" for n in (use.input_tokens, use.output_tokens))
         tokens = f", {sent} tokens in, {got} out"
-    cost = "" if use.cost_usd is None else f", {number(use.cost_usd, digits=4)} $"
+    cost = "" if use.cost_usd is None else f", {money(use.cost_usd)}"
     asked = f"{use.requests:,} request{'' if use.requests == 1 else 's'}"
     if use.unanswered:
         none = "none" if use.unanswered == use.requests else f"{use.unanswered:,} not"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from tabulate import tabulate
 
+from harness.core.money import usd
 from harness.engine.model_ladder import Rung
 from harness.records import Estimate
 from harness.surface.words import clean, interval, number, points, seconds
@@ -25,7 +26,7 @@ def model_table(rungs: Sequence[Rung], *, target: float) -> list[str]:
             number(r.input_tokens),
             number(r.output_tokens),
             seconds(r.latency_s),
-            number(r.cost_usd, unit=" $", digits=5),
+            "–" if r.cost_usd is None else usd(r.cost_usd),
             "yes" if r.is_within_budget else "no",
             r.missing or "",
         ]

@@ -97,6 +97,6 @@ class TextProgress:
 
 
 def _usd(value: float) -> str:
-    from harness.engine.spending import usd  # what costs nothing needs none of it
+    from harness.core.money import usd  # what costs nothing needs none of it
 
     return usd(value)

@@ -33,6 +33,7 @@ from harness.surface.eval_outcomes import (
     mark_of,
 )
 from harness.surface.eval_recording import Recording
+from harness.surface.eval_refusals import refuse_unknown_fixtures
 from harness.surface.eval_reports import fold_recursion, slim
 from harness.surface.eval_session import SESSION, EvalSession
 from harness.surface.eval_trials import ARGUMENT, OF_A_CASE, EvalTrial, eval_trial_of
@@ -125,6 +126,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         chosen = set(kept)
         config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
         items[:] = kept
+    if not option.collectonly:
+        try:
+            refuse_unknown_fixtures(config, items)
+        except HarnessError as exc:
+            _stop(config, exc)
     if ours.error is not None and hasattr(config, "workeroutput"):
         _tell_controller(config, ours.error)
         if not option.continue_on_collection_errors:

@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.checks.offline import OFFLINE
 from harness.core.scoring import trial_value
-from harness.engine.fetch import OFFLINE, has_no_verdict
+from harness.engine.fetch import has_no_verdict
 from harness.engine.tasks import Task
 from harness.errors import BackendError, HarnessError, TaskError, UsageError
-from harness.records import Run, Trial
+from harness.records import Fault, Run, Score, Trial
 from harness.surface.eval_session import SESSION, EvalSession
+from harness.surface.fault_lines import missing_replies
 from harness.surface.forecasts import lines_before
 from harness.surface.words import sentence
 
@@ -184,8 +186,7 @@ def completed(run: EvalRun, *, deciding: Collection[str] | None = None) -> EvalR
             "--collect-only` on the task's folder lists all)"
         )
     for one in run.runs:
-        lost = [t.fault for t in one.trials if t.fault and t.fault.origin == "backend"]
-        missing = [f for f in lost if f.is_missing]
+        missing = missing_replies(one)
         if missing:
             are_all = len(missing) == len(one.trials)
             raise BackendError(
@@ -210,19 +211,35 @@ def _refuse_unjudged(runs: Sequence[Run], deciding: Collection[str] | None) -> N
             raise BackendError(
                 f"{one.candidate.name}: {len(lost)} of {len(one.trials)} trials were not judged: "
                 + sentence(lost[0].message)
-                + " Replies and the other scores are kept; the same command asks the judge again."
+                + " Replies and the other scores are kept; the same command asks the "
+                + f"{lost[0].message.partition(' ')[0]} again."
             )
+        for score in one.aggregates:
+            is_open = (fault := _fault_of(score)) is not None and has_no_verdict(fault)
+            if is_open and (deciding is None or score.name in deciding):
+                raise BackendError(
+                    f"{one.candidate.name}: {score.name} over all trials: {sentence(score.reason)} "
+                    "Replies and the other scores are kept; the same command asks again."
+                )
+
+
+def _fault_of(aggregate: Score) -> Fault | None:
+    if not aggregate.is_fault:
+        return None
+    return Fault(origin="harness", message=aggregate.reason, is_missing=True)
 
 
 def refuse_unrecorded(runs: Sequence[Run]) -> None:
-    """Raise UsageError where --offline left trials without a reply."""
+    """Raise UsageError where --offline left trials without a reply or a score."""
     told = []
     for one in runs:
         faults = [t.fault for t in one.trials if t.fault and t.fault.origin == "harness"]
         if lost := sum(f.message.endswith(OFFLINE) for f in faults):
             told.append(f"{lost} of {len(one.trials)} of {one.candidate.name}")
+        lacking = [s.name for s in one.aggregates if s.is_fault and s.reason.endswith(OFFLINE)]
+        told += [f"{name} of {one.candidate.name}" for name in lacking]
     if told:
         raise UsageError(
-            f"trials without a recorded reply: {', '.join(told)}. "
+            f"trials without a recorded reply or score: {', '.join(told)}. "
             "Run it without --offline, and they are asked for."
         )

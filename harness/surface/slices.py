@@ -105,17 +105,20 @@ def slice_lines(slices: Sequence[Slice]) -> list[str]:
 
 
 def flaky_lines(runs: Sequence[Run], primary: str) -> list[str]:
-    """Return how many cases both pass and miss in their repeats, and the flakiest by name."""
+    """Return how many cases both pass and miss in their repeats, and the flakiest by name. Which
+    score does, is said where there are several.
+    """
     lines = []
     for run in runs:
         found = flakiness(run, primary)
         if found is None:
             continue
         who, n = clean(run.candidate.name), len(found.flaky)
+        which = f" {primary}" if len(score_names(runs)) > 1 else ""
         share = f"{100 * n / found.cases:.0f} % ({100 * found.lower:.0f}–{100 * found.upper:.0f})"
         lines.append(
-            f"~ {who}: {n} of {found.cases} cases both pass and miss in {run.repeats} repeats, "
-            f"{share}"
+            f"~ {who}{which}: {n} of {found.cases} cases both pass and miss in {run.repeats} "
+            f"repeats, {share}"
         )
         lines += [
             f"~ {who} {clean(f.case_id)} passed {f.passed} of {f.of} "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections import Counter
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
@@ -18,13 +17,13 @@ from harness.core.usage import Usage
 from harness.core.words import count
 from harness.errors import UsageError
 from harness.records import Estimate, Run
-from harness.surface.words import clean, interval, number, one_line, points, seconds
+from harness.surface.fault_lines import CAUSES_SHOWN, fault_lines
+from harness.surface.words import clean, interval, money, number, one_line, points, seconds
 
 if TYPE_CHECKING:
     from harness.records import Comparison, Try
 
 MISSES_SHOWN = 3
-CAUSES_SHOWN = 3
 UNSCORED = "unscored"
 WIDEST = 120
 """The longest line of an eval run's table, in characters: a wider one is turned round."""
@@ -79,8 +78,12 @@ def run_table(
     clusters: Mapping[str, Mapping[str, str]],
     primaries: Mapping[str, str],
     usages: Mapping[str, Usage],
+    told: str | None = None,
 ) -> list[str]:
-    """Return the lines that end an eval run: one table a task, then the first misses."""
+    """Return the lines that end an eval run: one table a task, then the first misses.
+
+    `told` is a cause of faults that the caller's error will name.
+    """
     lines: list[str] = []
     for task, some in groupby(sorted(runs, key=lambda r: r.task), key=lambda r: r.task):
         group = list(some)
@@ -96,7 +99,7 @@ def run_table(
                 + [_score(run, n, clusters=clusters[task]) for n in columns]
                 + [*counts(run), number(spent.input_tokens), number(spent.output_tokens)]
                 + [seconds(spent.latency_s)]
-                + ([number(spent.cost_usd, unit=" $", digits=4)] if _has_cost(usages) else [])
+                + ([money(spent.cost_usd)] if _has_cost(usages) else [])
                 + ([_repeats(run)] if has_repeats else [])
                 + [run.id[:8] + ("" if run.is_complete else " partial")]
             )
@@ -111,7 +114,7 @@ def run_table(
             lines += [
                 "  a score that a fault kept away counts as failed, in the upper bound as passed"
             ]
-        lines += [*aggregate_lines(group), *fault_lines(group)]
+        lines += [*aggregate_lines(group), *fault_lines(group, told=told)]
         lines += [*miss_lines(group), *unscored_lines(group), ""]
     return lines
 
@@ -186,20 +189,6 @@ def aggregate_lines(runs: Sequence[Run]) -> list[str]:
     ]
 
 
-def fault_lines(runs: Sequence[Run]) -> list[str]:
-    """Return what kept replies away, each cause once, the most frequent first."""
-    lines = []
-    for run in runs:
-        faults = (t.fault for t in run.trials if t.fault and t.fault.origin != "eval")
-        causes = Counter(f.message for f in faults).most_common()
-        for message, times in causes[:CAUSES_SHOWN]:
-            share = f"{times} of {len(run.trials)}"
-            lines.append(f"F {clean(run.candidate.name)} {share}: {one_line(message, width=240)}")
-        if len(causes) > CAUSES_SHOWN:
-            lines.append(f"  … and {len(causes) - CAUSES_SHOWN} other causes")
-    return lines
-
-
 def miss_lines(runs: Sequence[Run]) -> list[str]:
     """Return the first misses of each run, with their reasons on one line."""
     lines = []
@@ -254,7 +243,7 @@ def ladder_table(tries: Sequence[Try], *, target: float) -> list[str]:
             number(t.input_tokens),
             number(t.output_tokens),
             seconds(t.latency_s),
-            *([number(t.cost_usd, unit=" $", digits=4)] if has_cost else []),
+            *([money(t.cost_usd)] if has_cost else []),
             # of scores that came from elsewhere, no fault is known
             str(t.faults or (t.missing if t.is_counted else 0) or ""),
             t.run_id[:8],
@@ -335,8 +324,13 @@ def floor_of(floor: str) -> tuple[str, float]:
         least = float(text)
     except ValueError:
         least = math.nan
-    if not 0 <= least <= 1:
+    if math.isnan(least):
         raise UsageError(f"--floor {floor!r} is not SCORE=VALUE, as in valid=0.9")
+    if not 0 <= least <= 1:
+        raise UsageError(
+            f"--floor {floor!r}: a floor is the least mean that a score may have, a number from 0 "
+            f"to 1, as in {name}=0.9 for 90 %"
+        )
     return name, least
 
 

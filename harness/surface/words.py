@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.core.money import usd
+
 if TYPE_CHECKING:  # `harness --help` needs no record
     from harness.records import Estimate
 
@@ -80,6 +82,11 @@ def points(estimate: Estimate) -> str:
 def number(value: float | None, *, unit: str = "", digits: int = 0) -> str:
     """Return a number with its unit, or a dash where it is unknown."""
     return "–" if value is None else f"{value:.{digits}f}{unit}"
+
+
+def money(value: float | None) -> str:
+    """Return dollars, or a dash where they are unknown."""
+    return "–" if value is None else usd(value)
 
 
 def seconds(value: float | None) -> str:

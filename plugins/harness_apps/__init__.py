@@ -58,9 +58,10 @@ def webhook(
     An address outside this machine's network needs `case=case`, and a case tagged `internal` is
     not sent there. `header_env` names the environment variables that headers come from, as
     `{"Authorization": "MY_TOKEN"}`. What answers otherwise, or not within `timeout_s`, is trouble,
-    and neither a pass nor a miss. Each run asks anew, with `--offline` too; a scorer that became
-    another one keeps its address, so raise a number in it (`/score/v2`) where scores shall not be
-    compared.
+    and neither a pass nor a miss: `harness eval` keeps the replies and the other scores, and ends
+    with exit code 4. Each run asks anew, so that with `--offline` there is no score; a scorer that
+    became another one keeps its address, so raise a number in it (`/score/v2`) where scores shall
+    not be compared.
     """
     from harness_apps.scorers import ask_webhook
 
@@ -78,8 +79,9 @@ def pi(
 ) -> CheckResult:
     """Score how well the reply meets `question`, or several, by Pi's scorer, a hosted service: it
     is sent the reply, the case's inputs and the questions, and needs `case=case` and a key in
-    `WITHPI_API_KEY`. A case tagged `internal` is not sent. Written by its published form; the
-    service itself was not seen by our tests. Calibrate `at_least` on labelled replies.
+    `WITHPI_API_KEY`. A case tagged `internal` is not sent, and with `--offline` nothing is. A
+    service that is down is trouble, as of `webhook`. Written by its published form; the service
+    itself was not seen by our tests. Calibrate `at_least` on labelled replies.
     """
     from harness_apps.scorers import ask_pi
 

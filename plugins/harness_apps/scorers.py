@@ -1,8 +1,8 @@
 """The checks `webhook` and `pi`: a scorer behind HTTP says whether a reply is good. Knows no eval.
 
 What leaves this machine is decided here: an address outside it needs the case, and a case tagged
-`internal` is never sent there. A scorer that does not answer, or answers something else, is
-trouble (a fault), and neither a pass nor a miss, negated or not.
+`internal` is never sent there, and with `--offline` nothing is. A scorer that does not answer, or
+answers something else, is trouble, and neither a pass nor a miss, negated or not.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import json
 import math
 import os
 import threading
+import time
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
@@ -23,13 +24,17 @@ from harness_http.answers import Answer
 from harness_http.client import JSON, Client
 from harness_http.keys import Keys, read_key
 
-from harness import BackendError, Case, CheckResult, Miss, Reply, UsageError
+from harness import BackendError, Case, CheckResult, Miss, Reply, UsageError, refuse_offline
 
 INTERNAL = "internal"
 """The tag of a case that may not leave this machine."""
 PI_KEY = "WITHPI_API_KEY"
+EXAMPLE = "http://localhost:8080/score"
 LARGEST = 1_000_000
 """Bytes of an answer that are read as JSON."""
+UNANSWERED = 3
+REST_S = 60.0
+"""After so many requests in a row without an answer, nobody is asked for so long."""
 _SHOWN = 300
 
 
@@ -38,8 +43,8 @@ class Scorer:
 
     def __init__(self, name: str, url: str, keys: tuple[tuple[str, str], ...]) -> None:
         self.name = name
-        self._place: Place = parse_place(url, example="http://localhost:8080/score")
-        self._keys = keys
+        self._place = _place(url)
+        self._unanswered, self._rests_until = 0, 0.0
         for header, variable in keys:
             if not os.environ.get(variable, "").strip() and not self._place.is_private:
                 raise UsageError(
@@ -74,13 +79,20 @@ class Scorer:
             )
 
     def ask(self, body: Mapping[str, Any], *, timeout_s: float) -> Mapping[str, Any]:
-        """Return the object that is answered to `body`. Raises BackendError."""
+        """Return the object that is answered to `body`. Raises BackendError.
+
+        Who let a few requests in a row wait in vain is left alone for a while: each costs a run
+        its whole `timeout_s`.
+        """
+        if self._unanswered >= UNANSWERED and time.monotonic() < self._rests_until:
+            raise self._trouble(f"{UNANSWERED} requests in a row had no answer; no more are sent")
         sent = json.dumps(body).encode()
         future = asyncio.run_coroutine_threadsafe(self._send(sent, timeout_s), _loop())
         came = future.result()
-        outcome = came if isinstance(came, BackendError) else self._read(came)
+        outcome = self._read(came) if isinstance(came, Answer) else came
         if isinstance(outcome, BackendError):
-            raise outcome  # from here: the frames that read it may hold an echoed key
+            # from here: the frames that read it may hold an echoed key
+            raise BackendError(f"{self.name}: {outcome}")
         return outcome
 
     def trouble(self, said: str, answer: Mapping[str, Any]) -> BackendError:
@@ -91,11 +103,15 @@ class Scorer:
     async def _send(self, body: bytes, timeout_s: float) -> Answer | BackendError:
         try:
             async with asyncio.timeout(timeout_s):
-                return await self._client.send("POST", self._place.base, body)
+                came = await self._client.send("POST", self._place.base, body)
         except TimeoutError:
-            return self._trouble(f"no answer within {timeout_s:g} s")
+            self._unanswered += 1
+            self._rests_until = time.monotonic() + REST_S
+            return BackendError(f"{self._place.base}: no answer within {timeout_s:g} s")
         except BackendError as exc:
             return exc.with_traceback(None)
+        self._unanswered = 0
+        return came
 
     def _read(self, came: Answer) -> Mapping[str, Any] | BackendError:
         base = self._place.base
@@ -114,9 +130,23 @@ class Scorer:
         return BackendError(f"{self.name}: {self._place.base}: {said}")
 
 
+def scorer(name: str, url: object, keys: tuple[tuple[str, str], ...]) -> Scorer:
+    """Return the scorer at `url`; the values of `keys` are environment variables.
+
+    Raises UsageError for what is no address, and BackendError in a run with `--offline`.
+    """
+    if not isinstance(url, str):
+        raise UsageError(f"{name}: url is a text, as {EXAMPLE}, not {url!r}")
+    refuse_offline(f"{name}: {_place(url).base}")
+    return _kept(name, url, keys)
+
+
+def _place(url: str) -> Place:
+    return parse_place(url, example=EXAMPLE)
+
+
 @lru_cache(maxsize=64)
-def scorer(name: str, url: str, keys: tuple[tuple[str, str], ...]) -> Scorer:
-    """Return the scorer at `url`; the values of `keys` are environment variables."""
+def _kept(name: str, url: str, keys: tuple[tuple[str, str], ...]) -> Scorer:
     return Scorer(name, url, keys)
 
 
@@ -155,7 +185,7 @@ def ask_webhook(
     timeout_s: float,
 ) -> CheckResult:
     """Return the result of `webhook`, or raise its Miss."""
-    found = scorer("webhook", _url(url, "webhook"), tuple(sorted((header_env or {}).items())))
+    found = scorer("webhook", url, tuple(sorted((header_env or {}).items())))
     found.may_have(case)
     context = {"vars": dict(case.inputs)} if case is not None else {}
     body = {"output": _text(reply, "webhook"), "context": context}
@@ -187,7 +217,7 @@ def ask_pi(
         raise UsageError("pi: question is a text, or several, none of them empty")
     if _share(at_least) is None:
         raise UsageError(f"pi: at_least is a share between 0 and 1, not {at_least!r}")
-    found = scorer("pi", _url(url, "pi"), (("x-api-key", PI_KEY),))
+    found = scorer("pi", url, (("x-api-key", PI_KEY),))
     found.may_have(case)
     body = {
         "llm_input": _asked(case),
@@ -218,12 +248,6 @@ def _text(reply: Reply | str, name: str) -> str:
     if not isinstance(reply, Reply | str):
         raise UsageError(f"{name}: takes a Reply or a str first, not {type(reply).__name__}")
     return reply.text if isinstance(reply, Reply) else reply
-
-
-def _url(url: object, name: str) -> str:
-    if not isinstance(url, str):
-        raise UsageError(f"{name}: url is a text, as http://localhost:8080/score, not {url!r}")
-    return url
 
 
 def _seconds(value: object, name: str) -> float:

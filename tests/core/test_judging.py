@@ -194,6 +194,15 @@ def test_what_is_no_verdict_is_unscored_and_says_why(text: str, honours: tuple[s
     assert found.reason.startswith("unreadable verdict: ")
 
 
+@pytest.mark.parametrize("how", ["content_filter", "refusal"])
+def test_an_answer_that_was_stopped_says_so(how: str) -> None:
+    found = verdict(POLITE, Reply(text="", finish_reason=how))
+    assert (found.value, found.reason) == (
+        None,
+        f"unreadable verdict: its answer was stopped ({how})",
+    )
+
+
 def test_free_text_may_stand_around_a_verdict_only_where_no_schema_was_honoured() -> None:
     text = 'Let me see {it}.\n```json\n{"reason": "ok", "verdict": "pass"}\n```'
     assert verdict(POLITE, text).value == 1.0

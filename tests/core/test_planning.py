@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings, strategies as st
 
 from harness.core.bounds import korn_graubard
 from harness.core.forecast import wall_power
-from harness.core.planning import FIRST_LOOK, cases_for_wall, needs_line, plan_wall, reason
+from harness.core.planning import (
+    FIRST_LOOK,
+    Plan,
+    brief,
+    cases_for_wall,
+    needs_line,
+    plan_wall,
+    reason,
+)
 
 
 @pytest.mark.parametrize("target", [0.6, 0.8, 0.95])
@@ -55,3 +65,60 @@ def test_clusters_count_and_one_that_holds_a_fifth_stops_a_wall() -> None:
     heavy = plan_wall(300, 60, target=0.8, largest_share=0.5)
     assert not heavy.can_wall
     assert "one cluster holds 50 % of the cases" in reason(heavy)
+
+
+GAP = plan_wall(60, 40, target=0.9, sealed_clusters=60)
+
+
+@pytest.mark.parametrize(
+    ("plan", "said"),
+    [
+        (
+            plan_wall(300, 300, target=0.9),
+            (
+                "300 cases in 300 clusters can show a wall where prompts stay 8 points or more "
+                "below 90 % (80 % power)."
+            ),
+        ),
+        (
+            GAP,
+            (
+                "60 cases in 40 clusters can show a wall where prompts stay 21 points or more "
+                "below 90 % (80 % power); for 10 points it takes about 200. "
+                "More: harness wall sums --plan"
+            ),
+        ),
+        (
+            replace(GAP, verdict="KEEP_PROMPTING", measured_need=90),
+            (
+                "60 cases in 40 clusters. By the scores of the tries about 30 more would settle it "
+                "(about 90 in all): so the last wall verdict, KEEP_PROMPTING. "
+                "More: harness wall sums --plan"
+            ),
+        ),
+        (
+            replace(GAP, verdict="WALL"),
+            (
+                "60 cases in 40 clusters. The last wall verdict, WALL, asks for other things than "
+                "cases. More: harness wall sums --plan"
+            ),
+        ),
+        (
+            plan_wall(12, 12, target=0.9),
+            (
+                "no verdict can come of 12 cases in 12 clusters yet: that takes about 180, from at "
+                "least 30 sources. Scores are measured all the same. More: harness wall sums --plan"
+            ),
+        ),
+        (
+            plan_wall(500, 40, target=0.9, sealed_clusters=60, largest_share=0.7),
+            (
+                "no wall can come of 500 cases in 40 clusters yet: one cluster holds 70 % of the "
+                "cases, 20 % at most are allowed. Scores are measured all the same. "
+                "More: harness wall sums --plan"
+            ),
+        ),
+    ],
+)
+def test_what_a_run_begins_with_says_what_is_there_and_what_it_takes(plan: Plan, said: str) -> None:
+    assert brief(plan, task="sums") == f"forecast: {said}"

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
+import jinja2
 import pytest
 
+from harness.core import prompts
 from harness.core.prompts import parse_prompt, render, training_row
+from harness.engine.outcomes import ADDRESS
 from harness.errors import TaskError
 from harness.records import Case, Decoding, Message
 
@@ -102,9 +106,64 @@ def test_templates_are_sandboxed() -> None:
         render(prompt, case("x"), decoding=Decoding())
 
 
+def test_a_template_has_the_functions_of_jinja_and_keeps_nothing_for_the_next_case() -> None:
+    """What a template may name beside the case is copied for each case, and is its own."""
+    source = """@user
+{% if word is defined %}{% set seen = word %}{% endif %}
+{% for n in range(2) %}{{ n }}{% endfor %} {{ seen | default("nothing") }}
+"""
+    prompt = parse_prompt(source, name="p", path="p.md")
+    cases = [
+        Case(id="a", split="dev", inputs={"word": "one"}),
+        Case(id="b", split="dev", inputs={}),
+    ]
+    sent = [render(prompt, case, decoding=Decoding()).messages[0].content for case in cases]
+    assert [text.strip() for text in sent] == ["01 one", "01 nothing"]
+
+
 def test_the_digest_leaves_out_name_and_place() -> None:
     one = parse_prompt(TEXT, name="a", path="a.md")
     two = parse_prompt(TEXT, name="b", path="b.md")
     other = parse_prompt(TEXT.replace("one word", "two words"), name="a", path="a.md")
     assert one.digest == two.digest
     assert one.digest != other.digest
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{% macro m(a, b=2) %}{{ a }}{{ b }}{{ word | default('-') }}{% endmacro %}{{ m(1) }}",
+        "{% macro m() %}{{ caller() }}!{% endmacro %}{% call m() %}{{ word }}{% endcall %}",
+        "{% set n = namespace(a=0) %}{% for i in many %}{% set n.a = i %}{% endfor %}{{ n.a }}",
+        "{% for i in many %}{% set word = i %}{% endfor %}{{ word }}{{ loop is defined }}",
+        "{% set range = 3 %}{% set word = 1 %}{% macro m() %}{{ word }}{% endmacro %}{{ m() }}",
+        "{{ range }} {{ dict(a=1) }} {{ joiner(',')() }}{{ cycler('a', 'b').next() }}",
+        "{% if word is defined %}{% set lipsum = 1 %}{% endif %}{{ lipsum is defined }}",
+        "{% block b %}{{ word }}{% endblock %}{{ self.b() }}{% include 'a' ignore missing %}",
+        "{% autoescape true %}{{ word }}{% endautoescape %}{{ word | e }}",
+        "{% import 'a' as a %}",
+        "{{ many.append(3) }}",
+        "{{ word.nothing }}",
+        "{{ dict.__class__ }}",
+    ],
+)
+def test_a_template_that_is_kept_renders_as_one_that_is_new(source: str) -> None:
+    """Training and inference share it, whatever was rendered before."""
+    cases: list[dict[str, object]] = [
+        {"word": "<one>", "many": [1, 2]},
+        {"many": []},
+        {"word": 1, "many": [3], "range": 7, "dict": "d", "namespace": 0, "loop": 2},
+        {"word": "<one>", "many": [1, 2]},
+    ]
+
+    def rendered(template: jinja2.Template, values: dict[str, object]) -> str:
+        try:
+            said = template.render(copy.deepcopy(values))
+        except (jinja2.TemplateError, TypeError) as exc:
+            said = f"{type(exc).__name__}: {exc}"
+        return ADDRESS.sub("", said)
+
+    kept = prompts._compiled(source)
+    for values in cases:
+        new = prompts._environment().from_string(source)
+        assert rendered(kept, values) == rendered(new, values)

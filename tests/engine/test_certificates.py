@@ -170,3 +170,36 @@ def test_which_judges_an_eval_asks_is_read_in_it_and_in_its_fixtures(tmp_path: P
     )
     asked = judges_asked(tmp_path, ["courteous", "clear"])
     assert asked == {"kind": {"courteous"}, "clear": {"clear"}}
+
+
+@pytest.mark.parametrize(
+    ("body", "asked"),
+    [
+        ("assert judge('courteous').value and reply.text != 'clear'", {"courteous"}),
+        (
+            "assert all(judge(name).value for name in ('courteous', 'clear'))",
+            {"courteous", "clear"},
+        ),
+        ("ask = judge\n    assert ask('clear').value", {"clear"}),
+        ("assert kind(judge, 'clear')", {"clear"}),
+        ("assert judge('clear') and kind(judge, 'courteous')", {"clear", "courteous"}),
+    ],
+)
+def test_a_text_that_is_a_judges_name_too_asks_nobody(
+    tmp_path: Path, body: str, asked: set[str]
+) -> None:
+    """Unless the eval does something with `judge` that its source does not tell."""
+    (tmp_path / "pyproject.toml").touch()
+    (tmp_path / "eval_a.py").write_text(f"def test_kind(reply, judge):\n    {body}\n")
+    assert judges_asked(tmp_path, ["courteous", "clear"]) == {"kind": asked}
+
+
+def test_a_judge_that_a_fixture_hands_on_is_found_by_the_texts(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").touch()
+    (tmp_path / "conftest.py").write_text(
+        "import pytest\n\n@pytest.fixture(name='ask')\ndef asker(judge):\n    return judge\n"
+    )
+    (tmp_path / "eval_a.py").write_text(
+        "def test_kind(judge, ask):\n    assert ask('clear').value > 0.5\n"
+    )
+    assert judges_asked(tmp_path, ["courteous", "clear"]) == {"kind": {"clear"}}

@@ -286,6 +286,21 @@ def test_a_run_names_what_it_was_made_of(make: Make) -> None:
     assert len(known) == len(run.trials)
 
 
+def test_what_was_identified_before_is_not_worked_out_again(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who waits for the first replies has the time; between two of them nobody has."""
+    workshop = make()
+    whole = fetched(workshop, "plain").run_without_trials("plain")
+    evaluation = fetched(workshop, "plain")
+    assert sum(1 for _ in evaluation.identify()) == len(evaluation.cases) + 1
+    digests = {c.id: c.digest[:16] for c in evaluation.cases.values()}
+    for name in ("digest", "inputs_digest"):
+        monkeypatch.setattr(Case, name, property(lambda case: pytest.fail("once more")))
+    assert {name: evaluation.case_digest(name) for name in evaluation.cases} == digests
+    assert evaluation.run_without_trials("plain") == whole
+
+
 def test_the_same_replies_and_scores_are_the_same_run(make: Make) -> None:
     workshop = make()
     assert workshop.run("plain")[0].id == workshop.run("plain")[0].id

@@ -3,17 +3,20 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 import pytest
 from scipy import stats
 
+from harness.core.money import usd
+from harness.engine import spending as spending_of
 from harness.engine.backends import describe
 from harness.engine.fetch import Ask, Outcome, fetch, was_not_asked
-from harness.engine.spending import PILOT, T_95, Spending, forecast, usd
+from harness.engine.spending import PILOT, T_95, Spending, forecast
 from harness.errors import BackendError, UsageError
 from harness.records import Message, Reply, Request
 from harness.store.store import Store
@@ -81,10 +84,27 @@ def test_the_range_holds_the_true_sum_in_about_nine_of_ten_pilots() -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0, "$0"), (0.41, "$0.41"), (12.3, "$12.30"), (0.00123, "$0.0012"), (1234.5, "$1,234.50")],
+    [
+        (0, "$0.00"),
+        (0.41, "$0.41"),
+        (12.3, "$12.30"),
+        (0.06, "$0.06"),
+        (0.0444, "$0.044"),
+        (0.00123, "$0.0012"),
+        (0.001, "$0.001"),
+        (1234.5, "$1,234.50"),
+        (-0.5, "$-0.50"),
+    ],
 )
-def test_dollars_have_two_digits_that_say_something(value: float, text: str) -> None:
+def test_dollars_have_cents_and_two_digits_that_say_something(value: float, text: str) -> None:
     assert usd(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.0441, "$0.045"), (0.044, "$0.044"), (0, "$0.00"), (9.999, "$10.00")]
+)
+def test_dollars_that_are_enough_are_rounded_up(value: float, text: str) -> None:
+    assert usd(value, is_enough=True) == text
 
 
 def test_the_forecast_is_told_in_a_line_after_a_pilot_of_ten(store: Store) -> None:
@@ -110,13 +130,29 @@ def test_a_forecast_above_the_cap_sends_nothing_more_and_keeps_the_pilot(store: 
     assert "the forecast is $3.00" in said
     assert "--max-cost is $1.00" in said
     assert "--sample 93" in said  # 300 cases, $0.90 of $2.90 left
-    assert "the next command counts from $0, and needs about $2.90 for the rest" in said
+    assert said.endswith(
+        "To go on: --sample 93, a --max-cost of about $2.90 for the rest, or none."
+    )
+    assert len(said) < 220
     again = asks(backend, 300)
     with pytest.raises(UsageError):
         run(store, again, 1.0)
     assert len(backend.requests) == PILOT  # the same ten, known by now
-    run(store, again, 2.91)
+    run(store, again, 2.90)
     assert len(backend.requests) == 300
+
+
+@pytest.mark.parametrize("cost", [0.00043, 0.0137, 0.07])
+def test_the_cap_that_a_refusal_names_is_one_that_the_forecast_keeps_to(
+    store: Store, cost: float
+) -> None:
+    """Rounded down, it would be refused again, with the same words."""
+    some = asks(priced(lambda n: cost), 113)
+    with pytest.raises(UsageError) as caught:
+        run(store, some, cost * 20)
+    named = str(caught.value).partition("a --max-cost of about $")[2].partition(" ")[0]
+    found, _ = run(store, some, float(named))
+    assert all(o.reply for o in found.values())
 
 
 def test_what_is_cached_costs_nothing(store: Store) -> None:
@@ -159,7 +195,7 @@ def test_the_cap_is_never_passed_and_the_rest_is_not_asked_but_resumable(store: 
     assert all(was_not_asked(f) and f.is_missing for f in held)
     assert held[0].message == (
         "not asked: the cost cap of $0.50 is reached. What was answered is kept: the same command "
-        "goes on with the rest, and counts its own cost from $0"
+        "goes on with the rest, and counts its own cost anew"
     )
     before = len(backend.requests)
     found, _ = run(store, some, 5.0)
@@ -194,7 +230,7 @@ def test_what_was_dear_before_is_known_when_the_command_goes_on(store: Store) ->
 def test_a_pilot_that_the_cap_cuts_short_counts_what_was_sent(store: Store) -> None:
     told = Told()
     backend = priced(lambda n: 0.08)
-    with pytest.raises(UsageError, match=r"needs about \$[23]\."):
+    with pytest.raises(UsageError, match=r"a --max-cost of about \$[23]\."):
         run(store, asks(backend, 40), 0.15, told)
     assert len(backend.requests) == 1
     assert "pilot of 1 asked" in "".join(told.notes)
@@ -371,3 +407,96 @@ def test_what_costs_nothing_is_asked_though_the_cap_was_passed() -> None:
         return [first, await spending.admit(ask)]
 
     assert asyncio.run(two()) == [0.0, 0.0]
+
+
+# ---------------------------------------------------------------- who does not answer
+
+
+@dataclass(frozen=True)
+class Step:
+    """What comes of one request, and after which time."""
+
+    is_reply: bool = True
+    after_s: float = 0.0
+    is_retryable: bool = False
+
+
+REPLIES, FAILS = Step(), Step(is_reply=False)
+
+
+class Scripted:
+    """A hosted backend that takes one step a request, and replies once there are no more."""
+
+    is_external, concurrency = True, 8
+
+    def __init__(self, steps: Iterable[Step]) -> None:
+        self._steps = iter(steps)
+        self.asked = self._open = self.most = 0
+
+    async def answer(self, request: Request) -> Reply:
+        step = next(self._steps, REPLIES)
+        self.asked += 1
+        self._open += 1
+        self.most = max(self.most, self._open)
+        await asyncio.sleep(step.after_s)
+        self._open -= 1
+        if not step.is_reply:
+            is_retryable = step.is_retryable
+            raise BackendError(
+                "no answer within 9 s", is_systemic=not is_retryable, is_retryable=is_retryable
+            )
+        return Reply(text="?", cost_usd=0.01)
+
+
+def test_three_that_wait_in_vain_before_a_cost_is_known_are_the_last(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spending_of, "LONG_S", 0.02)
+    backend, told = Scripted(repeat(replace(FAILS, after_s=0.05))), Told()
+    some = asks(backend, 40)
+    found, spending = run(store, some, 1.0, told)
+    assert (backend.asked, backend.most) == (3, 1)
+    faults = Counter(o.fault for o in found.values())
+    [(fault, times), (_, others)] = faults.most_common()
+    assert (times, others) == (37, 3)
+    assert fault is not None
+    assert (fault.origin, fault.is_missing) == ("backend", True)
+    assert fault.message.startswith("3 requests in a row had no reply (no answer within 9 s), so")
+    slow = "plain: no reply after 0.02 s. Until one tells what it costs, --max-cost lets requests"
+    assert [note.startswith(slow) for note in told.notes] == [True]
+    fetch(some, store=store, progress=told, spending=spending)  # a turn of the same command
+    assert backend.asked == 3
+    found, _ = run(store, asks(Scripted([]), 40), 1.0)
+    assert all(o.reply for o in found.values())
+
+
+@pytest.mark.parametrize("third", ["replies", "fails at once"])
+def test_only_those_in_a_row_count_and_none_once_a_cost_is_known(
+    store: Store, monkeypatch: pytest.MonkeyPatch, third: str
+) -> None:
+    monkeypatch.setattr(spending_of, "LONG_S", 0.02)
+    slow = replace(FAILS, after_s=0.05)
+    scripts = {"replies": [REPLIES, *[slow] * 17], "fails at once": [FAILS, slow, slow]}
+    backend = Scripted([slow, slow, *scripts[third]])
+    found, _ = run(store, asks(backend, 20), 1.0)
+    assert backend.asked == 20
+    assert sum(o.reply is not None for o in found.values()) == {"replies": 1}.get(third, 15)
+
+
+def test_the_tries_of_one_request_are_no_requests_in_a_row(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spending_of, "LONG_S", 0.01)
+    backend = Scripted(repeat(replace(FAILS, after_s=0.02, is_retryable=True)))
+    found, _ = run(store, asks(backend, 40), 1.0)
+    assert backend.asked == 8 * 4  # as without a cap: who is down is found out by tries
+    assert not any("in a row" in o.fault.message for o in found.values() if o.fault)
+
+
+def test_an_error_that_comes_at_once_is_an_answer(store: Store) -> None:
+    """As of a case that is too long: the ten of a pilot are the same in the next command."""
+    backend, told = Scripted([FAILS] * 9), Told()
+    found, _ = run(store, asks(backend, 40), 1.0, told)
+    assert backend.asked == 40
+    assert sum(o.reply is not None for o in found.values()) == 31
+    assert not any("no reply after" in note for note in told.notes)

@@ -16,6 +16,7 @@ from harness_openai import backend as openai
 from harness_openai.prices import load_prices
 
 from harness import BackendConfig, Message, Request, UsageError
+from harness.engine import spending as spending_of
 from harness.engine.backends import LiveBackend, describe
 from harness.engine.boundary import zone_of
 from harness.engine.fetch import Ask, Outcome, fetch, was_not_asked
@@ -137,6 +138,34 @@ def test_a_price_at_home_makes_a_forecast_and_none_is_sent_above_the_cap(
     with pytest.raises(UsageError, match=r"the forecast is \$0\.40 "):
         ask(asked(server), 40, tmp_path, cap=0.20, is_forecast=False)
     assert len(server.seen) == 10
+
+
+@pytest.mark.usefixtures("priced")
+def test_a_server_that_hangs_is_asked_three_times_and_no_more(
+    server: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of 40 requests waited for its whole time-out, one after the other."""
+    monkeypatch.setattr(spending_of, "LONG_S", 0.1)
+    end = threading.Event()
+
+    def hang(seen: Seen) -> Answer:
+        end.wait(20)
+        return Answer(body=completion())
+
+    server.answer = hang
+    config = BackendConfig(model="m", base_url=server.base_url, timeout_s=0.3)
+    live = describe(openai.OpenAIBackend(config), name="openai:m")
+    try:
+        found, spending, told = ask(live, 40, tmp_path, cap=1.0, is_forecast=False)
+    finally:
+        end.set()
+    assert len(server.seen) == 3
+    assert spending.spent_usd == 0
+    said = [o.fault.message for o in found.values() if o.fault]
+    assert len(said) == 40
+    assert sum("3 requests in a row had no reply" in one for one in said) == 37
+    assert all(f"no answer from {server.base_url} within 0.3 s" in one for one in said)
+    assert sum("no reply after 0.1 s" in note for note in told.notes) == 1
 
 
 @pytest.mark.usefixtures("priced")

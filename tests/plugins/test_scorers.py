@@ -8,14 +8,18 @@ import asyncio
 import json
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import harness_apps
 import pytest
-from harness_apps.scorers import Scorer
+from harness_apps.scorers import REST_S, Scorer
 
 from harness import BackendError, Case, Miss, Reply, UsageError, checks
+from harness.checks.offline import offline
 from harness.engine.case_checks import run_case_checks
 from harness.engine.views import eval_case
 from harness.ports.manager import Plugins
@@ -136,8 +140,50 @@ def test_a_webhook_is_bounded_in_time(served: Served) -> None:
 
 
 def test_nobody_listening_is_trouble() -> None:
-    with pytest.raises(BackendError, match=r"127\.0\.0\.1:9"):
+    told = r"^webhook: cannot connect to http://127\.0\.0\.1:9/score: .* Is the server running\?\n"
+    with pytest.raises(BackendError, match=told):
         checks.webhook("x", "http://127.0.0.1:9/score")
+
+
+def test_who_hangs_three_times_in_a_row_is_left_alone_for_a_while(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 1,000 cases each would wait for its whole time-out."""
+    served.wait_s = 0.5
+    for _ in range(3):
+        with pytest.raises(BackendError, match=r"no answer within 0\.1 s"):
+            checks.webhook("x", served.url, timeout_s=0.1)
+    served.wait_s = 0.0
+    with pytest.raises(BackendError, match="3 requests in a row had no answer; no more are sent"):
+        checks.webhook("x", served.url)
+    assert len(served.seen) == 3
+    now = time.monotonic()
+    monkeypatch.setattr("harness_apps.scorers.time.monotonic", lambda: now + REST_S)
+    assert checks.webhook("x", served.url)
+    monkeypatch.undo()
+    assert checks.webhook("x", served.url)
+
+
+@pytest.mark.parametrize("check", ["webhook", "no.webhook", "pi"])
+def test_offline_nobody_is_asked(
+    check: str, served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not from a thread of an eval's own either, and before a key is looked for."""
+    monkeypatch.delenv("WITHPI_API_KEY", raising=False)
+    more = {"pi": ("Is it polite?",)}.get(check, ())
+    url = OUTSIDE if check == "pi" else served.url
+    asked = partial(checks.named(check), "x", *more, url=url, case=CASE)
+    told = rf"^{check.removeprefix('no.')}: {url} is not asked \(run without --offline\)\n"
+    with offline(), ThreadPoolExecutor(1) as threads:
+        with pytest.raises(BackendError, match=told):
+            asked()
+        with pytest.raises(BackendError, match=told):
+            threads.submit(asked).result()
+    assert served.seen == []
+    if check != "pi":
+        with suppress(Miss):
+            asked()
+        assert len(served.seen) == 1
 
 
 def test_a_webhook_within_a_running_loop(served: Served) -> None:

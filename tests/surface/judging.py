@@ -33,6 +33,8 @@ class Arbiter:
             await asyncio.sleep(60)
         if mode == "down":
             raise harness.BackendError("no judge at home")
+        if mode == "filters" and fenced_15(user):
+            raise harness.BackendError("HTTP 400: content filter", is_systemic=True)
         if mode == "mumbles":
             return harness.Reply(text="I would say it passes.", input_tokens=50, output_tokens=6)
         def fenced(name):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from harness.engine import sending
+from harness.engine.evaluate import Evaluation
 from harness.records import Run
 from harness.store.store import Store
 from harness.surface import eval_arrivals
@@ -131,6 +134,25 @@ def test_quick_evals_run_while_later_replies_are_on_their_way(quick: Cli) -> Non
     assert all(taken is not None and 0.015 < taken < 5 for taken in latencies(quick))
     again = quick(*RUN)
     assert (again.code, len(quick.toy.sent)) == (0, 4 * CASES), "the second run asks for nothing"
+
+
+def test_what_is_worked_out_before_the_first_reply_holds_up_no_reply(
+    quick: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[int] = []
+
+    def endless(evaluation: Evaluation) -> Iterator[None]:
+        while True:
+            sent.append(len(quick.toy.sent))
+            time.sleep(0.001)
+            yield
+
+    monkeypatch.setattr(Evaluation, "identify", endless)
+    done = quick(*RUN)
+    assert (done.code, "100 %" in done.out) == (0, True), done.err
+    assert sent[0] > 0, "once the first requests are on their way"
+    assert asked_before(quick, 0) < 40
+    assert all(taken is not None and 0.015 < taken < 5 for taken in latencies(quick))
 
 
 def test_what_they_measure_is_what_a_run_of_two_phases_measures(

@@ -174,6 +174,7 @@ def test_half_a_surrogate_pair_does_not_break_json(cli: Cli) -> None:
         ),
         (["eval", "toy", "--candidate", "replay:no.jsonl"], "no.jsonl: no such file", ""),
         (["eval", "toy", "--floor", "right"], "is not SCORE=VALUE", "as in valid=0.9"),
+        (["eval", "toy", "--floor", "right=2"], "the least mean that a score", "from 0 to 1"),
         (["eval", "toy", "--floor", "wrong=1"], "Scores: close, mean_length, number, right", ""),
         (["compare", "toy", "--candidate", "plain", "--baseline", "nope"], "Known: plain", ""),
         (["ladder", "toy", "--only-files", "--candidate", "nope"], "Known: plain", ""),
@@ -383,7 +384,7 @@ def test_offline_asks_nobody_and_says_so(cli: Cli) -> None:
     said = cli("eval", "toy", "--candidate", "plain", "--offline")
     assert said.code == 2
     assert "F plain 12 of 12: no recorded reply (run without --offline)" in said.out
-    assert "trials without a recorded reply: 12 of 12 of plain. Run it without" in said.err
+    assert "trials without a recorded reply or score: 12 of 12 of plain. Run it without" in said.err
     assert cli.toy.sent == []
     assert "partial" in cli("runs").out  # nothing was tried
 
@@ -453,13 +454,45 @@ def test_a_backend_that_is_down_is_exit_4_and_what_was_answered_is_kept(cli: Cli
     said = cli("eval", "toy", "--candidate", "plain", MODE="down", **QUICK)
     assert said.code == 4
     assert "connection refused (try 1 of 4, again in" in said.err
-    assert "adder:small is down: connection refused; the other requests" in said.err
+    assert "adder:small: try 2 of 4, again in" in said.err
+    assert "adder:small is down; the other requests to it are not sent" in said.err
     assert "11 of 12 trials have no reply" in said.err
     assert "the same command asks for the rest" in said.err
-    assert said.out.count("connection refused") <= 3  # each cause once, not once a case
+    assert said.out.count("connection refused") == 0  # the error says it
+    assert said.err.count("connection refused") == 2  # while it waits, and at the end
     before = len(cli.toy.sent)
     assert cli("eval", "toy", "--candidate", "plain").code == 0
     assert len(cli.toy.sent) - before == 11
+
+
+@pytest.mark.usefixtures("hurry")
+def test_of_several_candidates_without_a_reply_the_cause_is_told_once(cli: Cli) -> None:
+    two = ["--candidate", "plain", "--candidate", "shots"]
+    said = cli("eval", "toy", *two, MODE="down", **QUICK)
+    assert "F plain 12 of 12, shots 12 of 12: connection refused\n" in said.out
+    assert said.out.count("connection refused") == 1
+    shown = cli.toy.pytest("evals/toy", *two[:2], MODE="down").stdout
+    assert "F plain 12 of 12: connection refused\n" in shown
+
+
+def test_what_the_error_will_not_name_is_told_before_it(cli: Cli) -> None:
+    """Of two causes it names the first, and none where a person stopped the run."""
+    evals, backend = cli.toy.task / "eval_toy.py", cli.toy.root / "site/adder.py"
+    backend.write_text(
+        backend.read_text()
+        .replace('if mode == "stranger" and a == 4:', 'if mode == "stranger" and a in (4, 5):')
+        .replace('KeyError("boom")', 'KeyError(f"boom {a // 5}")')
+    )
+    said = cli.toy.harness("eval", "toy", "--candidate", "shots", MODE="stranger")
+    assert said.returncode == 4
+    for cause in ("boom 0", "boom 1"):
+        assert f"F shots 1 of 12: adder:small: KeyError: '{cause}'" in said.stdout
+    stop = "    if case.id == 'c5':\n        raise KeyboardInterrupt\n"
+    evals.write_text(evals.read_text().replace("(case, reply):\n", f"(case, reply):\n{stop}", 1))
+    backend.write_text(backend.read_text().replace("(4, 5)", "(4, )"))
+    said = cli.toy.harness("eval", "toy", "--candidate", "plain", MODE="stranger")
+    assert said.returncode == 130
+    assert "F plain 1 of 5: adder:small: KeyError: 'boom 0'" in said.stdout
 
 
 @pytest.mark.usefixtures("hurry")

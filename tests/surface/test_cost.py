@@ -57,6 +57,12 @@ class Adder:
 def harness_backends():
     return {"adder": Adder}
 """
+PAUSE = """
+async def pause():
+    import asyncio
+    if os.environ.get("MODE") == "hangs":
+        await asyncio.sleep(60)
+"""
 EVAL = ("eval", "toy", "--candidate", "plain")
 
 
@@ -130,7 +136,7 @@ def test_replies_are_counted_and_what_the_cap_held_back_is_none(toy: Toy) -> Non
     done = toy.harness(*EVAL, "--max-cost", "0.20")
     assert len(toy.sent) == 20
     assert "replies: 20 of 40, " in done.stderr
-    assert "goes on with the rest, and counts its own cost from $0" in done.stdout
+    assert "goes on with the rest, and counts its own cost anew" in done.stdout
     done = toy.harness(*EVAL, "--max-cost", "0.20")  # the same command
     assert done.returncode == 0, done.stdout + done.stderr
     assert "replies: 20 of 20, " in done.stderr
@@ -142,6 +148,31 @@ def test_an_unknown_price_refuses_the_cap_after_one_request(toy: Toy) -> None:
     assert done.returncode == 4
     assert "cannot be held: what adder:small costs is not known" in done.stderr
     assert len(toy.sent) == 1
+
+
+@pytest.mark.parametrize("workers", [(), ("--", "-n", "2")])
+def test_who_hangs_before_a_cost_is_known_is_asked_three_times_in_all(
+    toy: Toy, workers: tuple[str, ...]
+) -> None:
+    """Each worker waited for all 40, one after the other."""
+    impatient = "import harness.engine.spending\nharness.engine.spending.LONG_S = 0.1\n"
+    hosted = HOSTED.replace(
+        "        return self.reply(", "        await pause()\n        return self.reply(", 1
+    )
+    (toy.root / "site/adder.py").write_text(impatient + hosted + PAUSE)
+    with (toy.task / "task.toml").open("a") as file:
+        file.write("\n[backends.adder]\ntimeout_s = 0.5\n")
+    done = toy.harness(*EVAL, "--max-cost", "1", *workers, MODE="hangs")
+    assert done.returncode == 4, done.stdout + done.stderr
+    assert len(toy.sent) == 3
+    last = done.stderr.splitlines()[-1]
+    told = "40 trials have no reply: 3 requests in a row had no reply (adder:small: no reply within"
+    assert told in last
+    assert "he same command asks" in last
+    assert ("plain: no reply after 0.1 s." in done.stderr) == (not workers)
+    done = toy.harness(*EVAL, "--max-cost", "1", *workers)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(toy.sent) == 43
 
 
 def test_a_cap_that_is_no_number_is_refused(toy: Toy) -> None:
@@ -207,13 +238,13 @@ def test_a_judges_part_is_in_the_forecast_from_a_pilot_of_the_first_replies(toy:
     done = toy.harness(*EVAL, "--max-cost", "0.42")  # enough for the candidate alone
     assert done.returncode == 2, done.stdout + done.stderr
     assert "forecast of plain: 40 requests, about $0.40" in done.stderr
-    assert "forecast of judge numeral: 40 requests, about $0.040" in done.stderr
+    assert "forecast of judge numeral: 40 requests, about $0.04" in done.stderr
     assert "the forecast is $0.44" in done.stderr
     assert (len(toy.sent), len(judged(toy))) == (10, 10)
     done = toy.harness(*EVAL, "--max-cost", "0.44")
     assert done.returncode == 0, done.stdout + done.stderr
     assert (len(toy.sent), len(judged(toy))) == (40, 40)  # recorded verdicts are asked once
-    assert "forecast of judge numeral: 30 requests, about $0.030" in done.stderr
+    assert "forecast of judge numeral: 30 requests, about $0.03" in done.stderr
 
 
 def test_a_judge_with_nothing_to_judge_yet_is_told_as_unknown_and_forecast_in_its_turn(
@@ -226,5 +257,5 @@ def test_a_judge_with_nothing_to_judge_yet_is_told_as_unknown_and_forecast_in_it
     done = toy.harness(*EVAL, "--max-cost", "0.02")
     assert done.returncode == 2, done.stdout + done.stderr
     assert "forecast of judge numeral: 40 requests, cost unknown until" in done.stderr
-    assert "forecast of judge numeral: 40 requests, about $0.040" in done.stderr
+    assert "forecast of judge numeral: 40 requests, about $0.04" in done.stderr
     assert (len(toy.sent), len(judged(toy))) == (40, 10)

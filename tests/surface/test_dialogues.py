@@ -140,7 +140,7 @@ def test_the_table_counts_what_every_turn_cost(shop: Cli) -> None:
     write(shop.toy, 1, 2)
     said = shop("eval", "toy", "--candidate", "plain")
     assert len(shop.toy.sent) == 6
-    assert " 0.0600 $ " in said.out
+    assert " $0.06 " in said.out
 
 
 def test_a_lost_turn_is_the_items_fault_as_a_lost_reply_is(shop: Cli) -> None:

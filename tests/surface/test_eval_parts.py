@@ -30,13 +30,15 @@ def test_right(case, reply, part):
     assert part == "first"
 """
 CLASSES = """
-class TestFirst:
+class Both:
     def test_right(self, case, reply):
-        assert reply
+        assert bool(reply) is self.expected
 
-class TestSecond:
-    def test_right(self, case, reply):
-        assert not reply
+class TestFirst(Both):
+    expected = True
+
+class TestSecond(Both):
+    expected = False
 """
 AGGREGATE = """
 import pytest
@@ -69,16 +71,9 @@ def test_what_is_left_out_of_an_eval_leaves_no_whole_run(cli: Cli, evals: str) -
     assert len(whole) == 1
 
 
-@pytest.mark.parametrize("second", ["eval_more.py", "eval_toy.py"])
-def test_naming_one_file_or_class_of_those_that_have_an_eval_leaves_no_whole_run(
-    cli: Cli, second: str
-) -> None:
-    first, other = CLASSES.split("\nclass TestSecond:")
-    more = f"class TestSecond:{other}"
-    is_one = second == "eval_toy.py"
-    (cli.toy.task / "eval_toy.py").write_text(CLASSES if is_one else first)
-    (cli.toy.task / second).write_text(CLASSES if is_one else more)
-    named = ["evals/toy/eval_toy.py::TestFirst", f"evals/toy/{second}::TestSecond"]
+def test_naming_one_class_of_those_that_have_an_eval_leaves_no_whole_run(cli: Cli) -> None:
+    (cli.toy.task / "eval_toy.py").write_text(CLASSES)
+    named = [f"evals/toy/eval_toy.py::{name}" for name in ("TestFirst", "TestSecond")]
     for arguments, is_whole in (
         (named[:1], False),
         ([*named[1:], "-n", "1"], False),
@@ -86,6 +81,14 @@ def test_naming_one_file_or_class_of_those_that_have_an_eval_leaves_no_whole_run
     ):
         done = cli.toy.pytest(*arguments, "--candidate", "shots", PAUSE="0")
         assert done.returncode == 0, done.stdout
+        assert (" partial" not in done.stdout) is is_whole, (arguments, done.stdout)
+
+
+def test_naming_one_file_of_a_task_leaves_no_whole_run(cli: Cli) -> None:
+    (cli.toy.task / "eval_more.py").write_text("def test_more(case, reply):\n    assert reply\n")
+    named = ["evals/toy/eval_toy.py", "evals/toy/eval_more.py"]
+    for arguments, is_whole in ((named[:1], False), (named, True)):
+        done = cli.toy.pytest(*arguments, "--candidate", "shots", PAUSE="0")
         assert (" partial" not in done.stdout) is is_whole, (arguments, done.stdout)
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 import re
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from harness.core.scoring import case_values
 from harness.store.store import Store
+from harness.surface.judge_evals import judges_needed
 from tests.surface.inprocess import Cli
 from tests.surface.judging import ASKING, POLITE, identities, judged, with_judge
 from tests.surface.toy import Toy
@@ -194,6 +197,51 @@ def test_a_judge_that_is_down_is_no_failure_of_the_candidate(cli: Cli) -> None:
     )
     assert again.returncode == 4
     assert "judge polite (arbiter:strict): 12 requests, none answered\n" in again.stdout
+
+
+@pytest.mark.parametrize("primary", ["right", "polite"])
+def test_a_reply_that_a_judge_refuses_to_read_is_unscored_and_no_trouble(
+    cli: Cli, primary: str
+) -> None:
+    """A content filter says the same each time: the command would ask again for ever."""
+    with_judge(cli.toy, POLITE, primary=primary, evals=ASKING)
+    for _ in range(2):
+        said = cli("eval", "toy", "--candidate", "shots", JUDGE="filters")
+        assert said.code == 0, said.err
+        refused = "judge polite: no verdict: HTTP 400: content filter"
+        assert f"u shots polite, 1 case: {refused}" in said.out
+        found = scores(cli, "polite", "shots")
+        assert found.pop("c5") == (None, refused)
+        assert {value for value, _ in found.values()} == {1.0}  # over the others alone
+        assert "partial" not in said.out
+        assert "12 requests, 1 not answered" in said.out
+
+
+def test_a_judge_whose_name_an_eval_only_says_is_not_asked(cli: Cli) -> None:
+    table = POLITE + POLITE.replace("[judges.polite]", "[judges.number]")
+    other = "\ndef test_number(reply):\n    assert reply.text != 'number'\n"
+    says = ASKING.replace(">= 0.5", ">= 0.5, 'number'")
+    with_judge(cli.toy, table, evals=says + other)
+    said = cli("eval", "toy", "--candidate", "plain")
+    assert said.code == 0, said.err
+    assert len(judged(cli.toy)) == 12
+    assert "judge number" not in said.out
+
+
+UNNAMED = [lambda judge: judge("polite")]
+
+
+class Polite:
+    def method(self, judge: Any) -> None:
+        """It asks
+        in a line of its own."""
+        assert judge("polite")
+
+
+@pytest.mark.parametrize("function", [Polite().method, *UNNAMED])
+def test_the_judges_that_a_function_calls_are_known_before_it_runs(function: object) -> None:
+    item: Any = SimpleNamespace(fixturenames=("judge",), obj=function)
+    assert judges_needed(item, {"polite", "clear"}) == ["polite"]
 
 
 @pytest.mark.parametrize(("primary", "code"), [("right", 0), ("polite", 4)])

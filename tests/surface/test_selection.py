@@ -285,7 +285,7 @@ def test_the_verdict_over_repeats_decides_the_score_and_flaky_cases_are_named(cl
     # pass^2 of 3 in 4: C(3, 2) / C(4, 2) = 1/2, so 11.5 of 12
     row = next(line for line in said.out.splitlines() if line.startswith("right*"))
     assert "96 % (" in row
-    assert "~ shots: 1 of 12 cases both pass and miss in 4 repeats, 8 % (2–30)" in said.out
+    assert "~ shots right: 1 of 12 cases both pass and miss in 4 repeats, 8 % (2–30)" in said.out
     assert "~ shots c5 passed 3 of 4 (36–94 %)" in said.out
     found = evaluate(cli, candidate="shots").json
     assert found["runs"][0]["run"]["repeat_verdict"] == "pass^2"

@@ -78,6 +78,21 @@ def test_a_recursion_may_be_shown_whole(cli: Cli) -> None:
     assert said.count("return even(n + 1)") > 100
 
 
+def test_a_recursion_that_swallows_its_own_error_is_shown_in_a_few_lines(cli: Cli) -> None:
+    """What ends it is no RecursionError, so pytest folds nothing of a thousand frames."""
+    (cli.toy.task / "eval_toy.py").write_text(
+        "def deep():\n    while True:\n        try: deep()\n        except RecursionError: pass\n"
+        "def test_right(case, reply):\n    assert case.id != 'c5' or deep()\n"
+    )
+    task = cli.toy.task / "task.toml"
+    task.write_text(f"{task.read_text()}eval_timeout_s = 0.5\n")
+    said = cli("eval", "toy", "--candidate", "shots").out
+    assert "E   EvalTimeout: c5: the eval did not end within 0.5 s" in said
+    assert said.count("eval_toy.py:3: in deep") <= 2
+    assert "eval_toy.py:3 comes again and again; each line is shown once" in said
+    assert said.count("\n") < 45
+
+
 def test_only_paths_below_the_working_directory_lose_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -250,13 +250,16 @@ def test_that_no_number_of_tries_can_decide_is_said(dial: Cli) -> None:
     assert "SHIP_PROMPT is not possible: test has 6 clusters, 15 are needed" in said.out
     begun = dial("eval", "toy").out
     assert begun.startswith(
-        "forecast: No number of tries can give a verdict on 12 cases in 12 clusters: a wall needs "
+        "forecast: no verdict can come of 12 cases in 12 clusters yet: that takes about 240, "
+        "from at least 30\n"
+        "  sources. Scores are measured all the same. More: harness wall toy --plan\n"
     )
-    first = [*begun.splitlines()[:4]]
-    assert max(map(len, first)) <= 100
-    assert first[-1] == (
-        "  Scores are measured all the same; what is useful meanwhile: harness wall toy --plan"
-    )
+    for cases in (5, 40, 60, 200):  # each in two lines
+        write_cases(dial, dev=cases, test=20)
+        lines = dial("eval", "toy", "--candidate", "p0").out.splitlines()
+        assert lines[0].startswith("forecast: ")
+        assert max(map(len, lines[:2])) <= 100
+        assert not lines[2].startswith("  ")
 
 
 # ---------------------------------------------------------------- a prompt that is good enough

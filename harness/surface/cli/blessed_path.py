@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from harness.core.blessed import Blessed
+from harness.core.money import usd
 from harness.engine.certificates import ADVICE, advised_scores
 from harness.engine.tasks import Task
 from harness.errors import NotEnoughEvidence
@@ -202,10 +203,16 @@ def _usage_rows(changes: Changes) -> list[list[str]]:
         if then is None and now is None:
             continue
         what, unit = NAMES[key]
-        shown = ["unknown" if v is None else f"{v:.3g} {unit}".strip() for v in (then, now)]
+        shown = [_shown(value, unit) for value in (then, now)]
         change = f"{100 * (now / then - 1):+.0f} %" if then and now is not None else ""
         rows.append([what, *shown, change])
     return rows
+
+
+def _shown(value: float | None, unit: str) -> str:
+    if value is None:
+        return "unknown"
+    return usd(value) if unit == "$" else f"{value:.3g} {unit}".strip()
 
 
 def _usage_lines(changes: Changes, blessed: Blessed) -> list[str]:

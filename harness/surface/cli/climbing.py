@@ -14,6 +14,7 @@ import click
 
 from harness.core.coverage import echoed_words, judge_coverage, profile_named
 from harness.core.making import MadePrompt, Plan, choose, plan_prompts
+from harness.core.money import usd
 from harness.core.next_steps import unlike
 from harness.core.tries import TryScores, echoed_families, identity_of, repeats_of
 from harness.core.words import count, listed
@@ -32,7 +33,6 @@ from harness.engine.making import (
     write_prompts,
 )
 from harness.engine.requests import Requests
-from harness.engine.spending import usd
 from harness.engine.tasks import Task
 from harness.records import FAMILIES, Candidate
 from harness.surface.cli.app import App

@@ -227,7 +227,7 @@ def curated_lines(
     state: Curated, names: tuple[str, ...], recorded: Recorded | None, *, diffs: int
 ) -> list[str]:
     """Return the diffs, then the counts."""
-    from harness.engine.spending import usd
+    from harness.core.money import usd
 
     lines: list[str] = []
     for decision in ("keep", "heal", "drop"):

@@ -206,8 +206,8 @@ def _with_spaces(value: object) -> str:
 
 def synth_lines(made: Synth, setting: Setting, *, out: Path, task: Task) -> list[str]:
     """Return what was made, what was refused and why, and what to do next."""
+    from harness.core.money import usd
     from harness.engine.data.synth import origins
-    from harness.engine.spending import usd
 
     lines = [""]
     for row in made.rows[:SHOWN]:

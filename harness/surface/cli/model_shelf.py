@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from tabulate import tabulate
 
+from harness.core.money import usd
 from harness.core.scoring import case_values
 from harness.core.words import count
 from harness.engine.by_path import BY_PATH
@@ -156,7 +157,7 @@ def _show_lines(told: Lineage, store: Store) -> list[str]:
         ("data", f"{a.rows or 'an unknown number of'} rows  {a.data_digest[:16] or 'unknown'}"),
         ("licence", licence or "no wall, and no reason recorded"),
         ("seed", a.recipe.get("seed", "unknown") if a.origin else a.seed),
-        ("cost", None if a.cost_usd is None else f"{a.cost_usd:.2f} $"),
+        ("cost", None if a.cost_usd is None else usd(a.cost_usd)),
         ("answers by", a.backend),
         ("went on from", _name(told.start, a.start)),
         ("a form of", f"{_name(told.variant_of, a.variant_of)} ({a.variant})" if a.variant else ""),

@@ -6,6 +6,7 @@ import math
 import re
 from dataclasses import dataclass
 
+from harness.core import money
 from harness.records import Estimate
 
 NARROW = "\u202f"  # narrow no-break space, between a number and its unit
@@ -138,11 +139,7 @@ def seconds(value: float | None) -> str:
 
 def usd(value: float | None) -> str:
     """Return money with the digits that matter."""
-    if value is None:
-        return NONE
-    if value and value < 0.01:
-        return f"${value:.5f}"
-    return f"${value:,.2f}"
+    return NONE if value is None else money.usd(value)
 
 
 def measured(value: float) -> str:
