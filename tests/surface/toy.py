@@ -126,7 +126,11 @@ class Toy:
     def environment(self, **more: str) -> dict[str, str]:
         path = os.pathsep.join([str(self.root / "site"), os.environ.get("PYTHONPATH", "")])
         plain = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "COV"))}
-        return {**plain, "PYTHONPATH": path, "SENT": str(self.sent_log), "COLUMNS": "200", **more}
+        # pytest removes what earlier runs of this user left behind as it ends: minutes of others'
+        own = self.root / ".tmp"
+        own.mkdir(exist_ok=True)
+        ours = {"PYTHONPATH": path, "SENT": str(self.sent_log), "COLUMNS": "200"}
+        return {**plain, **ours, "PYTEST_DEBUG_TEMPROOT": str(own), **more}
 
     def run(
         self, *command: str, stdin: str | None = None, **environment: str
