@@ -16,7 +16,8 @@ HarnessError                 exit 2 unless said otherwise
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 
@@ -31,11 +32,13 @@ def words_of(error: BaseException) -> str:
 class HarnessError(Exception):
     """Base of every error that the harness raises on purpose.
 
-    `case_ids` name the cases that it is about, where they could be left out.
+    `case_ids` name the cases that it is about, where they could be left out; `beside` is what a
+    command can tell all the same, as the results of other cases: it stands in its JSON.
     """
 
     exit_code = 2
     case_ids: tuple[str, ...] = ()
+    beside: Mapping[str, Any] = MappingProxyType({})
 
 
 class UsageError(HarnessError):

@@ -252,7 +252,7 @@ def _licence(
     if origin == BY_PATH:
         return None, "named by its path: who trained it, on what and with which prompt is unknown"
     verdict = last_wall(task, store)
-    why_not = why_not_licensed(task, verdict)
+    why_not = why_not_licensed(task, verdict, store)
     if why_not is None and verdict is not None:
         return verdict.id, None
     said = override or f"trained by {origin or 'another program'} before it was adopted"

@@ -29,7 +29,7 @@ from harness.engine.ladder import Ladder, is_present, read_ladder
 from harness.engine.providers import provisions, read_table
 from harness.engine.release import Arms
 from harness.engine.tasks import Task
-from harness.engine.walls import last_wall, why_not_licensed
+from harness.engine.walls import asked_elsewhere, last_wall, why_not_licensed, why_outdated
 from harness.errors import HarnessError, UsageError
 from harness.records import Candidate, ReleaseVerdict, Run, WallVerdict, from_plain
 from harness.store.store import Store
@@ -46,7 +46,9 @@ def gather(task: Task, store: Store, *, pool: BackendPool, root: Path) -> Eviden
     """
     wall = last_wall(task, store)
     stated = task.settings.advise
-    stale = why_not_licensed(task, wall) if wall is None or wall.answer == "WALL" else None
+    stale = why_not_licensed(task, wall, store) if wall is None or wall.answer == "WALL" else None
+    if wall is not None and stale is None and asked_elsewhere(task, wall, store):
+        stale = why_outdated(task, wall, store)
     ladder = read_ladder(task, store)
     released = last_tuned_release(task, store)
     classical, people = _baselines(task, ladder)

@@ -64,7 +64,7 @@ class LiveBackend:
         needs = {
             "schema": request.schema is not None,
             "tools": bool(request.tools),
-            "seed": request.decoding.seed is not None and request.decoding.temperature > 0,
+            "seed": request.decoding.seed is not None,
             "stop": bool(request.decoding.stop),
             "logprobs": request.decoding.logprobs is not None,
             "images": any(m.images for m in request.messages),

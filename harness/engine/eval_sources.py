@@ -41,6 +41,11 @@ def aggregates(folder: Path) -> list[str]:
     return [n for _, n, asked in _asked(folder) if OURS & asked and OF_A_CASE.isdisjoint(asked)]
 
 
+def dialogues(folder: Path) -> list[str]:
+    """Return those of `eval_functions` that ask by themselves alone: no reply is fetched before."""
+    return [n for _, n, asked in _asked(folder) if "ask" in asked and "reply" not in asked]
+
+
 def judges_asked(folder: Path, known: Iterable[str]) -> dict[str, set[str]]:
     """Return, by eval function, which judges of `known` it asks: those that its source, or that of
     a fixture that it reaches, calls by name; every one that they name, where `judge` is called

@@ -1,7 +1,8 @@
 """The recorded tries of a task, read from the store as evidence. Knows no verdict.
 
-A try is a complete run over dev of a prompt on the task's own model. Partial runs, other models
-and tuned candidates are read too and shown, and never counted.
+A try is a complete run over dev of a prompt on the task's own model, asked as the task asks now.
+Partial runs, other models, other servers and tuned candidates are read too and shown, and never
+counted.
 """
 
 from __future__ import annotations
@@ -16,6 +17,15 @@ from harness.core.scoring import case_values, trial_value
 from harness.core.tries import TryScores
 from harness.core.usage import Usage, usage
 from harness.core.wall import WallInput
+from harness.core.words import count
+from harness.engine.asked import (
+    Elsewhere,
+    ask_again,
+    asked_rows,
+    elsewhere,
+    is_current,
+    newest_rows,
+)
 from harness.engine.candidates import REFERENCE, resolve_candidate
 from harness.engine.certificates import judges_condition
 from harness.engine.eval_sources import aggregates
@@ -23,7 +33,7 @@ from harness.engine.evaluate import verdict_of
 from harness.engine.leaks import refuse_leaks
 from harness.engine.tasks import Task
 from harness.errors import HarnessError, NotEnoughEvidence, TaskError
-from harness.records import Case, LedgerEntry, Run, digest
+from harness.records import Candidate, Case, LedgerEntry, Run, digest
 from harness.store.store import RunRow, Store
 
 
@@ -31,8 +41,10 @@ from harness.store.store import RunRow, Store
 class Ladder:
     """Runs in time order of their candidates, what each cost, and those that must be scored anew.
 
-    `runs` are current: same inputs, labels and evals as the task has now. `stale` are the complete
-    runs whose replies are recorded, but whose scores are of older labels or evals.
+    `runs` are current: same inputs, labels and evals as the task has now, asked at the server, in
+    the epoch and with the options that it has now. `moved` are those that were asked elsewhere:
+    no try, and read only where a candidate is named together with its server. `stale` are the
+    complete runs whose replies are recorded, but whose scores are of older labels or evals.
     """
 
     runs: tuple[Run, ...]
@@ -40,40 +52,49 @@ class Ladder:
     replies_digests: tuple[str, ...]
     stale: tuple[RunRow, ...]
     versions: int
+    moved: tuple[tuple[Run, Usage, Elsewhere], ...] = ()
+
+    def complete(self, candidate: Candidate) -> Run | None:
+        """Return the complete run of exactly this candidate, wherever it was asked."""
+        every = (*self.runs, *(run for run, _, _ in self.moved))
+        same = (r for r in every if r.is_complete and r.candidate.digest == candidate.digest)
+        return next(same, None)
 
 
-def read_ladder(task: Task, store: Store, *, split: str = "dev") -> Ladder:
-    """Return the recorded runs of `task`, the newest of each candidate."""
-    rows = [r for r in store.runs(task=task.name) if r.split == split]
-    asked = [r for r in rows if r.inputs_digest == task.inputs_digest(r.split)]
-    newest: dict[str, RunRow] = {}
-    for row in sorted(asked, key=lambda r: (_is_current(r, task), r.is_complete, r.last_at)):
-        newest[row.candidate_digest] = row
-    ordered = sorted(newest.values(), key=lambda r: r.first_at)
-    runs = [store.run(r.id) for r in ordered if _is_current(r, task)]
+def read_ladder(
+    task: Task, store: Store, *, split: str = "dev", base_url: str | None = None
+) -> Ladder:
+    """Return the recorded runs of `task`, the newest of each candidate; `base_url` is the server
+    to speak of, where it is not the task's own.
+    """
+    asked = asked_rows(task, store, split=split)
+    ordered = newest_rows(task, asked)
+    current = [r for r in ordered if is_current(r, task)]
+    runs = [store.run(r.id) for r in current]
+    away = elsewhere(task, current, store, base_url=base_url)
     replies = [
         store.known_replies([t.reply_key for t in run.trials if t.reply_key]) for run in runs
     ]
+    told = list(zip(runs, replies, strict=True))
+    here = [(run, known) for run, known in told if run.id not in away]
     texts = [
         digest([[t.case_id, t.repeat, k[t.reply_key].text] for t in run.trials if t.reply_key in k])
-        for run, k in zip(runs, replies, strict=True)
+        for run, k in here
     ]
     return Ladder(
-        runs=tuple(runs),
-        usages=tuple(usage(known.values()) for known in replies),
+        runs=tuple(run for run, _ in here),
+        usages=tuple(usage(known.values()) for _, known in here),
         replies_digests=tuple(texts),
+        moved=tuple(
+            (run, usage(known.values()), away[run.id]) for run, known in told if run.id in away
+        ),
         stale=tuple(
             r
             for r in ordered
-            if not _is_current(r, task) and r.is_complete and r.backend != REFERENCE
+            if not is_current(r, task) and r.is_complete and r.backend != REFERENCE
         ),
         versions=len({(r.labels_digest, r.evals_digest) for r in asked}),
     )
-
-
-def _is_current(row: RunRow, task: Task) -> bool:
-    labels, evals = task.labels_digest(row.split), task.evals_digest
-    return (row.labels_digest, row.evals_digest) == (labels, evals)
 
 
 def why_not_counted(run: Run, task: Task) -> str:
@@ -94,7 +115,18 @@ def _is_other_model(run: Run, task: Task) -> bool:
     return not run.candidate.artifact and run.candidate.backend != task.settings.model
 
 
-def _asked_elsewhere(ladder: Ladder, task: Task) -> str:
+def moved_words(ladder: Ladder, task: Task) -> str:
+    """Say why runs that were asked elsewhere are no tries, and how to ask anew; or nothing."""
+    tries = [one for run, _, one in ladder.moved if not _is_other_model(run, task)]
+    if not tries:
+        return ""
+    again = ask_again(task, tries)
+    reasons = "; ".join(dict.fromkeys(one.reason for one in tries))
+    said = f"{count(len(tries), 'run')} not asked as the task asks now ({reasons}): no try."
+    return f"{said} Ask again: {again}" if again else said
+
+
+def _other_models(ladder: Ladder, task: Task) -> str:
     """Name the other models that prompts were run on: one of them may be the one that was meant."""
     runs = [r for r in ladder.runs if r.candidate.prompt and _is_other_model(r, task)]
     names = ", ".join(sorted({r.candidate.backend for r in runs}))
@@ -118,8 +150,11 @@ def is_present(run: Run, task: Task) -> bool:
 
 def title_of(run: Run, task: Task) -> str:
     """Return what a run is called beside others: two texts of one prompt are two tries."""
-    name = run.candidate.name
-    return name if is_present(run, task) else f"{name} (earlier, run {run.id[:8]})"
+    return run.candidate.name if is_present(run, task) else _earlier(run)
+
+
+def _earlier(run: Run) -> str:
+    return f"{run.candidate.name} (earlier, run {run.id[:8]})"
 
 
 def scored_cases(task: Task, ladder: Ladder) -> list[Case]:
@@ -166,20 +201,23 @@ def try_scores(task: Task, ladder: Ladder) -> list[TryScores]:
             f"run: each was left unscored, as without a reference. `harness eval {task.name}` "
             "says why."
         )
-    for run, spent, replies in zip(ladder.runs, ladder.usages, ladder.replies_digests, strict=True):
+    here = zip(ladder.runs, ladder.usages, ladder.replies_digests, strict=True)
+    away = ((run, spent, one.reason) for run, spent, one in ladder.moved)
+    asked = [(run, spent, replies, "") for run, spent, replies in here]
+    for run, spent, replies, moved in (*asked, *((r, u, "", why) for r, u, why in away)):
         if run.candidate.prompt is None:
             continue
         values = case_values(run, task.settings.primary)
-        note = why_not_counted(run, task)
+        note = moved or why_not_counted(run, task)
         unscored = sum(values.get(c.id, 0.0) is None for c in every)
         rungs.append(
             TryScores(
-                name=title_of(run, task),
+                name=_earlier(run) if moved else title_of(run, task),
                 family=run.candidate.family or "zero-shot",
                 scores=[_known(values.get(c)) for c in cases],
                 repeats=_repeats(run, task.settings.primary, cases=cases),
                 run_id=run.id,
-                # what is not counted (another model, a tuned one) makes no try its repeat
+                # what is not counted (another model or server, a tuned one) makes no try its repeat
                 prompt_digest="" if note else run.candidate.prompt_digest or "",
                 decoding_digest=digest(run.candidate.decoding),
                 # a partial run or another model may share replies without being the same try
@@ -216,10 +254,16 @@ def wall_input(
     """
     refuse_leaks(task, "dev")
     rungs = try_scores(task, ladder)
+    moved = moved_words(ladder, task)
     if not any(r.is_countable for r in rungs):
+        if moved:
+            raise NotEnoughEvidence(
+                f"task {task.name!r} has no complete try over dev on {task.settings.model} as it "
+                f"is asked now. {moved}"
+            )
         raise NotEnoughEvidence(
             f"task {task.name!r} has no complete try over dev on {task.settings.model}. "
-            f"{_asked_elsewhere(ladder, task)}Make some: `harness ladder {task.name}`. What these "
+            f"{_other_models(ladder, task)}Make some: `harness ladder {task.name}`. What these "
             f"cases could show at all is told before: `harness wall {task.name} --plan`."
         )
     control = next((r for r in ladder.runs if r.candidate.backend == REFERENCE), None)
@@ -227,7 +271,8 @@ def wall_input(
     values = case_values(control, task.settings.primary) if control else {}
     missed = [c.id for c in cases if (v := values.get(c.id)) is not None and v < 1]
     graded = [_known(v) for c in cases if (v := values.get(c.id, math.nan)) is not None]
-    others = [r for r in rungs if r.is_other_model and _is_whole(r.scores)]
+    away = {run.id for run, _, _ in ladder.moved}
+    others = [r for r in rungs if r.is_other_model and r.run_id not in away and _is_whole(r.scores)]
     s = task.settings
     notes = []
     if control and graded and all(v is None for v in graded):
@@ -236,6 +281,8 @@ def wall_input(
             "no reference answer could be measured, so the grader was not checked: harness eval "
             f"{task.name} --candidate reference does it, or shows why"
         )
+    if moved:
+        notes.append(moved)
     if ladder.versions > 1:
         times = ladder.versions - 1
         often = "once" if times == 1 else f"{times} times"

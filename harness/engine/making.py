@@ -118,9 +118,9 @@ def eval_wants(task: Task) -> dict[str, str]:
     return wants
 
 
-def missed_on_dev(task: Task, store: Store) -> list[Missed]:
+def missed_on_dev(task: Task, store: Store, *, base_url: str | None = None) -> list[Missed]:
     """Return the misses of the best counted try, with the references that no tip may tell."""
-    ladder = read_ladder(task, store)
+    ladder = read_ladder(task, store, base_url=base_url)
     rungs = try_scores(task, ladder)
     kept = [c.cluster for c in scored_cases(task, ladder)]
     counted = [t for t in build_tries(rungs, kept) if t.is_counted] if rungs else []
@@ -139,9 +139,9 @@ def missed_on_dev(task: Task, store: Store) -> list[Missed]:
     ]
 
 
-def counted_families(task: Task, store: Store) -> list[str]:
+def counted_families(task: Task, store: Store, *, base_url: str | None = None) -> list[str]:
     """Return the family of each try that counts."""
-    ladder = read_ladder(task, store)
+    ladder = read_ladder(task, store, base_url=base_url)
     kept = [c.cluster for c in scored_cases(task, ladder)]
     return [t.family for t in build_tries(try_scores(task, ladder), kept) if t.is_counted]
 

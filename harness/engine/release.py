@@ -21,7 +21,7 @@ from harness.core.words import count, points
 from harness.engine.backends import BackendPool
 from harness.engine.boundary import stays_inside
 from harness.engine.candidates import REFERENCE
-from harness.engine.ladder import Ladder, is_present, why_not_counted
+from harness.engine.ladder import Ladder, is_present, moved_words, why_not_counted
 from harness.engine.tasks import Task
 from harness.errors import NotEnoughEvidence, Refused, UsageError
 from harness.records import (
@@ -79,16 +79,16 @@ def arms_of(task: Task, ladder: Ladder, *, baseline: Candidate, candidate: Candi
     UsageError where the two are one.
     """
     not_the_same(baseline, candidate)
-    by_digest = {run.candidate.digest: run for run in ladder.runs if run.is_complete}
+    runs = []
     for one in (baseline, candidate):
-        if one.digest not in by_digest:
+        run = ladder.complete(one)
+        if run is None:
             raise NotEnoughEvidence(
                 f"no complete, current run of {one.name!r}. "
                 f"Make one: harness eval {task.name} --candidate '{one.name}'"
             )
-    return Arms(
-        task=task, baseline=by_digest[baseline.digest], candidate=by_digest[candidate.digest]
-    )
+        runs.append(run)
+    return Arms(task=task, baseline=runs[0], candidate=runs[1])
 
 
 def best_prompt(task: Task, ladder: Ladder) -> str:
@@ -103,8 +103,10 @@ def best_prompt(task: Task, ladder: Ladder) -> str:
             known = [0.0 if math.isnan(v) else v for v in values]
             means[run.candidate.name] = sum(known) / len(known) if known else 0.0
     if not means:
+        moved = moved_words(ladder, task)
         raise NotEnoughEvidence(
             f"no try to compare with: run `harness ladder {task.name}`, or name a --baseline"
+            + (f". {moved}" if moved else "")
         )
     return max(means, key=lambda name: means[name])
 

@@ -17,7 +17,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, stdev
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.core.money import usd
 from harness.engine.fetch import not_asked
@@ -40,7 +40,8 @@ T_95 = (6.3138, 2.9200, 2.3534, 2.1318, 2.0150, 1.9432, 1.8946, 1.8595, 1.8331)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forecast:
     """What one candidate's missing requests will cost. `lower` and `upper` are a 90 % range, None
-    where fewer than two costs are known; `spent` of `mean` went to the pilot already.
+    where fewer than two costs are known; `spent` of `mean` went to the pilot already. `what` names
+    the requests: dialogues have a cost a case.
     """
 
     who: str
@@ -50,10 +51,11 @@ class Forecast:
     mean: float
     lower: float | None = None
     upper: float | None = None
+    what: str = "requests"
 
     def line(self) -> str:
         """Return the forecast in one line."""
-        head = f"forecast of {self.who}: {self.requests} requests, "
+        head = f"forecast of {self.who}: {self.requests} {self.what}, "
         tail = f"; pilot of {self.asked} asked"
         if self.lower is None or self.upper is None:
             return f"{head}about {usd(self.mean)} (too few answers for a range){tail}"
@@ -62,7 +64,13 @@ class Forecast:
 
 
 def forecast(
-    who: str, costs: Sequence[float], *, left: int, spent: float = 0.0, asked: int = 0
+    who: str,
+    costs: Sequence[float],
+    *,
+    left: int,
+    spent: float = 0.0,
+    asked: int = 0,
+    what: str = "requests",
 ) -> Forecast:
     """Return the forecast of `left` more requests, from the `costs` of a random draw of them."""
     n, rest = len(costs), left * fmean(costs)
@@ -81,6 +89,7 @@ def forecast(
         mean=spent + rest,
         lower=lower,
         upper=upper,
+        what=what,
     )
 
 
@@ -107,7 +116,7 @@ class Spending:
     failed is taken to cost nothing, and so is a reply without a cost of a backend that costs
     nothing. `later` makes, of the outcomes that are known, what judges will be asked about them: a
     pilot of it belongs to the forecast. `silent` says of whom nothing more is asked, and why;
-    `note` is told why requests go out slowly.
+    `note` is told why requests go out slowly; `so_far` is told with the cap, once it is reached.
     """
 
     cap_usd: float
@@ -116,6 +125,7 @@ class Spending:
     later: Callable[[Mapping[str, Outcome]], Sequence[Later]] | None = None
     note: Callable[[str], None] | None = None
     silent: dict[str, str] = field(default_factory=dict)
+    so_far: str = ""
     _reserved: list[float] = field(default_factory=list)
     _in_flight: int = 0
     _first: dict[str, float] = field(default_factory=dict)  # whose cost is unknown: out since when
@@ -134,6 +144,23 @@ class Spending:
         """Forget what was in flight when an earlier fetch was stopped."""
         self._reserved, self._in_flight, self._waiting = [], 0, []
         self._first.clear()
+
+    @property
+    def known(self) -> dict[str, Any]:
+        """What another process of the same command must know, as JSON holds it."""
+        return {
+            "spent_usd": self.spent_usd,
+            "is_forecast": self.is_forecast,
+            "silent": self.silent,
+            "dearest": self._dearest,
+        }
+
+    @known.setter
+    def known(self, told: Mapping[str, Any]) -> None:
+        self.spent_usd, self.is_forecast = told["spent_usd"], told["is_forecast"]
+        self.silent = dict(told["silent"])
+        for who, cost in told["dearest"].items():  # ours may be of recorded replies
+            self._dearest[who] = max(cost, self._dearest.get(who, 0.0))
 
     # ------------------------------------------------------------ before
 
@@ -313,9 +340,10 @@ class Spending:
         """Return the fault of an ask that was not let out."""
         if ask.payer in self.silent:  # as of a backend that is down
             return Fault(origin="backend", message=self.silent[ask.payer], is_missing=True)
+        so_far = f": {self.so_far}" if self.so_far else ""
         return not_asked(
-            f"the cost cap of {usd(self.cap_usd)} is reached. What was answered is kept: the same "
-            "command goes on with the rest, and counts its own cost anew"
+            f"the cost cap of {usd(self.cap_usd)} is reached{so_far}. What was answered is kept: "
+            "the same command goes on with the rest, and counts its own cost anew"
         )
 
     def _lose(self, who: str, error: BackendError, *, after_s: float) -> None:

@@ -101,7 +101,7 @@ class Plan:
 def licence(task: Task, store: Store, *, override: str | None) -> Licence:
     """Return what allows tuning `task`. Raises Refused where there is no wall and no override."""
     verdict = last_wall(task, store)
-    why_not = why_not_licensed(task, verdict)
+    why_not = why_not_licensed(task, verdict, store)
     if why_not is None and verdict is not None:
         return Licence(wall_verdict=verdict.id)
     if override:

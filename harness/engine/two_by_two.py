@@ -29,7 +29,8 @@ def two_by_two(task: Task, ladder: Ladder, candidates: Sequence[Candidate]) -> T
     """
     from harness.core.tries import try_estimates
 
-    by_digest = {run.candidate.digest: run for run in ladder.runs if run.is_complete}
+    found = {c.digest: ladder.complete(c) for c in candidates}
+    by_digest = {key: run for key, run in found.items() if run is not None}
     lacking = [c.name for c in candidates if c.digest not in by_digest]
     if lacking:
         names = " ".join(f"--candidate '{name}'" for name in lacking)

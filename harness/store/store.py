@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from harness.errors import StoreError, UsageError
 from harness.records import (
+    Candidate,
     LedgerEntry,
     Reply,
     Request,
@@ -253,6 +254,12 @@ class Store:
                 trial_of(json.loads(text), what=f"run {run_id}") for (text,) in bodies
             )
         return replace(decode(Run, json.loads(body), what=f"run {run_id}"), trials=trials)
+
+    def candidate_of(self, run_id: str) -> Candidate:
+        """Return whom the run of this whole id asked, without reading its trials."""
+        with self.reading() as connection:
+            (body,) = connection.execute("SELECT body FROM runs WHERE id = ?", (run_id,)).fetchone()
+        return decode(Run, json.loads(body), what=f"run {run_id}").candidate
 
     def runs(
         self, *, task: str | None = None, split: str | None = None, complete: bool | None = None

@@ -22,6 +22,10 @@ WRITE_S = 1.0
 """How long before that a thread begins to keep what there is, where the code lets threads run."""
 END_S = 30
 """How long that may take."""
+IMPORT_S = 120.0
+"""How long an alarm waits for an import: one that is left half done fails for all who come after it
+in the process.
+"""
 TICK_S = 0.25
 """How often `Watch` looks."""
 handler_of: Callable[[int], object] = getattr(signal, "_signal", signal).getsignal
@@ -31,6 +35,7 @@ ROOM, MOST_ROOM = 200, 2000
 it: for each ring, and for all of them.
 """
 DEBUGGERS = ("pdb", "bdb", "pydevd", "_pydevd_bundle", "debugpy")
+_IMPORTS = "<frozen importlib._bootstrap"
 _MACHINERY = ("_pytest.", "pluggy.", "harness.surface.")
 
 
@@ -144,6 +149,15 @@ def leave(coroutine: object, error: Callable[[], BaseException]) -> None:
         escape.end()
 
 
+def _is_importing(frame: FrameType | None) -> bool:
+    """Whether an import is under way in what pytest called; pytest may be imported itself."""
+    while frame is not None and frame.f_globals.get("__name__") != "_pytest.runner":
+        if frame.f_code.co_filename.startswith(_IMPORTS):
+            return True
+        frame = frame.f_back
+    return False
+
+
 def _suspended(waiting: object) -> Iterator[FrameType]:
     while isinstance(frame := getattr(waiting, "cr_frame", None), FrameType):
         yield frame
@@ -181,6 +195,8 @@ class Watch:
         self.last_will: Callable[[], None] | None = None  # it ends the process
         self._due_at: float | None = None  # when the alarm rings; None while nothing is limited
         self._armed_for: float | None = None
+        self._import_until: float | None = None  # when an import was waited for long enough
+        self._is_put_off = False
         self._depth = 0  # the limit of recursions before room was made
         self._word: tuple[float, str] | None = None  # when to say what, where nothing is limited
         self._over = threading.Event()
@@ -192,7 +208,8 @@ class Watch:
     @property
     def is_due(self) -> bool:
         """Whether it is time to ring: a ring that was sent for an eval before this one is not."""
-        return self._due_at is not None and time.monotonic() > self._due_at - 0.05
+        due_at = self._due_at
+        return due_at is not None and (self._is_put_off or time.monotonic() > due_at - 0.05)
 
     @property
     def _is_ours(self) -> bool:
@@ -210,6 +227,26 @@ class Watch:
             self._thread = threading.Thread(target=self._run, name="harness-watch", daemon=True)
             self._thread.start()
 
+    def puts_off(self, frame: FrameType | None, *, limit_s: float, again_s: float) -> bool:
+        """Tell, in the handler, that the alarm is not to be heard now: `frame` is within an import.
+        Once that is over, it rings after `limit_s`: an import is no time of an eval's own.
+        """
+        with self._ending:
+            until = self._import_until or time.monotonic() + IMPORT_S
+            may_wait = time.monotonic() < until and not self._is_ending
+            if may_wait and _is_importing(frame):
+                self._import_until, self._is_put_off = until, True
+                self._due_at = until  # a thread, or one without Python, would end the process
+                signal.setitimer(signal.ITIMER_REAL, TICK_S, TICK_S)
+                return True
+            if self._is_put_off:
+                self._is_put_off = False
+                in_s = limit_s if may_wait else again_s
+                self.expect(in_s)
+                signal.setitimer(signal.ITIMER_REAL, in_s, again_s)
+                return may_wait
+            return False
+
     def hear(self, again_s: float) -> None:
         """Take note, in the handler, that the alarm is heard; it rings again in so many seconds."""
         with self._ending:
@@ -222,7 +259,8 @@ class Watch:
 
     def end(self) -> None:
         """What was watched is over; the thread does the rest, where nothing else begins."""
-        self._due_at = None
+        self._due_at = self._import_until = None
+        self._is_put_off = False
         if self._depth:
             sys.setrecursionlimit(self._depth)
             self._depth = 0

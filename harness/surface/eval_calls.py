@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Generator, Iterator
 from functools import partial
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -37,6 +37,7 @@ from harness.surface.eval_outcomes import score_name
 from harness.surface.eval_session import EvalSession
 from harness.surface.eval_trials import eval_trial_of
 from harness.surface.life import life_of
+from harness.surface.tracebacks import until, with_lines
 
 AGAIN_S = 1.0
 """The alarm rings again after this many seconds, for an eval that swallowed it."""
@@ -200,15 +201,18 @@ class EvalCalls:
             yield
             if self._rings:
                 raise self._timeout()
-        except (EvalTimeout, KeyboardInterrupt, pytest.exit.Exception):
+        except EvalTimeout as exc:
+            exc.__traceback__ = with_lines(exc.__traceback__)
+            raise
+        except (KeyboardInterrupt, pytest.exit.Exception):
             raise
         except BaseException:
             if self._rings:  # it was swallowed, as by what shows a value
                 raise self._timeout() from None
             raise
         finally:
+            self._item = None  # what rings from here on sets no clock
             signal.setitimer(signal.ITIMER_REAL, 0)
-            self._item = None
             self._end_escape()
             WATCH.end()
             if others is not None:
@@ -261,15 +265,8 @@ class EvalCalls:
             return
         if getattr(report, "harness_mark", "") == "missed" and isinstance(excinfo.value, Miss):
             report.longrepr = str(excinfo.value)
-            excinfo.value.__traceback__ = _until(excinfo.value.__traceback__, node.path.parent)
+            excinfo.value.__traceback__ = until(excinfo.value.__traceback__, node.path.parent)
             call.excinfo = pytest.ExceptionInfo.from_exception(excinfo.value)
-
-    @pytest.hookimpl(optionalhook=True)
-    def pytest_handlecrashitem(self, crashitem: str, report: pytest.TestReport) -> None:
-        """Name the case of an eval that took a worker of xdist with it."""
-        from harness.surface.crashed import tell_crash
-
-        tell_crash(self._session, crashitem, report)
 
     def pytest_enter_pdb(self) -> None:
         """Leave a person at a debugger all the time in the world."""
@@ -287,9 +284,14 @@ class EvalCalls:
                 WATCH.last_will = self._end
 
     def pytest_sessionstart(self) -> None:
-        """Let a crash be told by the parent, where there is one."""
+        """Let a crash be told by the parent, where there is one, and that of a worker of xdist."""
         if self._life is not None:
             WATCH.show_crashes(self._life.stack_fd)
+        plugins = self._session.config.pluginmanager
+        if plugins.has_plugin("dsession"):
+            from harness.surface.crashed import Crashes
+
+            plugins.register(Crashes(self._session), "harness-crashes")
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self) -> None:
@@ -325,6 +327,9 @@ class EvalCalls:
             return
         if is_debugged():  # since it began
             WATCH.pause()
+            return
+        limit_s = AGAIN_S if self._rings else self._limits_s[self._item.path]
+        if WATCH.puts_off(frame, limit_s=limit_s, again_s=AGAIN_S):
             return
         WATCH.hear(AGAIN_S)
         self._rings += 1
@@ -378,16 +383,3 @@ def _what(item: pytest.Item) -> str:
 def _name_of(item: pytest.Item) -> str:
     trial = eval_trial_of(item)
     return f"{score_name(item)}[{trial.title}]" if trial else item.name
-
-
-def _until(trace: TracebackType | None, folder: Path) -> TracebackType | None:
-    """Return `trace` up to its last frame in a file of `folder`; whole where none is there."""
-    links: list[TracebackType] = []
-    while trace is not None:
-        links.append(trace)
-        trace = trace.tb_next
-    ours = [i for i, t in enumerate(links) if folder in Path(t.tb_frame.f_code.co_filename).parents]
-    kept: TracebackType | None = None
-    for link in reversed(links[: ours[-1] + 1 if ours else len(links)]):
-        kept = TracebackType(kept, link.tb_frame, link.tb_lasti, link.tb_lineno)
-    return kept

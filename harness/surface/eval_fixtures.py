@@ -93,7 +93,7 @@ class EvalFixtures:
 
         def answer(asked: Request) -> Reply:
             self._need_no_error()
-            outcome = self._session.turn(harness_trial, asked)
+            outcome = self._session.turn(request.node, harness_trial, asked)
             reply = _reply_in(outcome, harness_trial)
             keys.append(outcome.key)
             return reply

@@ -158,6 +158,7 @@ class EvalSession:
                 continue
             evaluation = trial.evaluation
             if trial.id.case_id:
+                self._cap.plan(item, trial)
                 if not is_dialogue(item):
                     wanted.setdefault(evaluation, {})[trial.id] = None
                 for name in judges_needed(item, evaluation.task.settings.judges):
@@ -292,8 +293,12 @@ class EvalSession:
         """Return what the session's judges did and took, apart from the candidates."""
         return [use for judging in self._judgings.values() for use in judging.uses()]
 
-    def turn(self, trial: EvalTrial, request: Request) -> Outcome:
-        """Return the outcome of one turn of a dialogue, asked for now where it is not known."""
+    def turn(self, item: pytest.Item, trial: EvalTrial, request: Request) -> Outcome:
+        """Return the outcome of one turn of a dialogue, asked for now where it is not known.
+
+        Under a cap, the first dialogues are a pilot. Raises pytest's Exit, with `error` set, where
+        the forecast that they give is above it.
+        """
         from harness.engine.dialogue import outside_of_loops
 
         evaluation = trial.evaluation
@@ -305,6 +310,11 @@ class EvalSession:
         # where a cap holds, workers ask in turn, since they share it
         lock = _lock_of(store) if self._cap.spending else nullcontext()
         with unlimited(), lock, self._cap.shared(store.path) as spending:
+            try:
+                self._cap.begin_turn(item, trial, asked, store=store)
+            except UsageError as exc:
+                self.error = exc
+                pytest.exit(str(exc))
             found = outside_of_loops(
                 lambda: fetch(
                     [asked],
@@ -315,6 +325,7 @@ class EvalSession:
                     override_boundary=self.config.option.override_boundary,
                 )
             )[asked.key]
+            self._cap.end_turn(found)
         if is_offline and found.fault:
             return evaluation.recalled(trial.id, found, store=store)
         return found

@@ -8,10 +8,11 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from harness.records import Fault, Run
+from harness.records import Fault, Run, Trial
 from harness.surface.words import clean, one_line
 
 CAUSES_SHOWN = 3
+CASES_SHOWN = 3
 _DOWN = re.compile(r"\S+ is down: ")
 _TRIES = re.compile(r" \(\d+ tries(; [^()]*)?\)$")
 
@@ -23,12 +24,15 @@ def fault_lines(runs: Sequence[Run], *, told: str | None = None) -> list[str]:
     met: dict[str, list[str]] = {}
     often: Counter[str] = Counter()
     for run in runs:
-        faults = (t.fault for t in run.trials if t.fault and t.fault.origin != "eval")
-        for cause, times in Counter(map(cause_of, faults)).items():
+        of_one: dict[str, list[Trial]] = {}
+        for trial in run.trials:
+            if trial.fault and trial.fault.origin != "eval":
+                of_one.setdefault(cause_of(trial.fault), []).append(trial)
+        for cause, some in of_one.items():
             met.setdefault(cause, []).append(
-                f"{clean(run.candidate.name)} {times} of {len(run.trials)}"
+                f"{clean(run.candidate.name)} {len(some)} of {len(run.trials)}{which(some, of=run)}"
             )
-            often[cause] += times
+            often[cause] += len(some)
     if told is not None and len(met.get(told, ())) == 1:
         del often[told]
     lines = [
@@ -40,19 +44,28 @@ def fault_lines(runs: Sequence[Run], *, told: str | None = None) -> list[str]:
     return lines
 
 
+def which(trials: Sequence[Trial], *, of: Run) -> str:
+    """Return the cases that trials are of, in brackets; "" where they are all of a run."""
+    cases = list(dict.fromkeys(t.case_id for t in trials))
+    if len(trials) == len(of.trials):
+        return ""
+    more = [f"{len(cases) - CASES_SHOWN} more"] if len(cases) > CASES_SHOWN else []
+    return f" ({', '.join([*map(clean, cases[:CASES_SHOWN]), *more])})"
+
+
 def cause_of(fault: Fault) -> str:
     """Return what went wrong, alike for what was tried and for what was then not sent."""
     return _TRIES.sub(r"\1", _DOWN.sub("", fault.message, count=1))
 
 
-def missing_replies(run: Run) -> list[Fault]:
-    """Return the faults of the trials to which a backend gave no answer."""
-    faults = (t.fault for t in run.trials if t.fault and t.fault.origin == "backend")
-    return [fault for fault in faults if fault.is_missing]
+def missing_replies(run: Run) -> list[tuple[Trial, Fault]]:
+    """Return the trials to which a backend gave no answer, with their faults."""
+    faults = [(t, t.fault) for t in run.trials if t.fault and t.fault.origin == "backend"]
+    return [(trial, fault) for trial, fault in faults if fault.is_missing]
 
 
 def cause_of_error(runs: Sequence[Run]) -> str | None:
     """Return the cause that `run_evals.completed` will name in its error, if there is one alone."""
     lost = next((some for run in runs if (some := missing_replies(run))), [])
-    causes = set(map(cause_of, lost))
+    causes = {cause_of(fault) for _, fault in lost}
     return causes.pop() if len(causes) == 1 else None

@@ -59,7 +59,7 @@ def opening_lines(task: Task, store: Store) -> list[str]:
 def after(plan: Plan, task: Task, store: Store) -> Plan:
     """Return `plan` with what a wall verdict says of the same cases, where one in `store` holds."""
     verdict = last_wall(task, store)
-    if verdict is None or changed_since(task, verdict):
+    if verdict is None or changed_since(task, verdict, store):
         return plan
     return replace(plan, verdict=verdict.answer, measured_need=verdict.need_cases)
 

@@ -14,7 +14,8 @@ from pathlib import Path
 LONGEST = 1 << 16
 """Bytes for what is under way; a longer name is cut."""
 _LENGTH = struct.Struct("=I")
-_SPENT = struct.Struct("=d?")
+ROOM = 1 << 20
+"""Bytes for what is known of costs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +42,7 @@ class Life:
         """By the node id of an eval that ended its process: it is not called again."""
         self.former: list[int] = []
         """The ids of the processes before this one."""
-        self._shared = mmap.mmap(-1, _LENGTH.size + LONGEST + _SPENT.size)
+        self._shared = mmap.mmap(-1, 2 * _LENGTH.size + LONGEST + ROOM)
 
     def part(self) -> None:
         """Say nothing to the others from here on, in a process that somebody forked from ours."""
@@ -66,14 +67,18 @@ class Life:
         return (phase, Path(path), nodeid) if length else None
 
     @property
-    def spent(self) -> tuple[float, bool]:
-        """What was spent under `--max-cost`, in dollars, and whether there was a forecast."""
-        spent_usd, is_forecast = _SPENT.unpack_from(self._shared, _LENGTH.size + LONGEST)
-        return spent_usd, is_forecast
+    def spent(self) -> str:
+        """What is known of costs under `--max-cost`; empty where nothing was asked."""
+        at = _LENGTH.size + LONGEST
+        (length,) = _LENGTH.unpack_from(self._shared, at)
+        at += _LENGTH.size
+        return self._shared[at : at + length].decode()
 
     @spent.setter
-    def spent(self, spent: tuple[float, bool]) -> None:
-        _SPENT.pack_into(self._shared, _LENGTH.size + LONGEST, *spent)
+    def spent(self, spent: str) -> None:
+        at, told = _LENGTH.size + LONGEST, spent.encode()
+        self._shared[at + _LENGTH.size : at + _LENGTH.size + len(told)] = told
+        _LENGTH.pack_into(self._shared, at, len(told))
 
 
 _OURS: list[Life] = []

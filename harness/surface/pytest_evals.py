@@ -21,6 +21,7 @@ from harness.errors import HarnessError
 from harness.surface import eval_properties
 from harness.surface.alike_failures import fold_alike
 from harness.surface.builtin_collector import collector_of
+from harness.surface.caps import first_dialogues
 from harness.surface.eval_calls import EvalCalls
 from harness.surface.eval_fixtures import EvalFixtures
 from harness.surface.eval_items import EvalItem, eval_items, keys_of_pytest, share_ids
@@ -135,7 +136,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         _tell_controller(config, ours.error)
         if not option.continue_on_collection_errors:
             items.clear()  # a worker of xdist runs what it has collected, whatever went wrong
-    items.sort(key=lambda item: "trials" in getattr(item, "fixturenames", ()))
+    first = first_dialogues(items) if option.max_cost is not None else frozenset()
+    items.sort(key=lambda item: ("trials" in getattr(item, "fixturenames", ()), item not in first))
 
 
 def _tell_controller(config: Any, error: HarnessError) -> None:
@@ -171,15 +173,8 @@ def pytest_runtestloop(session: pytest.Session) -> Iterator[None]:
         try:
             ours.prefetch(session.items)
         except HarnessError as exc:
-            ours.error = exc
-            if hasattr(session.config, "workerinput"):
-                _tell_controller(session.config, exc)
-                session.shouldstop = "a worker could not begin"
-                raise session.Failed(session.shouldstop) from exc
-            if ours.is_watched:
-                session.items.clear()
-            else:
-                raise pytest.UsageError(from_here(str(exc))) from exc
+            _end(session, exc)
+            session.items.clear()
         _set_aside(ours)
     try:
         done = yield
@@ -188,11 +183,28 @@ def pytest_runtestloop(session: pytest.Session) -> Iterator[None]:
         if is_a_persons or ours.error is None or ours.is_watched or session.testsfailed:
             raise
         raise pytest.UsageError(from_here(str(ours.error))) from ours.error
+    except pytest.exit.Exception:
+        if ours.error is None:  # a stranger's
+            raise
+        _end(session, ours.error)
+        done = None
     finally:
         ours.end_fetch()
     if session.config.pluginmanager.hasplugin("dsession") and not ours.is_watched:
         _stop_as_workers_did(session)
     return done
+
+
+def _end(session: pytest.Session, error: HarnessError) -> None:
+    """End a session that may ask nobody; return where our caller says why."""
+    ours = session.config.stash[SESSION]
+    ours.error = error
+    if hasattr(session.config, "workerinput"):
+        _tell_controller(session.config, error)
+        session.shouldstop = "a worker could not go on"
+        raise session.Failed(session.shouldstop) from error
+    if not ours.is_watched:
+        raise pytest.UsageError(from_here(str(error))) from error
 
 
 def _stop_as_workers_did(session: pytest.Session) -> None:

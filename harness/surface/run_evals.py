@@ -23,7 +23,7 @@ from harness.engine.tasks import Task
 from harness.errors import BackendError, HarnessError, TaskError, UsageError
 from harness.records import Fault, Run, Score, Trial
 from harness.surface.eval_session import SESSION, EvalSession
-from harness.surface.fault_lines import missing_replies
+from harness.surface.fault_lines import missing_replies, which
 from harness.surface.forecasts import lines_before
 from harness.surface.words import sentence
 
@@ -190,8 +190,9 @@ def completed(run: EvalRun, *, deciding: Collection[str] | None = None) -> EvalR
         if missing:
             are_all = len(missing) == len(one.trials)
             raise BackendError(
-                f"{one.candidate.name}: {len(missing)} of {len(one.trials)} trials have no reply: "
-                + sentence(missing[0].message)
+                f"{one.candidate.name}: {len(missing)} of {len(one.trials)} trials have no reply"
+                f"{which([t for t, _ in missing], of=one)}: "
+                + sentence(missing[0][1].message)
                 + (" The same command asks again." if are_all else " The others are kept; the ")
                 + ("" if are_all else "same command asks for the rest.")
             )
@@ -206,13 +207,13 @@ def _refuse_unjudged(runs: Sequence[Run], deciding: Collection[str] | None) -> N
 
     for one in runs:
         open_ = [t for t in one.trials if t.fault and has_no_verdict(t.fault)]
-        lost = [t.fault for t in open_ if t.fault and decides(t)]
+        lost = [(t, t.fault) for t in open_ if t.fault and decides(t)]
         if lost:
+            why = lost[0][1].message
             raise BackendError(
-                f"{one.candidate.name}: {len(lost)} of {len(one.trials)} trials were not judged: "
-                + sentence(lost[0].message)
-                + " Replies and the other scores are kept; the same command asks the "
-                + f"{lost[0].message.partition(' ')[0]} again."
+                f"{one.candidate.name}: {len(lost)} of {len(one.trials)} trials were not judged"
+                f"{which([t for t, _ in lost], of=one)}: {sentence(why)} Replies and the other "
+                f"scores are kept; the same command asks the {why.partition(' ')[0]} again."
             )
         for score in one.aggregates:
             is_open = (fault := _fault_of(score)) is not None and has_no_verdict(fault)

@@ -193,9 +193,10 @@ def test_what_a_backend_does_not_honour_is_refused_by_name() -> None:
     assert "seed" in str(backend.refuse(Request(messages=(), decoding=drawn)))
 
 
-def test_a_seed_of_a_greedy_reply_is_no_need() -> None:
+def test_a_seed_is_refused_of_a_greedy_reply_too() -> None:
+    """A server may draw at temperature 0, too: who asks for a seed gets one, or is told."""
     backend = describe(ScriptedBackend([], honours=()), name="s:m")
-    assert backend.refuse(Request(messages=(), decoding=Decoding(seed=1))) is None
+    assert "seed" in str(backend.refuse(Request(messages=(), decoding=Decoding(seed=1))))
 
 
 @pytest.mark.parametrize("concurrency", [0, -1, "many", None, 2.5])

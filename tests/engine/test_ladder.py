@@ -356,7 +356,7 @@ def wall(workshop: Workshop) -> WallVerdict:
 
 def why_not(workshop: Workshop) -> str | None:
     task = workshop.task
-    return why_not_licensed(task, last_wall(task, workshop.store))
+    return why_not_licensed(task, last_wall(task, workshop.store), workshop.store)
 
 
 def test_a_wall_licenses_until_what_it_rests_on_changes(workshop: Workshop) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -210,6 +211,17 @@ def test_who_asks_first_when_the_cap_is_spent_to_the_cent_is_not_let_in(store: S
         spending = Spending(cap_usd=0.25, is_forecast=True, spent_usd=spent)
         fetch(asks(backend, 3), store=store, progress=Told(), spending=spending)
         assert backend.requests == []
+
+
+def test_what_is_known_of_costs_is_handed_on_to_another_process(store: Store) -> None:
+    """It found out by a request what one costs, beyond the cap."""
+    backend = priced(lambda n: 0.02)
+    one = Spending(cap_usd=0.05, is_forecast=True)
+    fetch(asks(backend, 9), store=store, progress=Told(), spending=one)
+    other = Spending(cap_usd=0.05)
+    other.known = json.loads(json.dumps(one.known))
+    fetch(asks(backend, 9), store=store, progress=Told(), spending=other)
+    assert (len(backend.requests), other.spent_usd) == (2, 0.04)
 
 
 def test_what_was_dear_before_is_known_when_the_command_goes_on(store: Store) -> None:

@@ -485,14 +485,25 @@ def test_what_the_error_will_not_name_is_told_before_it(cli: Cli) -> None:
     )
     said = cli.toy.harness("eval", "toy", "--candidate", "shots", MODE="stranger")
     assert said.returncode == 4
-    for cause in ("boom 0", "boom 1"):
-        assert f"F shots 1 of 12: adder:small: KeyError: '{cause}'" in said.stdout
+    for cause, case in (("boom 0", "c4"), ("boom 1", "c5")):
+        assert f"F shots 1 of 12 ({case}): adder:small: KeyError: '{cause}'" in said.stdout
+    assert "error: shots: 2 of 12 trials have no reply (c4, c5): " in said.stderr
     stop = "    if case.id == 'c5':\n        raise KeyboardInterrupt\n"
     evals.write_text(evals.read_text().replace("(case, reply):\n", f"(case, reply):\n{stop}", 1))
     backend.write_text(backend.read_text().replace("(4, 5)", "(4, )"))
     said = cli.toy.harness("eval", "toy", "--candidate", "plain", MODE="stranger")
     assert said.returncode == 130
-    assert "F plain 1 of 5: adder:small: KeyError: 'boom 0'" in said.stdout
+    assert "F plain 1 of 5 (c4): adder:small: KeyError: 'boom 0'" in said.stdout
+
+
+def test_json_holds_the_results_of_the_other_cases_where_one_reply_was_lost(cli: Cli) -> None:
+    said = cli("eval", "toy", "--candidate", "shots", "--json", MODE="stranger")
+    assert (said.code, said.json["exit_code"]) == (4, 4)
+    assert "1 of 12 trials have no reply (c4): " in said.json["error"]
+    [one] = said.json["runs"]
+    scored = [t["case_id"] for t in one["run"]["trials"] if "fault" not in t]
+    assert scored == [f"c{i}" for i in range(12) if i != 4]
+    assert one["id"][:8] in cli("runs").out
 
 
 @pytest.mark.usefixtures("hurry")
@@ -648,7 +659,7 @@ def test_a_failure_of_the_model_stays_one_when_labels_are_edited(cli: Cli) -> No
     [only] = said.json["verdict"]["tries"]
     assert (only["faults"], only["missing"]) == (1, 0)
     found = cli("eval", "toy", "--candidate", "plain", "--offline")
-    assert "F plain 1 of 12: context overflow" in found.out
+    assert "F plain 1 of 12 (c4): context overflow" in found.out
 
 
 def test_the_wall_does_not_invent_replies_of_a_prompt_that_was_edited(cli: Cli) -> None:

@@ -100,20 +100,111 @@ def test_a_forecast_above_the_cap_is_exit_2_and_the_same_command_with_a_higher_o
 def test_a_cap_that_is_reached_leaves_a_partial_run_that_goes_on(
     toy: Toy, workers: tuple[str, ...]
 ) -> None:
-    """Dialogues cannot be forecast, so that only the cap itself holds them, over all workers."""
+    """The first dialogues are cheap, so that only the cap itself holds them, over all workers."""
+    (toy.root / "site/adder.py").write_text(growing(12, cheap=0.005, dear=0.01))
     (toy.task / "eval_toy.py").write_text(
         "def test_right(ask, case):\n    assert ask().text == case.reference\n"
     )
     done = toy.pytest("evals/toy", "--candidate", "plain", "--max-cost", "0.25", "-q", *workers)
     assert done.returncode == 1, done.stdout + done.stderr
-    assert len(toy.sent) == 25
-    assert "not asked: the cost cap of $0.25 is reached" in done.stdout
-    assert "25 passed, 15 faulted" in done.stdout
+    assert len(toy.sent) == 31
+    assert "not asked: the cost cap of $0.25 is reached. What" in done.stdout
+    assert "31 passed, 9 faulted" in done.stdout
     assert runs_of(toy) == [False]
     done = toy.pytest("evals/toy", "--candidate", "plain", "--max-cost", "0.25", "-q", *workers)
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(toy.sent) == 40
     assert runs_of(toy) == [False, True]
+
+
+def growing(first: int, *, cheap: float, dear: float) -> str:
+    """The adder, of which the first replies are cheap and all later ones dear."""
+    price = f"{cheap} if len(open(os.environ['SENT']).readlines()) <= {first} else {dear}"
+    return HOSTED.replace('None if os.environ.get("MODE") == "unpriced" else 0.01', price)
+
+
+def test_workers_know_what_a_request_costs_at_most_from_each_other(toy: Toy) -> None:
+    """Each found it out by a request of its own, beyond the cap: 25, and $0.31."""
+    (toy.root / "site/adder.py").write_text(growing(10, cheap=0.001, dear=0.02))
+    words = ("evals/toy", "--candidate", "plain", "--max-cost", "0.3", "-q", "-n", "2")
+    done = toy.pytest(*words, "-k", "right")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert len(toy.sent) == 24  # $0.29
+
+
+def test_a_process_that_goes_on_after_another_one_knows_what_a_request_costs(toy: Toy) -> None:
+    (toy.task / "eval_toy.py").write_text(
+        "import os\ndef test_right(ask, case):\n    ask()\n"
+        "    if case.id == 'c2':\n        os._exit(3)\n"
+    )
+    done = toy.harness(*EVAL, "--max-cost", "0.035")
+    assert "2 of 40 cases cost $0.02" in done.stdout, done.stdout + done.stderr
+    assert len(toy.sent) == 3
+
+
+TWO_TURNS = "def test_right(ask, case):\n    ask()\n    assert ask('1 and 2').text == '3'\n"
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "2")])
+def test_dialogues_have_a_pilot_and_above_the_cap_nothing_more_is_sent(
+    toy: Toy, workers: tuple[str, ...]
+) -> None:
+    """40 cases of two turns, a cent each: of $0.80 all of the cap was spent."""
+    (toy.task / "eval_toy.py").write_text(TWO_TURNS)
+    words = ("evals/toy", "--candidate", "plain", "-q", *workers, "--max-cost")
+    done = toy.pytest(*words, "0.5")
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR, done.stdout + done.stderr
+    assert done.stderr.count("the forecast is $0.80 (up to $0.80), and --max-cost is $0.50") == 1
+    assert "faulted" not in done.stdout
+    before = len(toy.sent)
+    assert before in (20, 22)[: 1 + bool(workers)]  # another worker may be between two turns
+    assert runs_of(toy) == [False]
+    # a worker may not have met yet what is recorded
+    done = toy.pytest(*words, "0.80" if workers else "0.60")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(toy.sent) == 80
+    done = toy.pytest(*words, "0")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_what_workers_have_under_way_is_not_counted_twice(toy: Toy) -> None:
+    (toy.task / "eval_toy.py").write_text(TWO_TURNS)
+    words = ("evals/toy", "--candidate", "plain", "-q", "-n", "2", "--max-cost")
+    done = toy.pytest(*words, "0.80")  # what it costs, to the cent
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(toy.sent) == 80
+
+
+def test_the_forecast_of_dialogues_is_told_in_a_line_and_is_exit_2_as_of_single_replies(
+    toy: Toy,
+) -> None:
+    (toy.task / "eval_toy.py").write_text(TWO_TURNS)
+    done = toy.harness(*EVAL, "--max-cost", "0.5")
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "forecast of plain: 40 cases, about $0.80 (0.80-0.80); pilot of 10 asked" in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("error: the forecast is $0.80")
+    assert "Traceback" not in done.stdout + done.stderr
+    done = toy.harness(*EVAL, "--max-cost", "0.5")
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "forecast of plain: 30 cases, about $0.60" in done.stderr
+    assert len(toy.sent) == 20  # the same ten, known by now
+
+
+def test_the_first_dialogues_of_every_candidate_and_eval_come_before_the_others(toy: Toy) -> None:
+    (toy.task / "eval_toy.py").write_text(TWO_TURNS)
+    done = toy.harness(*EVAL, "--candidate", "shots", "--max-cost", "1.5")
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "forecast of plain: 40 cases, about $0.80" in done.stderr
+    assert "forecast of shots: 40 cases, about $0.80" in done.stderr
+    assert len(toy.sent) == 40
+
+
+def test_a_cap_that_the_pilot_of_dialogues_meets_tells_what_all_would_cost(toy: Toy) -> None:
+    (toy.task / "eval_toy.py").write_text(TWO_TURNS)
+    done = toy.harness(*EVAL, "--max-cost", "0.05")
+    assert len(toy.sent) == 5
+    told = "cap of $0.05 is reached: 2 of 40 cases cost $0.04, so that all would cost about $0.80"
+    assert told in done.stdout
 
 
 @pytest.mark.parametrize("workers", [(), ("-n", "2")])
@@ -166,8 +257,8 @@ def test_who_hangs_before_a_cost_is_known_is_asked_three_times_in_all(
     assert done.returncode == 4, done.stdout + done.stderr
     assert len(toy.sent) == 3
     last = done.stderr.splitlines()[-1]
-    told = "40 trials have no reply: 3 requests in a row had no reply (adder:small: no reply within"
-    assert told in last
+    assert "of 40 trials have no reply (c" in last
+    assert "more): 3 requests in a row had no reply (adder:small: no reply within" in last
     assert "he same command asks" in last
     assert ("plain: no reply after 0.1 s." in done.stderr) == (not workers)
     done = toy.harness(*EVAL, "--max-cost", "1", *workers)

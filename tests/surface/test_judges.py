@@ -160,8 +160,8 @@ def test_a_judge_that_never_answers_costs_its_own_score_of_one_case(cli: Cli) ->
     assert said.code == 4
     told = "judge polite: arbiter:strict: no reply within 0.5 s"
     assert "judge polite (arbiter:strict): 12 requests, 1 not answered, 550 tokens in" in said.out
-    assert f"shots: 1 of 12 trials were not judged: {told}" in said.err
-    assert f"F shots 1 of 12: {told}" in said.out
+    assert f"shots: 1 of 12 trials were not judged (c5): {told}" in said.err
+    assert f"F shots 1 of 12 (c5): {told}" in said.out
     assert scores(cli, "right", "shots")["c5"] == (1.0, "")
     assert scores(cli, "polite", "shots").pop("c5") == (None, told)
     assert [v for v, _ in scores(cli, "polite", "shots").values()].count(1.0) == 11

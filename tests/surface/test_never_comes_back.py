@@ -4,14 +4,16 @@ no parent waits for it (`test_parent`), as within a program of somebody else.
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
 from tests.surface.inprocess import Cli
-from tests.surface.test_bad_evals import QUICK, values
-from tests.surface.test_time_limits import LIMITED, RIGHT, write
+from tests.surface.test_bad_evals import QUICK, faults, values
+from tests.surface.test_time_limits import LIMITED, RIGHT, only_c5_is_a_fault, write
 
 WITHIN = """
 import sys
@@ -232,9 +234,87 @@ def test_code_that_never_comes_back_to_python_costs_a_worker_and_its_own_case(cl
     assert "1 failed, 11 passed" in done.stdout
     recorded = cli("runs", "--json").json
     run = cli("runs", recorded[0]["id"], "--json").json["run"]
-    assert values(run) == {f"c{i}": 1.0 for i in range(12) if i != 5}
-    assert run["is_complete"] is False  # no verdict rests on it
+    only_c5_is_a_fault(run, "right: c5: the process that ran it ended: exit code 1, of `os._exit`")
     assert len(cli.toy.sent) == 12
+
+
+DYING = """
+import ctypes, os, pytest, signal, time
+
+@pytest.fixture
+def after():
+    yield
+    die("after")
+
+def die(place):
+    if place == PLACE:
+        time.sleep(0.2)  # xdist breaks off where it sends to a worker that is just dying
+        os.kill(os.getpid(), HOW) if HOW else pytest.exit("enough")
+"""
+
+
+def dying(cli: Cli, how: int, evals: str, *, place: str = "") -> dict[str, Any]:
+    """Run evals in a worker that dies, and return what is recorded."""
+    write(cli, f"HOW, PLACE = {how}, {place!r}\n{DYING}\n{evals}")
+    done = cli.toy.pytest("evals/toy", "--candidate", "shots", "-n", "1", "-q")
+    assert done.returncode in {1, 2}, done.stdout + done.stderr
+    [recorded] = cli("runs", "--json").json
+    run: dict[str, Any] = cli("runs", recorded["id"], "--json").json["run"]
+    return run | {"said": done.stdout}
+
+
+DIES = f"def test_right(case, reply):\n    if case.id == 'c5': die(PLACE)\n{RIGHT}"
+LEFT_OUT = {f"c{i}": 1.0 for i in range(12) if i != 5}
+
+
+def test_a_crash_in_a_worker_is_a_fault_of_its_eval(cli: Cli) -> None:
+    """As in one process: it counts as failed, and the run is whole."""
+    run = dying(cli, signal.SIGSEGV, DIES)
+    only_c5_is_a_fault(run, "right: c5: the process that ran it ended: a crash in C code (SIGSEGV)")
+    (cli.toy.task / "eval_toy.py").write_text(f"def test_right(case, reply):\n{RIGHT}")
+    again = cli.toy.pytest("evals/toy", "--candidate", "shots", "-q", "--only", "faults")
+    assert "1 passed" in again.stdout
+
+
+def test_who_kills_a_worker_is_no_fault_of_its_eval(cli: Cli) -> None:
+    """As a machine out of memory does: no verdict rests on it."""
+    run = dying(cli, signal.SIGKILL, DIES)
+    assert "c5: the process that ran it ended: SIGKILL came from outside (a person" in run["said"]
+    assert (values(run), faults(run), run["is_complete"]) == (LEFT_OUT, {}, False)
+
+
+def test_what_exits_a_worker_is_no_crash(cli: Cli) -> None:
+    run = dying(cli, 0, DIES)
+    assert (
+        "c5: the process that ran it ended: it was interrupted, by `pytest.exit(...)`"
+        in (run["said"])
+    )
+    assert "crash in C" not in run["said"]
+    assert (faults(run), run["is_complete"]) == ({}, False)
+
+
+def test_a_crash_after_an_eval_leaves_its_score(cli: Cli) -> None:
+    evals = DIES.replace("reply", "reply, request", 1).replace(
+        "die(PLACE)", "request.getfixturevalue('after')"
+    )
+    run = dying(cli, signal.SIGSEGV, evals, place="after")
+    assert "c5: the process that ran it ended: a crash in C code" in run["said"]
+    assert (faults(run), run["is_complete"]) == ({}, True)
+    assert values(run) == LEFT_OUT | {"c5": 1.0}
+
+
+def test_a_crash_in_an_eval_of_a_dialogue_is_a_fault(cli: Cli) -> None:
+    evals = "def test_right(case, ask):\n    if case.id == 'c5': die(PLACE)\n"
+    run = dying(cli, signal.SIGSEGV, evals)
+    only_c5_is_a_fault(run, "right: c5: the process that ran it ended")
+
+
+def test_a_crash_in_an_eval_of_all_replies_is_a_fault_of_it_alone(cli: Cli) -> None:
+    evals = f"def test_right(case, reply):\n{RIGHT}def test_sum(trials):\n    die(PLACE)\n"
+    run = dying(cli, signal.SIGSEGV, evals)
+    assert (faults(run), run["is_complete"]) == ({}, True)
+    [score] = run["aggregates"]
+    assert score["reason"].startswith("the trials of shots: the process that ran it ended: a crash")
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from harness.surface import alarm
 from tests.surface.inprocess import Cli
 from tests.surface.test_bad_evals import LIMIT, QUICK, faults, run_of, values, write_evals
 
@@ -247,3 +248,70 @@ def test_what_cannot_be_shown_still_is_the_miss_that_it_is(cli: Cli) -> None:
     run = run_of(cli)
     assert faults(run) == {}
     assert values(run) == {f"c{i}": float(i != 5) for i in range(12)}
+
+
+def test_a_limit_that_ends_an_eval_between_two_lines_can_be_shown(cli: Cli) -> None:
+    """An alarm rings at any instruction, and some stand on no line: pytest failed to show one."""
+    write(
+        cli,
+        "import sys\nfrom types import TracebackType\n"
+        "from harness.surface.eval_calls import EvalTimeout\n"
+        "def test_right(case, reply):\n"
+        "    try:\n        len(case.id)\n    except ValueError as exc:\n        del exc\n"
+        "    finally:\n        frame = sys._getframe()\n"
+        "    if case.id == 'c5':\n"
+        "        nowhere = [at for at, _, line in frame.f_code.co_lines() if line is None][-1]\n"
+        "        trace = TracebackType(None, frame, nowhere, -1)\n"
+        "        assert trace.tb_lineno is None\n"
+        f"        raise EvalTimeout('late').with_traceback(trace)\n{RIGHT}",
+    )
+    only_c5_is_a_fault(run_of(cli), "right: late")
+
+
+# ---------------------------------------------------------------- imports
+
+SLOW = "import time\nfor _ in range(5): time.sleep(0.1)\n"
+
+
+def write_slow(cli: Cli, evals: str, *, conftest: str = "", slow: str = SLOW) -> None:
+    """Write evals, and a module that takes more than their limit, with another in its midst."""
+    write(cli, evals, conftest="import sys\nsys.modules.pop('slow', None)\n" + conftest)
+    (cli.toy.root / "site/slow.py").write_text(f"{slow}import slower\nREADY = slower.READY\n")
+    (cli.toy.root / "site/slower.py").write_text(f"{slow}READY = True\n")
+
+
+IN_EVAL = "def test_right(case, reply):\n    import slow\n    assert slow.READY\n"
+IN_FIXTURE = (
+    "import pytest\n@pytest.fixture\ndef module(case):\n    import slow\n    return slow\n"
+    "def test_right(case, reply, module):\n    assert module.READY\n"
+)
+
+
+@pytest.mark.parametrize(
+    "evals", [IN_EVAL, f"async {IN_EVAL}", IN_FIXTURE], ids=["eval", "async", "fixture"]
+)
+def test_the_time_of_an_import_is_no_time_of_an_eval(cli: Cli, evals: str) -> None:
+    """One that is left half done fails in every later case, too, or crashes."""
+    write_slow(cli, evals + RIGHT)
+    run = run_of(cli)
+    assert faults(run) == {}
+    assert values(run) == {f"c{i}": 1.0 for i in range(12)}
+
+
+def test_a_limit_begins_anew_where_an_import_is_over(cli: Cli) -> None:
+    loop = "    if case.id == 'c5':\n        import slow\n        while slow.READY: pass\n"
+    write_slow(cli, f"def test_right(case, reply):\n{loop}{RIGHT}")
+    only_c5_is_a_fault(run_of(cli), f"right: c5: the eval {LIMITED}")
+
+
+def test_a_module_that_swallows_what_its_import_raises_is_imported_whole(cli: Cli) -> None:
+    swallowing = "import time\nfor _ in range(5):\n    try: time.sleep(0.1)\n    except: END = 1\n"
+    write_slow(cli, f"{IN_EVAL}    assert not hasattr(slow, 'END')\n{RIGHT}", slow=swallowing)
+    assert faults(run_of(cli)) == {}
+
+
+def test_a_module_that_loops_for_ever_is_ended(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(alarm, "IMPORT_S", 0.5)
+    evals = f"def test_right(case, reply):\n    if case.id == 'c5':\n        import slow\n{RIGHT}"
+    write_slow(cli, evals, slow="while True:\n    try: pass\n    except BaseException: pass\n")
+    only_c5_is_a_fault(run_of(cli), f"right: c5: the eval {LIMITED}")

@@ -6,8 +6,10 @@ import importlib
 import json
 import signal
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from contextvars import ContextVar
+from types import MappingProxyType
 from typing import Any
 
 import click
@@ -121,7 +123,8 @@ def run(arguments: list[str]) -> int:
         return _failed(exc.format_message(), "", code=exc.exit_code, arguments=arguments)
     except HarnessError as exc:
         said = from_here(str(exc))
-        return _failed(said, f"error: {clean(said)}", code=exc.exit_code, arguments=arguments)
+        told = f"error: {clean(said)}"
+        return _failed(said, told, code=exc.exit_code, arguments=arguments, beside=exc.beside)
     except OSError as exc:  # a full disk, a folder that may not be written
         said = from_here(str(exc))
         return _failed(
@@ -158,9 +161,21 @@ def _is_of_an_interrupt(error: BaseException | None) -> bool:
     return error is not None
 
 
-def _failed(error: str, text: str, *, code: int, arguments: list[str]) -> int:
+def _failed(
+    error: str,
+    text: str,
+    *,
+    code: int,
+    arguments: list[str],
+    beside: Mapping[str, Any] = MappingProxyType({}),
+) -> int:
     if "--json" in arguments and not ANSWERED.get():
-        click.echo(json.dumps({"error": error, "exit_code": code}))
+        told: dict[str, Any] = {"error": error, "exit_code": code}
+        if beside:
+            from harness.records import to_plain  # `harness --help` needs no record
+
+            told |= {name: to_plain(value) for name, value in beside.items()}
+        click.echo(json.dumps(told))
     if text:
         click.echo(text, err=True)
     return code

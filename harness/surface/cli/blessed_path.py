@@ -48,9 +48,8 @@ def recorded_run(app: App, task: Task, candidate: Candidate) -> Run:
             )
         )
         ladder = read_ladder(task, app.store)
-    for run in ladder.runs:
-        if run.is_complete and run.candidate.digest == candidate.digest:
-            return run
+    if (run := ladder.complete(candidate)) is not None:
+        return run
     raise NotEnoughEvidence(
         f"no complete, current run of {candidate.name!r}, and compare asks no backend. "
         f"Make one: harness eval {task.name} --candidate '{candidate.name}'"

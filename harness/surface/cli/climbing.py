@@ -105,7 +105,7 @@ def plan_of(app: App, task: Task, *, wish: Climb, base_url: str | None) -> Plan:
         task,
         _model(app, task, base_url=base_url),
         seed=seed_of(task, wish.seed),
-        missed=missed_on_dev(task, app.store),
+        missed=missed_on_dev(task, app.store, base_url=base_url),
     )
     return named_apart(task, plan_prompts(facts))
 
@@ -193,7 +193,7 @@ def climb_now(
             break
         done.made = []
         # now it is known which tries count, and what their misses say
-        have = counted_families(done.task, app.store)
+        have = counted_families(done.task, app.store, base_url=base_url)
         _make(app, done, wish=wish, base_url=base_url, have=have, reserve=0)
     return done
 

@@ -6,6 +6,7 @@ from difflib import get_close_matches
 
 import click
 
+from harness.errors import HarnessError
 from harness.records import SPLITS, Split
 from harness.surface.cli.app import App, options
 
@@ -118,14 +119,19 @@ def command(
         if outcome.selected_none and outcome.error is None:
             app.answer({"runs": [], "notes": outcome.notes})
             return 0  # nothing was missed, or nothing changed: that is what was asked
-        completed(outcome)
+        runs = [{"id": run.id, "run": run} for run in outcome.runs]
+        try:
+            completed(outcome)
+            refuse_unrecorded(outcome.runs)
+        except HarnessError as exc:
+            exc.beside = {"runs": runs}  # one lost reply takes nothing from the other cases
+            raise
         if outcome.listed:  # --collect-only
             app.answer({"runs": [], "items": outcome.listed})
             return 0
-        refuse_unrecorded(outcome.runs)
         app.answer(
             {
-                "runs": [{"id": run.id, "run": run} for run in outcome.runs],
+                "runs": runs,
                 "notes": outcome.notes,
                 "slices": slices_of_task(outcome.runs, loaded),
                 "flaky": flaky_of_task(outcome.runs, loaded),

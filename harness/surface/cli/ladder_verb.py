@@ -65,6 +65,7 @@ def command(
     """
     from harness.core.tries import build_tries
     from harness.engine.ladder import (
+        moved_words,
         read_ladder,
         refuse_without_scores,
         scored_cases,
@@ -138,6 +139,8 @@ def command(
                 is_shown_only=show,
             )
         app.answer(told)
+        if moved := moved_words(ladder, loaded):
+            app.say(f"note: {moved}")
         if ladder.stale:
             app.say(
                 f"{len(ladder.stale)} more tries were scored with older labels or evals; "

@@ -197,7 +197,12 @@ def judge(app: App, task: Task, ladder: Ladder, *, is_confirming: bool) -> WallV
         # an earlier text of a prompt cannot be asked again under its name
         names = {r.candidate.name for r in ladder.runs}
         askable = replace(evidence, tries=[t for t in evidence.tries if t.name in names])
-        evidence = replace(evidence, confirmation=confirmation(app, task, nominee(askable)))
+        name = nominee(askable)
+        # at the server that its try was asked at, which the task file need not name
+        best = next((r for r in ladder.runs if r.candidate.name == name), None)
+        base_url = best.candidate.base_url if best is not None else None
+        confirmed = confirmation(app, task, name, base_url=base_url)
+        evidence = replace(evidence, confirmation=confirmed)
     evidence = replace(evidence, notes=[*evidence.notes, *look_notes(app, task)])
     verdict = judge_wall(evidence)
     without = judge_wall(replace(evidence, refused=(CONSTRAINED,)))
@@ -272,7 +277,9 @@ def rescorable(app: App, task: Task, ladder: Ladder) -> dict[str | None, list[st
     return found
 
 
-def confirmation(app: App, task: Task, name: str | None) -> Confirmation | None:
+def confirmation(
+    app: App, task: Task, name: str | None, *, base_url: str | None
+) -> Confirmation | None:
     """Spend one look at the sealed cases on the prompt `name`; the same prompt is one look.
 
     Returns None where no prompt is worth it, or none could be confirmed on so few cases: a look
@@ -296,7 +303,7 @@ def confirmation(app: App, task: Task, name: str | None) -> Confirmation | None:
         app.say("no prompt is likely enough to pass: no look at the sealed cases is spent")
         return None
     app.refuse_leaks(task, "test", is_anew=True)
-    candidate = app.candidate(task, name)
+    candidate = app.candidate(task, name, base_url=base_url)
     key = pair_key(None, candidate)
     entries = app.store.ledger(task=task.name, kind="look")
     refuse_changed(task, entries)
@@ -312,11 +319,18 @@ def confirmation(app: App, task: Task, name: str | None) -> Confirmation | None:
         )
     app.say(f"confirming {name} on sealed cases: look {look}, at {100 * alpha_of_look(look):.2f} %")
     completed(
-        run_evals(task, [name], store=app.project.store, split="test", extra=["--look-is-counted"]),
+        run_evals(
+            task,
+            [name],
+            store=app.project.store,
+            split="test",
+            base_url=base_url,
+            extra=["--look-is-counted"],
+        ),
         deciding=deciding_scores(task),
     )
-    ladder = read_ladder(task, app.store, split="test")
-    run = next(r for r in ladder.runs if r.candidate.digest == candidate.digest)
+    run = read_ladder(task, app.store, split="test").complete(candidate)
+    assert run is not None  # `completed` raised where one was not
     values = case_values(run, task.settings.primary)
     cases = [c for c in task.split("test") if values.get(c.id, 0.0) is not None]
     return Confirmation(
