@@ -50,7 +50,7 @@ def test_a_run_goes_on_past_what_cannot_be_put_into_words(cli: Cli) -> None:
     (cli.toy.task / "eval_toy.py").write_text(EVALS)
     said = cli("eval", "toy", "--candidate", "plain")
     assert said.code == 4, said.err
-    assert "1 of 12 trials have no reply (c4): adder:small: Wordless: (Wordless" in said.err
+    assert "1 of 12 trials have no reply (c3): adder:small: Wordless: (Wordless" in said.err
     assert "9 passed" in said.out
     assert "m plain c2 right: (Mute cannot be put into words: TypeError)" in said.out
     with Store.open(cli.toy.root / ".harness/harness.db", read_only=True) as store:
