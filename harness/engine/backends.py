@@ -6,12 +6,15 @@ import inspect
 import sys
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from harness.core.frames import under
 from harness.engine.pulse import Asked, HeldUp, LetGo
+from harness.engine.reins import NAMED, REINS
 from harness.engine.threads import Threads
 from harness.errors import BackendError, HarnessError, UsageError, words_of
 from harness.ports.backends import AnswersBatches, Backend, BackendConfig, BatchState
@@ -96,9 +99,11 @@ class LiveBackend:
         except Exception as exc:  # border: a stranger's backend can raise anything
             raise BackendError(f"{self.name}: {type(exc).__name__}: {words_of(exc)}") from exc
 
-    async def answer(self, request: Request) -> Reply:
-        """Return the reply, from an async or a plain `answer`. Raises BackendError."""
-        reply = await self._call(self.backend.answer, request, limit_s=self.timeout_s)
+    async def answer(self, request: Request, *, name: str = "") -> Reply:
+        """Return the reply, from an async or a plain `answer`; `name` tells a request that may hold
+        this process from others under way. Raises BackendError.
+        """
+        reply = await self._call(self.backend.answer, request, limit_s=self.timeout_s, name=name)
         return self._checked(reply)
 
     async def submit_batch(self, requests: Mapping[str, Request]) -> str:
@@ -123,18 +128,23 @@ class LiveBackend:
                 errors[name] = exc
         return replace(state, replies=replies, errors=errors)
 
-    async def _call(self, function: Callable[..., Any], argument: Any, *, limit_s: float) -> Any:
+    async def _call(
+        self, function: Callable[..., Any], argument: Any, *, limit_s: float, name: str = ""
+    ) -> Any:
         import asyncio  # a run from the cache needs none
 
         limit = asyncio.timeout(limit_s)
         asked = Asked(self.name, limit, asyncio.get_running_loop(), self.told)
         late = f"{self.name}: no reply within {limit_s:g} s"
+        called: Callable[[], Any] = partial(function, argument)
+        if name:
+            called = under(name, called, name=NAMED)
         try:
             async with limit:
-                with asked.under_way():
+                with asked.under_way(), REINS.hold(name, limit.when) if name else nullcontext():
                     if inspect.iscoroutinefunction(function):
-                        return await function(argument)
-                    found = await self.threads.run(partial(function, argument))
+                        return await called()
+                    found = await self.threads.run(called)
                     return await found if inspect.isawaitable(found) else found
         except HarnessError:
             raise

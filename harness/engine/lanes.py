@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.engine.batches import Batches, held_by, settle_interrupted
 from harness.engine.fetch import Ask, Outcome, Progress, was_not_asked
+from harness.engine.in_process import InProcess, Lost
 from harness.engine.limiter import Limiter
 from harness.engine.pulse import HeldUp
 from harness.errors import BackendError
@@ -81,6 +82,7 @@ class Lanes:
     progress: Progress
     wait: Callable[[int], float]
     spending: Spending | None = None
+    in_process: InProcess = field(init=False)
     lanes: dict[int, _Lane] = field(default_factory=dict)
     unsaved: list[StoredReply] = field(default_factory=list)
     unsaid: list[asyncio.Future[None]] = field(default_factory=list)
@@ -89,6 +91,9 @@ class Lanes:
     stood_at: float = -math.inf
     held_at: float = -math.inf  # a coroutine held up the loop until then
     here: tuple[Callable[[], bool], asyncio.Future[None]] | None = None
+
+    def __post_init__(self) -> None:
+        self.in_process = InProcess(spending=self.spending)
 
     async def until(
         self,
@@ -203,7 +208,7 @@ class Lanes:
             self.progress.begin(name, total)
         try:
             async with asyncio.TaskGroup() as group:
-                for waiting, count in _by_lane(asks):
+                for waiting, count in _by_lane(self.in_process.in_order(asks)):
                     for _ in range(count):
                         group.create_task(self._each(waiting))
         finally:
@@ -243,13 +248,15 @@ class Lanes:
                         return Outcome(key=ask.key, fault=self.spending.fault(ask))
                     began = asyncio.get_running_loop().time()
                     try:
-                        reply = await ask.live.answer(ask.request)
+                        reply = await self.in_process.answer(ask)
                     except BackendError as exc:
                         error = exc
                         if self.spending is not None:
                             self.spending.settle(ask, room, exc)
                         if isinstance(exc, HeldUp):
                             await self._rest(ask, lane, exc)
+                        elif isinstance(exc, Lost) and not exc.has_answered:
+                            self._give_up(ask, lane, exc)
                     else:
                         is_late = ask.live.only_waits and began <= self.held_at
                         if is_late or began <= self.stood_at:  # nobody knows how long it lay there
@@ -257,10 +264,11 @@ class Lanes:
                         outcome = await self._keep(ask, reply, lane)
                         if self.spending is not None:
                             self.spending.settle(ask, room, reply)
+                            self.in_process.tell_spent()
                         return outcome
                 if not error.is_retryable:
                     # badly, but somebody is there
-                    lane.has_answered |= not isinstance(error, HeldUp)
+                    lane.has_answered |= not isinstance(error, HeldUp | Lost)
                     return _failed(ask, str(error), is_missing=not error.is_systemic)
                 lane.has_failed = True
                 if _is_too_much(error):

@@ -25,6 +25,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from harness.engine.reins import DEBUGGERS, REINS
 from harness.errors import BackendError
 
 if TYPE_CHECKING:
@@ -38,7 +39,6 @@ FIRST_S = 5.0
 """How long it may do so once without being told of: what a first call loads is no habit."""
 HELD = "held up"
 CURE = "make it a plain `def`, which runs in a thread, or await what it waits for"
-DEBUGGERS = ("bdb", "pdb", "pydevd", "_pydevd_bundle")
 T = TypeVar("T")
 _signal: Any = getattr(signal, "_signal", signal)  # makes no enum of what it finds: 2 us a call
 
@@ -119,6 +119,7 @@ class Pulse:
 
     def __enter__(self) -> None:
         self._asked_at = self._main = None
+        REINS.take()
         if not _is_free():
             return
         self._before = _signal.getsignal(signal.SIGALRM)
@@ -133,6 +134,7 @@ class Pulse:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        REINS.let_go()
         if self._is_on:
             self._is_on = False
             _signal.setitimer(signal.ITIMER_REAL, 0)

@@ -36,7 +36,8 @@ class Backend(Protocol):
     """Answers requests. A plain `def answer` is accepted and run in a thread. An `async` one should
     not block (`time.sleep`, `requests`): it holds up every other request. One that does is told by
     file and line, and ended at its `timeout_s`; not so on Windows, beside the main thread, under
-    somebody else's alarm (SIGALRM), or in C that does not let Python hear signals.
+    somebody else's alarm (SIGALRM), or in C that does not let Python hear signals: there its
+    process is ended, ten seconds later (docs/decisions/0021).
 
     Optional attributes, each with the default that the engine assumes:
 

@@ -13,8 +13,10 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
-from types import FrameType, FunctionType
+from types import FrameType
 from typing import Any
+
+from harness.engine.reins import DEBUGGERS, REINS
 
 HOLD_S = 10.0
 """Seconds beyond its limit after which code that never comes back to Python is given up."""
@@ -34,7 +36,6 @@ ROOM, MOST_ROOM = 200, 2000
 """How many calls deeper than the limit of recursions code may go, so that an alarm can be heard in
 it: for each ring, and for all of them.
 """
-DEBUGGERS = ("pdb", "bdb", "pydevd", "_pydevd_bundle", "debugpy")
 _IMPORTS = "<frozen importlib._bootstrap"
 _MACHINERY = ("_pytest.", "pluggy.", "harness.surface.")
 
@@ -191,6 +192,7 @@ class Watch:
     def __init__(self) -> None:
         self.error_fd: int | None = None
         self._stack_fd: int | None = None  # where it is shown what holds the process
+        self._before_fd: int | None = None  # where it was, of a request
         self.handler: object = None  # of the alarm, as long as it is ours
         self.last_will: Callable[[], None] | None = None  # it ends the process
         self._due_at: float | None = None  # when the alarm rings; None while nothing is limited
@@ -289,6 +291,7 @@ class Watch:
         except OSError:  # there is none
             self.error_fd = None
         self._stack_fd = self.error_fd if stack_fd is None else stack_fd
+        self._before_fd, REINS.stack_fd = REINS.stack_fd, self._stack_fd
 
     def show_crashes(self, stack_fd: int) -> None:
         """Let a crash be shown in `stack_fd`, if at all; that of a process which code forks, where
@@ -312,7 +315,9 @@ class Watch:
             self._thread = None
         if self.error_fd is not None:
             os.close(self.error_fd)
-            self.error_fd = self._stack_fd = None
+            self.error_fd = None
+        if self._stack_fd is not None:
+            self._stack_fd, REINS.stack_fd = None, self._before_fd
 
     def _run(self) -> None:
         while not self._over.wait(TICK_S):
@@ -365,16 +370,3 @@ class Watch:
 
 WATCH = Watch()
 """Of the process: there is one alarm, and one standard error."""
-
-
-def under(text: str, function: Callable[[], Any]) -> Any:
-    """Call a function in a frame that bears a text: all that is shown of a process that C ends are
-    the names of the files and functions that it is in.
-    """
-    code = _call.__code__.replace(co_filename=text, co_name="harness")
-    return FunctionType(code, globals())(function)
-
-
-def _call(function: Callable[[], Any]) -> Any:
-    __tracebackhide__ = True
-    return function()

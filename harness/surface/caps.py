@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.engine.fetch import Outcome, Progress, Silence
+from harness.engine.life import life_of
 from harness.surface.eval_outcomes import score_name
 from harness.surface.eval_trials import EvalTrial, eval_trial_of
-from harness.surface.life import life_of
 from harness.surface.progress import TextProgress
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import pytest
 
 from harness.engine.eval_sources import dialogues
 from harness.engine.evaluate import Evaluation, TrialId
-from harness.errors import HarnessError
+from harness.errors import BackendError, HarnessError
 from harness.surface.eval_outcomes import FOLDER, PATTERN
 from harness.surface.eval_session import EvalSession
 from harness.surface.eval_trials import EvalTrial
@@ -62,7 +62,11 @@ class Crashes:
         cases = {t.case_id for t, its in titles if f"{title}-".startswith(f"{its}-")} - {""}
         all_of = f"the trials of {title}" if title in evaluation.candidates else title or rest
         who = cases.pop() if len(cases) == 1 else all_of
-        is_its_own, why = _end_of(getattr(report, "node", None))
+        worker = getattr(report, "node", None)
+        is_its_own, why = _end_of(worker, limit="`eval_timeout_s` in task.toml")
+        if is_its_own and not self._under_way:
+            self._stop(report, _end_of(worker, limit="a backend's `timeout_s`")[1])
+            return
         report.longrepr = said = f"{who}: the process that ran it ended: {why}"
         found = [t for t, its in titles if its == title]
         if not is_its_own or len(found) != 1 or crashitem not in self._under_way:
@@ -82,6 +86,19 @@ class Crashes:
             report.user_properties.append(("is_dialogue", True))
         vars(report)[FOLDER] = str(folder)
 
+    def _stop(self, report: pytest.TestReport, why: str) -> None:
+        """End the session: what ended a worker before any eval ran in it was a request, and every
+        worker that comes after it sends that one again.
+        """
+        report.longrepr = said = (
+            f"a worker ended while it asked for replies: {why}. What was answered is kept. Without "
+            "`-n`, the request that ends its process costs its own case alone"
+        )
+        self._session.error = BackendError(said)
+        workers: Any = self._session.config.pluginmanager.get_plugin("dsession")
+        workers.shouldstop = "a worker ended while it asked for replies"
+        workers._max_worker_restart = 0  # pytest's own option, `--max-worker-restart`
+
     def _is_scored(self, folder: Path, name: str, trial: TrialId) -> bool:
         seen = self._session.scores.of(folder)
         known = seen.scores.get(trial, ()) if trial.case_id else ()
@@ -96,8 +113,8 @@ def _titles(evaluation: Evaluation) -> list[tuple[TrialId, str]]:
     return list(zip(ids, (t.encode("unicode_escape").decode() for t in titles), strict=True))
 
 
-def _end_of(worker: Any) -> tuple[bool, str]:
-    """Return whether a worker ended by what ran in it, and how it ended."""
+def _end_of(worker: Any, *, limit: str) -> tuple[bool, str]:
+    """Return whether a worker ended by what ran in it, and how; `limit` is what that may pass."""
     if getattr(worker, "workeroutput", {}).get("exitstatus") == INTERRUPTED:
         return False, "it was interrupted, by `pytest.exit(...)`, KeyboardInterrupt or a person"
     process = getattr(getattr(getattr(worker, "gateway", None), "_io", None), "popen", None)
@@ -107,11 +124,11 @@ def _end_of(worker: Any) -> tuple[bool, str]:
         code = None
     if code is None:
         return False, (
-            "a crash in C code, or code that held Python for longer than `eval_timeout_s` in "
-            "task.toml and could not be ended in another way; or somebody ended it"
+            f"a crash in C code, or code that held Python for longer than {limit} and could not be "
+            "ended in another way; or somebody ended it"
         )
     if code < 0:
-        from harness.surface.parent import CRASHES
+        from harness.surface.post_mortem import CRASHES
 
         name = signal.Signals(-code).name
         if -code in CRASHES:
@@ -119,7 +136,7 @@ def _end_of(worker: Any) -> tuple[bool, str]:
         return False, f"{name} came from outside (a person, or a machine out of memory)"
     if code == 1:
         return True, (
-            "exit code 1, of `os._exit`, or of code that held Python for longer than "
-            "`eval_timeout_s` in task.toml and could not be ended in another way"
+            f"exit code 1, of `os._exit`, or of code that held Python for longer than {limit} and "
+            "could not be ended in another way"
         )
     return True, f"exit code {code}"

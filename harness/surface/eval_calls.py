@@ -13,13 +13,14 @@ import inspect
 import signal
 import threading
 from collections.abc import Callable, Generator, Iterator
-from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import pytest
 
+from harness.core.frames import under
+from harness.engine.life import life_of
 from harness.errors import Miss
 from harness.surface.alarm import (
     WATCH,
@@ -29,14 +30,12 @@ from harness.surface.alarm import (
     is_debugged,
     leave,
     stop,
-    under,
     unlimited,
 )
 from harness.surface.eval_fixtures import asks_for_none
 from harness.surface.eval_outcomes import score_name
 from harness.surface.eval_session import EvalSession
 from harness.surface.eval_trials import eval_trial_of
-from harness.surface.life import life_of
 from harness.surface.tracebacks import until, with_lines
 
 AGAIN_S = 1.0
@@ -196,7 +195,7 @@ class EvalCalls:
         method = CALLED.get(phase, "") if self._life is None else ""
         others = vars(item).get(method)
         if method:
-            vars(item)[method] = partial(under, self._told(item), getattr(item, method))
+            vars(item)[method] = under(self._told(item), getattr(item, method))
         try:
             yield
             if self._rings:

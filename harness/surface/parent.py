@@ -13,15 +13,13 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
 from harness.core.words import count
-from harness.surface.life import End, Life, life, live
+from harness.engine.life import Life, life, live
 from harness.surface.orphans import adopt, began_at, end_orphans
-from harness.surface.words import from_here
 
 SENT = {
     signal.SIGINT,
@@ -35,27 +33,8 @@ SENT = {
 """What is sent to the process that somebody started, and handed on to its child."""
 FOR_ALL = {signal.SIGTERM, signal.SIGHUP}
 """What ends the command, and what its evals have begun, where it comes to the group."""
-CRASHES = {
-    signal.SIGSEGV,
-    signal.SIGBUS,
-    signal.SIGFPE,
-    signal.SIGILL,
-    signal.SIGTRAP,
-    signal.SIGABRT,
-    signal.SIGSYS,
-}
 FROM_KERNEL = 0x80
 """`si_code` of what a terminal sends, to each process of its group."""
-ALIKE = 3
-"""Where so many evals ended their processes at one place before they began, the others will, too:
-a fixture that all of them need.
-"""
-KEPT = "What was scored is kept: `harness runs` lists it as a partial run."
-TOO_LONG = "Timeout ("
-"""What `faulthandler` begins with where it ends a process."""
-SHOWN = 12
-"""How many frames are shown of what ended a process."""
-_MACHINERY = ("/_pytest/", "/pluggy/", "/harness/surface/")
 
 
 def begin(config: object = None) -> None:
@@ -87,7 +66,9 @@ def begin(config: object = None) -> None:
             child = os.fork()
         except OSError as exc:  # no more processes, no memory
             if ours.former:
-                _write(f"It cannot: {exc}. {KEPT}\n")
+                from harness.surface.post_mortem import KEPT, write
+
+                write(f"It cannot: {exc}. {KEPT}\n")
                 _end(code)
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             return
@@ -103,11 +84,13 @@ def begin(config: object = None) -> None:
             adopt()
         since = began_at(child)
         code, heard = _wait(child, ours, has_terminal=has_terminal)
-        if not _learn(ours, code, stack=_taken(ours.stack_fd), heard=heard):
+        if not _goes_on(ours, code, heard=heard):
             fcntl.fcntl(breath[0], fcntl.F_SETOWN, 0)  # what is left of its group may go on
             _end(code)
         if many := end_orphans(since=since):  # the next process begins them again
-            _write(f"{count(many, 'program')} that it had begun ended with it.\n")
+            from harness.surface.post_mortem import write
+
+            write(f"{count(many, 'program')} that it had begun ended with it.\n")
         for number in signal.sigpending() & SENT:  # it came while there was no child to hear it
             if signal.getsignal(number) != signal.SIG_IGN:
                 _end(-number)
@@ -167,7 +150,7 @@ def _wait(child: int, ours: Life, *, has_terminal: bool) -> tuple[int, str]:
     """Hand signals on until a child ends; return its exit code, that of a signal negative, and what
     was heard: "sent", of a signal while that was under way which was at the end, "stopped", or "".
     """
-    was_stopped, is_sent, under = False, False, None
+    was_stopped, is_sent, under = False, False, ours.busy_with()
     while True:
         heard: Any = signal.sigwaitinfo({*SENT, signal.SIGCHLD})
         if heard.si_signo == signal.SIGCHLD:
@@ -176,13 +159,13 @@ def _wait(child: int, ours: Life, *, has_terminal: bool) -> tuple[int, str]:
                 pid, status = os.waitpid(-1, os.WNOHANG)
                 if pid == child:
                     code = os.waitstatus_to_exitcode(status)
-                    if is_sent and under == ours.under_way():
+                    if is_sent and under == ours.busy_with():
                         return code, "sent"
                     return code, "stopped" if was_stopped else ""
             was_stopped |= heard.si_code in (os.CLD_STOPPED, os.CLD_CONTINUED)
             continue
         if signal.getsignal(heard.si_signo) != signal.SIG_IGN:  # as of nohup: it ends nothing
-            is_sent, under = True, ours.under_way()
+            is_sent, under = True, ours.busy_with()
         if has_terminal:
             if heard.si_code != FROM_KERNEL:
                 os.kill(child, heard.si_signo)
@@ -190,6 +173,16 @@ def _wait(child: int, ours: Life, *, has_terminal: bool) -> tuple[int, str]:
             os.killpg(child, heard.si_signo)
         else:
             os.kill(child, heard.si_signo)
+
+
+def _goes_on(ours: Life, code: int, *, heard: str) -> bool:
+    """Tell whether the command begins again, after a child of it ended."""
+    stack = _taken(ours.stack_fd)
+    if not (stack or any(ours.busy_with())):
+        return False
+    from harness.surface.post_mortem import learn  # few children end so
+
+    return learn(ours, code, stack=stack, heard=heard)
 
 
 def _end(code: int) -> NoReturn:
@@ -209,93 +202,3 @@ def _taken(stack_fd: int) -> str:
     os.ftruncate(stack_fd, 0)
     os.lseek(stack_fd, 0, os.SEEK_SET)
     return text
-
-
-def _write(text: str) -> None:
-    with suppress(OSError):
-        os.write(2, text.encode("utf-8", "backslashreplace"))
-
-
-# ---------------------------------------------------------------- what ended a process
-
-
-def _learn(ours: Life, code: int, *, stack: str, heard: str) -> bool:
-    """Take note of an eval that ended its process, and say it; return whether the command is to
-    begin again. It is over where it came to its end, where a signal was sent, or nothing is new.
-    """
-    under_way = ours.under_way()
-    ours.leave()
-    if heard == "stopped" and stack.startswith(TOO_LONG):  # whatever went on first
-        _write(
-            "\nThe command was stopped (Ctrl-Z) for longer than an eval may take. The run begins "
-            "again; what was answered is kept.\n"
-        )
-        return True
-    if under_way is None or heard == "sent":
-        _write(stack)
-        return False
-    phase, path, nodeid = under_way
-    did = _deed(code, stack)
-    if did is None:
-        _write(
-            f"\n{nodeid} was under way when its process was ended ({signal.strsignal(-code)}): by "
-            f"somebody, by a limit, or by a machine that is out of memory. {KEPT}\n"
-        )
-        return False
-    frames = _frames(stack, path.parent)
-    place = _place(frames, path.parent)
-    end = End(phase=phase, place=place, did=did)
-    is_known = nodeid in ours.ended
-    ours.ended[nodeid] = end
-    are_alike = phase == "setup" and [*ours.ended.values()].count(end) >= ALIKE
-    if is_known:
-        rest = f"It was not called, and did so once more: the command ends. {KEPT}"
-    elif are_alike:
-        rest = f"So did {ALIKE - 1} others before they began: the command ends. {KEPT}"
-    else:
-        rest = "The run begins again without it; what was answered is kept."
-    shown = [*frames[:SHOWN], *(["  ..."] if len(frames) > SHOWN else [])]
-    said = f"{nodeid} {did or 'did not end in time, and its process was ended'}"
-    at = f", at {place}" if place else ""
-    _write("\n".join(["", *shown, f"{said}{at}. {rest}", ""]))
-    return not (is_known or are_alike)
-
-
-def _deed(code: int, stack: str) -> str | None:
-    """Return what an eval did that ended its process so; None where it was somebody else's doing:
-    a person's, or that of a machine out of memory.
-    """
-    if stack.startswith(TOO_LONG):
-        return ""
-    if code >= 0:
-        return f"ended its process with exit code {code}"
-    return f"crashed its process ({signal.Signals(-code).name})" if -code in CRASHES else None
-
-
-def _frames(stack: str, folder: Path) -> list[str]:
-    """Return the frames, the innermost first, of the thread that was in a file of `folder`, or else
-    of the one that crashed; none of pytest's.
-    """
-    threads: list[list[str]] = []
-    crashed: list[str] = []
-    for line in stack.splitlines():
-        if line.startswith(("Thread ", "Current thread ")):
-            threads.append([])
-            crashed = threads[-1] if line.startswith("Current") else crashed
-        elif line.startswith("  File ") and threads:
-            threads[-1].append(line)
-    ours = [frames for frames in threads if _place(frames, folder)]
-    found = ours[-1] if ours else crashed
-    until = next((i for i, f in enumerate(found) if any(m in f for m in _MACHINERY)), len(found))
-    return found[:until]
-
-
-def _place(frames: Sequence[str], folder: Path) -> str:
-    """Return FILE:LINE, as typed here, of the innermost frame in a file of `folder`, or ""."""
-    begin = f"{folder}/".encode("ascii", "backslashreplace").decode()  # as `faulthandler` writes it
-    for frame in frames:
-        file, _, rest = frame.removeprefix('  File "').rpartition('", line ')
-        if file.startswith(begin):
-            path = folder / file.removeprefix(begin)
-            return f"{from_here(str(path))}:{rest.partition(' ')[0]}"
-    return ""

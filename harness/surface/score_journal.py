@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from harness.engine.evaluate import Evaluation, TrialId
+from harness.engine.life import life, life_of
 from harness.errors import HarnessError
 from harness.records import to_plain
 from harness.store.journal import Journal, files_beside
 from harness.surface.eval_scores import SAID
 from harness.surface.eval_session import EvalSession
-from harness.surface.life import life, life_of
 
 
 def files_of_former(store: Path) -> list[Path]:

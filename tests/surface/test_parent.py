@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.engine.life import LONGEST, Life
 from harness.surface.cli import _verb
-from harness.surface.life import LONGEST, Life
 from tests.surface.inprocess import Cli
 from tests.surface.test_bad_evals import faults, values
 from tests.surface.test_never_comes_back import AT_ONCE

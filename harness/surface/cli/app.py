@@ -18,6 +18,7 @@ from harness.engine.backends import BackendPool
 from harness.engine.by_path import ArtifactsOf
 from harness.engine.candidates import REFERENCE, candidate_names, resolve_candidate
 from harness.engine.project import Project, artifact_folder, find_project, find_task_folder
+from harness.engine.reins import REINS
 from harness.engine.tasks import Task, load_task
 from harness.errors import HarnessError, UsageError
 from harness.ports.manager import Plugins
@@ -30,6 +31,7 @@ from harness.surface.words import clean, from_here
 if TYPE_CHECKING:
     from harness.engine.leaks import Leak
 
+STDERR = 2
 _LONE = re.compile("[\ud800-\udfff]")
 
 
@@ -42,6 +44,8 @@ class App:
         self._store_path = Path(store).absolute() if store else None
 
     def __enter__(self) -> App:
+        self._stack.callback(partial(setattr, REINS, "stack_fd", REINS.stack_fd))
+        REINS.stack_fd = STDERR
         return self
 
     def __exit__(

@@ -84,7 +84,7 @@ def command(
     """
     from harness.core.repeats import check_verdict
     from harness.engine.evaluate import cases_of
-    from harness.surface.life import began_again
+    from harness.engine.life import began_again
     from harness.surface.retrieval import recalls_of_runs
     from harness.surface.run_evals import completed, refuse_unrecorded, run_evals
     from harness.surface.slices import flaky_of_task, slices_of_task

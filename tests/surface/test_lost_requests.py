@@ -1,0 +1,193 @@
+"""A request that takes its process with it costs its own case: it is found, and not asked again."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections import Counter
+
+import pytest
+
+from tests.surface.inprocess import Cli
+from tests.surface.test_bad_evals import faults, values
+from tests.surface.test_never_comes_back import within
+from tests.surface.test_time_limits import RIGHT, write
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="other systems have no parent")
+APP = """
+import asyncio, ctypes, itertools, os, re, sqlite3, threading, time
+ENDLESS = "with recursive c(x) as (select 1 union all select x + 1 from c) select count(*) from c"
+
+def begin(text):
+    a, b = map(int, re.findall(r"\\d+", text))
+    with open("asked", "a") as log:
+        log.write(f"{a}\\n")
+    return a, str(a + b)
+
+def end(a):
+    if a == 2:
+        ctypes.string_at(0)
+    if a == 4:
+        sum(itertools.repeat(0))
+    if a == 7:
+        os._exit(3)
+
+def plain(request):
+    a, right = begin(request.messages[-1].content)
+    time.sleep(0.05)
+    end(a)
+    return {"text": right, "cost_usd": 0.01}
+
+async def waits(request):
+    a, right = begin(request.messages[-1].content)
+    await asyncio.sleep(0.05)
+    end(a)
+    if a == 9:
+        sqlite3.connect(":memory:").execute(ENDLESS).fetchall()
+    return right
+
+def crash(request):
+    begin(request.messages[-1].content)
+    ctypes.string_at(0)
+
+def one(request):
+    a, right = begin(request.messages[-1].content)
+    if a == 4:
+        sum(itertools.repeat(0))
+    return right
+"""
+SOON = "import harness.engine.reins\nharness.engine.reins.HOLD_S = 0\n"
+"""What never comes back is given up as soon as its limit is over."""
+AGAIN = "the run began again without it"
+
+
+def write_app(
+    cli: Cli, function: str, *, evals: str = f"def test_right(case, reply):\n{RIGHT}"
+) -> str:
+    """Write the application; return the candidate that it is."""
+    write(cli, evals, conftest=SOON)
+    (cli.toy.task / "app.py").write_text(APP)
+    task = cli.toy.task / "task.toml"
+    task.write_text(f'{task.read_text()}\n[backends."python:app:{function}"]\ntimeout_s = 0.5\n')
+    return f"shots@python:app:{function}"
+
+
+def asked(cli: Cli) -> Counter[str]:
+    return Counter((cli.toy.root / "asked").read_text().split())
+
+
+@pytest.mark.parametrize(
+    ("function", "command"), [("plain", "pytest -q evals/toy"), ("waits", "harness eval toy")]
+)
+def test_a_request_that_ends_its_process_is_a_fault_and_every_other_is_answered(
+    cli: Cli, function: str, command: str
+) -> None:
+    """Code that holds the interpreter, a crash, an exit; of a plain function and of an async one,
+    which may also stay in C that lets others go on.
+    """
+    name = f"python:app:{function}"
+    done = cli.toy.run(*command.split(), "--candidate", write_app(cli, function))
+    assert done.returncode == 1, done.stdout + done.stderr
+    [recorded] = cli("runs", "--json").json
+    run = cli("runs", recorded["id"], "--json").json["run"]
+    late = f"{name}: no reply within 0.5 s: it did not come back from evals/toy/app.py"
+    said = {
+        "c2": f"{name} crashed its process (SIGSEGV), at evals/toy/app.py:13; {AGAIN}",
+        "c4": f"{late}:15, and its process was ended; {AGAIN}",
+        "c7": f"{name} ended its process with exit code 3; {AGAIN}",
+    }
+    if function == "waits":
+        said["c9"] = f"{late}:30, and its process was ended; {AGAIN}"
+    assert {c: f["message"] for c, f in faults(run).items()} == said
+    assert {f["origin"] for f in faults(run).values()} == {"backend"}
+    assert [v for c, v in values(run).items() if c not in said] == [1.0] * (12 - len(said))
+    assert run["is_complete"] is True
+    assert done.stderr.count("The run begins again without it") == len(said)
+    assert "each of them is asked alone; what was answered is kept." in done.stderr
+    assert "Timeout (" not in done.stderr
+    assert "threads.py" not in done.stderr
+    times = asked(cli)
+    assert set(times) == {str(i) for i in range(12)}
+    assert (
+        max(times.values()) <= 2 + len(said) - 1
+    )  # one in flight, and each that fell with another
+
+
+def test_a_candidate_that_ends_every_process_is_down_after_three(cli: Cli) -> None:
+    candidate = write_app(cli, "crash")
+    done = cli.toy.run("harness", "eval", "toy", "--candidate", candidate)
+    assert done.returncode == 4, done.stdout + done.stderr
+    assert done.stderr.count("The run begins again without it") == 3
+    assert "python:app:crash is down: " in done.stderr
+    times = asked(cli)
+    assert len(times) <= 3 + 8  # three, and what was in flight beside the first
+    assert "0 of" not in done.stderr.splitlines()[-1]
+
+
+def test_a_turn_of_a_dialogue_that_ends_its_process_is_a_fault_of_its_case(cli: Cli) -> None:
+    evals = (
+        "def test_right(case, ask):\n"
+        '    reply = ask(f\'{case.inputs["a"]} + {case.inputs["b"]}\')\n' + RIGHT
+    )
+    candidate = write_app(cli, "plain", evals=evals)
+    done = cli.toy.run("harness", "eval", "toy", "--candidate", candidate)
+    assert done.returncode == 1, done.stdout + done.stderr
+    [recorded] = cli("runs", "--json").json
+    run = cli("runs", recorded["id"], "--json").json["run"]
+    assert {c: f["origin"] for c, f in faults(run).items()} == dict.fromkeys(
+        ("c2", "c4", "c7"), "backend"
+    )
+    assert "no reply within 0.5 s" in faults(run)["c4"]["message"]
+    assert [v for c, v in values(run).items() if c not in faults(run)] == [1.0] * 9
+    assert max(asked(cli).values()) == 1  # one is under way at a time, so it is known at once
+
+
+def test_what_was_spent_before_a_process_ended_counts(cli: Cli) -> None:
+    """Else each process has the whole cap for itself, and the last one finds that the rest fits."""
+    candidate = write_app(cli, "plain")
+    done = cli.toy.run("harness", "eval", "toy", "--candidate", candidate, "--max-cost", "0.085")
+    assert done.stderr.count("The run begins again without it") == 2  # within the pilot
+    assert done.returncode == 2
+    assert "error: the forecast is $0." in done.stderr
+    answered = set(asked(cli)) - {"2", "4", "7"}
+    assert f"what was answered (${len(answered) / 100:.2f}) is kept" in done.stderr
+    assert len(answered) < 9
+
+
+def test_a_worker_that_a_request_ends_is_not_replaced(cli: Cli) -> None:
+    """Every other would send that request again, and end."""
+    candidate = write_app(cli, "one")
+    done = cli.toy.run("harness", "eval", "toy", "--candidate", candidate, "--", "-n", "2")
+    assert done.returncode == 4, done.stdout + done.stderr
+    assert "a worker ended while it asked for replies: exit code 1" in done.stderr
+    assert "Without `-n`, the request that ends its process costs its own case alone" in done.stderr
+    assert "c4 of python:app:one was under way: where the process ends here" in done.stderr
+    assert asked(cli)["4"] <= 2
+
+
+def test_where_no_parent_waits_the_process_ends_and_names_what_was_under_way(cli: Cli) -> None:
+    candidate = write_app(cli, "one")
+    done = within(cli, "harness", "eval", "toy", "--candidate", candidate)
+    assert done.returncode == 1
+    assert "Timeout (0:00:0" in done.stderr
+    assert 'app.py", line' in done.stderr
+    assert "c4 of python:app:one was under way: where the process ends here" in done.stderr
+
+
+def test_a_ladder_hears_the_limit_too(cli: Cli) -> None:
+    candidate = write_app(cli, "one")
+    task = cli.toy.task / "task.toml"
+    task.write_text(task.read_text().replace("adder:small", "python:app:one"))
+    (cli.toy.root / "site/sitecustomize.py").write_text(SOON)
+    done = cli.toy.run("harness", "ladder", "toy", "--only-files", "--candidate", candidate)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "c4 of python:app:one was under way: where the process ends here" in done.stderr
+
+
+def test_who_is_killed_from_outside_while_it_asks_ends_the_command(cli: Cli) -> None:
+    candidate = write_app(cli, "plain")
+    app = cli.toy.task / "app.py"
+    app.write_text(app.read_text().replace("ctypes.string_at(0)", "os.kill(os.getpid(), 9)"))
+    done = cli.toy.run("harness", "eval", "toy", "--candidate", candidate)
+    assert done.returncode == -signal.SIGKILL
+    assert "was under way when its process was ended (Killed)" in done.stderr
