@@ -32,6 +32,7 @@ ALIKE = 3
 a fixture that all of them need.
 """
 KEPT = "What was scored is kept: `harness runs` lists it as a partial run."
+ANSWERED = "What was answered is kept."
 AGAIN = "The run begins again without it; what was answered is kept."
 TOO_LONG = "Timeout ("
 """What `faulthandler` begins with where it ends a process."""
@@ -75,6 +76,11 @@ def learn(ours: Life, code: int, *, stack: str, heard: str) -> bool:
             "again; what was answered is kept.\n"
         )
         return True
+    if heard == "sent" and stack.startswith(TOO_LONG) and (asked or under_way):
+        what = _names(asked.values()) if asked else under_way[2] if under_way else ""
+        kept = ANSWERED if asked else KEPT
+        write(f"\nA signal came, and {what} did not come back in time. {kept}\n")
+        return False
     if not (under_way or asked) or heard == "sent":
         write(stack)
         return False
@@ -84,7 +90,7 @@ def learn(ours: Life, code: int, *, stack: str, heard: str) -> bool:
     phase, path, nodeid = under_way
     did = _deed(code, stack)
     if did is None:
-        _say_who(nodeid, code)
+        _say_who(f"{nodeid} was", code, KEPT)
         return False
     frames = _of_folder(_threads(stack), path.parent)
     place = _place(frames, path.parent)
@@ -107,7 +113,7 @@ def _learn_of_requests(ours: Life, asked: Mapping[str, str], code: int, stack: s
     names = _names(asked.values())
     did = _deed(code, stack)
     if did is None:
-        _say_who(names, code)
+        _say_who(f"{names} {'was' if len(asked) == 1 else 'were'}", code, ANSWERED)
         return False
     did_so = did or "did not come back in time, and the process was ended"
     threads = _threads(stack)
@@ -120,7 +126,7 @@ def _learn_of_requests(ours: Life, asked: Mapping[str, str], code: int, stack: s
             _crashed(threads) if len(threads) == 1 else (),
             f"One of {count(len(asked), 'request')} ({names}) {did_so}",
             "",
-            f"The run begins again, and {rest}; what was answered is kept." if is_new else KEPT,
+            f"The run begins again, and {rest}; what was answered is kept." if is_new else ANSWERED,
         )
         return is_new
     frames = next((t.frames for t in threads if t.request == culprit), ()) or _crashed(threads)
@@ -128,7 +134,7 @@ def _learn_of_requests(ours: Life, asked: Mapping[str, str], code: int, stack: s
     is_known = culprit in ours.lost
     ours.lost[culprit] = End(place=place, did=did)
     ours.suspects.discard(culprit)
-    rest = f"It was not asked, and did so once more: the command ends. {KEPT}"
+    rest = f"It was not asked, and did so once more: the command ends. {ANSWERED}"
     _say(frames, f"{asked[culprit]} {did_so}", place, rest if is_known else AGAIN)
     return not is_known
 
@@ -152,10 +158,10 @@ def _say(frames: Sequence[str], said: str, place: str, rest: str) -> None:
     write("\n".join(["", *shown, f"{said}{at}. {rest}", ""]))
 
 
-def _say_who(what: str, code: int) -> None:
+def _say_who(what: str, code: int, kept: str) -> None:
     write(
-        f"\n{what} was under way when its process was ended ({signal.strsignal(-code)}): by "
-        f"somebody, by a limit, or by a machine that is out of memory. {KEPT}\n"
+        f"\n{what} under way when its process was ended ({signal.strsignal(-code)}): by somebody, "
+        f"by a limit, or by a machine that is out of memory. {kept}\n"
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import time
 from collections import Counter
 
 import pytest
@@ -73,7 +74,8 @@ def write_app(
 
 
 def asked(cli: Cli) -> Counter[str]:
-    return Counter((cli.toy.root / "asked").read_text().split())
+    log = cli.toy.root / "asked"
+    return Counter(log.read_text().split() if log.exists() else ())
 
 
 @pytest.mark.parametrize(
@@ -190,4 +192,20 @@ def test_who_is_killed_from_outside_while_it_asks_ends_the_command(cli: Cli) -> 
     app.write_text(app.read_text().replace("ctypes.string_at(0)", "os.kill(os.getpid(), 9)"))
     done = cli.toy.run("harness", "eval", "toy", "--candidate", candidate)
     assert done.returncode == -signal.SIGKILL
-    assert "was under way when its process was ended (Killed)" in done.stderr
+    assert "were under way when its process was ended (Killed): by somebody" in done.stderr
+    assert "c2" in done.stderr
+    assert done.stderr.endswith("What was answered is kept.\n")
+
+
+def test_a_signal_that_code_in_c_does_not_hear_is_told_with_what_was_under_way(cli: Cli) -> None:
+    candidate = write_app(cli, "one")
+    process = cli.toy.begin("harness", "eval", "toy", "--candidate", candidate)
+    limit = time.monotonic() + 30
+    while asked(cli)["4"] == 0 and time.monotonic() < limit:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert "A signal came, and " in err
+    assert " of python:app:one did not come back in time. What was answered is kept." in err
+    assert "Thread " not in err
