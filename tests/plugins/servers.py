@@ -23,7 +23,7 @@ def llama_server(model: Path, log: Path) -> Iterator[str]:
     """Serve a GGUF file; yield the address without `/v1`."""
 
     def address() -> str | None:
-        found = re.search(r"listening at (http://[\d.:]+)", log.read_text(errors="replace"))
+        found = re.search(r"listening at (http://[\d.:]+)\n", log.read_text(errors="replace"))
         return found[1] if found else None
 
     with _running([sys.executable, str(SCRIPT), str(model)], log, address) as url:

@@ -78,7 +78,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 def wait_for(process: subprocess.Popen[bytes], log: Path) -> str:
     until = time.monotonic() + START_UP_S
     while time.monotonic() < until and process.poll() is None:
-        found = re.search(r"listening at (http://[\d.:]+)", log.read_text(errors="replace"))
+        found = re.search(r"listening at (http://[\d.:]+)\n", log.read_text(errors="replace"))
         if found and httpx.get(f"{found[1]}/health", trust_env=False).status_code == 200:
             return found[1]
         time.sleep(0.1)

@@ -7,24 +7,20 @@ unnoticed.
 from __future__ import annotations
 
 import asyncio
-import os
 import re
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from harness_openai.backend import OpenAIBackend
 
 from harness import BackendConfig, BackendError, Decoding, Message, Reply, Request
+from harness.engine.backends import BackendPool
+from tests.plugins.served import check, failed, prepare
+from tests.plugins.servers import transformers_server
 
-START_UP_S = 90.0
 QUESTION = "How many slow requests were there?"
 LENGTH = 128  # so long that all requests have come before the first reply is done
 
@@ -56,49 +52,12 @@ def request(text: str = QUESTION, **decoding: Any) -> Request:
 
 
 @pytest.fixture(scope="module")
-def served(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """Start the server beside the model, so that the folder's name alone is the model's name."""
+def served(other_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     log = tmp_path_factory.mktemp("serve") / "serve.log"
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [
-        str(Path(sys.executable).with_name("transformers")), "serve", tiny_model_dir.name,
-        "--host", "127.0.0.1", "--port", str(port), "--device", "cpu",
-    ]  # fmt: skip
-    offline = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "OMP_NUM_THREADS": "1"}
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            command, cwd=tiny_model_dir.parent, env=os.environ | offline, stdout=out, stderr=out
-        )
-    try:
-        wait_for(f"http://127.0.0.1:{port}/health", process, log)
+    with transformers_server(other_template, log) as url:
         yield Served(
-            base_url=f"http://127.0.0.1:{port}/v1",
-            model=tiny_model_dir.name,
-            folder=tiny_model_dir,
-            log=log,
+            base_url=f"{url}/v1", model=other_template.name, folder=other_template, log=log
         )
-    finally:
-        process.terminate()
-        try:
-            process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    until = time.monotonic() + START_UP_S
-    while time.monotonic() < until:
-        if process.poll() is not None:
-            break
-        try:
-            if httpx.get(url, timeout=2, trust_env=False).status_code == 200:
-                return
-        except httpx.TransportError:
-            time.sleep(0.2)
-    pytest.fail(f"`transformers serve` did not start:\n{log.read_text()[-3000:]}")
 
 
 def most_in_flight(log: str) -> int:
@@ -196,7 +155,8 @@ def test_another_name_for_the_model_is_refused_with_the_servers_own_words(served
 
 
 def test_a_streamed_reply_is_the_whole_one_and_tells_when_it_began(served: Served) -> None:
-    asked = request(max_tokens=LENGTH)
+    # a reply whose bytes are UTF-8: of others, the server itself streams another text
+    asked = request("Which hour was slow?", max_tokens=LENGTH)
     [whole] = served.ask(asked)
     [streamed] = served.ask(asked, stream=True)
     assert streamed.text == whole.text
@@ -207,3 +167,38 @@ def test_a_streamed_reply_is_the_whole_one_and_tells_when_it_began(served: Serve
     assert streamed.first_token_s is not None
     assert streamed.latency_s is not None
     assert 0 < streamed.first_token_s < streamed.latency_s
+
+
+# ---------------------------------------------------------------- parity with it
+
+
+def test_parity_with_transformers_serve_holds_as_far_as_it_shows(
+    pool: BackendPool, served: Served, other_template: Path, tmp_path: Path
+) -> None:
+    path = prepare(other_template, tmp_path / "rows.jsonl")
+    found = check(
+        pool,
+        path,
+        base=other_template,
+        url=f"{served.base_url}#transformers",
+        model=other_template.name,
+    )
+    assert found.findings == ()
+    assert found.compared == ("the lengths of 3 prompts", "3 greedy replies, by words")
+    assert "shows no token ids: prompts of equal length may still differ" in found.unknown[0]
+
+
+def test_a_template_of_transformers_serve_that_was_not_trained_shows_in_lengths(
+    pool: BackendPool, served: Served, tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    path = prepare(tiny_model_dir, tmp_path / "rows.jsonl")
+    found = check(
+        pool,
+        path,
+        base=tiny_model_dir,
+        url=f"{served.base_url}#transformers",
+        model=tiny_model_dir.name,
+        with_logits=False,
+    )
+    assert failed(found) == ["count-system-prompt"]
+    assert "[2 of 3 rows]" in found.findings[0].detail

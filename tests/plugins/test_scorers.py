@@ -5,13 +5,11 @@ stays here.
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
-from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import harness_apps
@@ -23,7 +21,7 @@ from harness.checks.offline import offline
 from harness.engine.case_checks import run_case_checks
 from harness.engine.views import eval_case
 from harness.ports.manager import Plugins
-from tests.plugins.listening import listening
+from tests.plugins.scorer import Served, scorer_listening
 
 SECRET = "tok-S3NTINEL-0123456789"
 CASE = Case(id="c1", split="dev", inputs={"question": "How many?"})
@@ -31,42 +29,9 @@ INTERNAL = Case(id="c2", split="dev", inputs={"question": "Who?"}, tags=("intern
 OUTSIDE = "https://scorer.example.com/score"
 
 
-class Served:
-    """A scorer: what it was sent, and what it answers."""
-
-    def __init__(self) -> None:
-        self.url = ""
-        self.seen: list[dict[str, Any]] = []
-        self.headers: list[dict[str, str]] = []
-        self.answer: Any = {"pass": True}
-        self.status = 200
-        self.wait_s = 0.0
-
-
 @pytest.fixture
 def served() -> Iterator[Served]:
-    one = Served()
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            one.seen.append(json.loads(body))
-            one.headers.append(dict(self.headers))
-            time.sleep(one.wait_s)
-            said = one.answer if isinstance(one.answer, bytes) else json.dumps(one.answer).encode()
-            self.send_response(one.status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(said)))
-            self.end_headers()
-            self.wfile.write(said)
-
-        def log_message(self, *args: Any) -> None:
-            pass
-
-    with listening(Handler) as base:
-        one.url = f"{base}/score"
+    with scorer_listening() as one:
         yield one
 
 

@@ -1,5 +1,6 @@
-"""Parity with servers: llama.cpp's and `transformers serve` as they run here, and vLLM's endpoints
-as its source has them, answered by a loopback server with a real tokenizer and model.
+"""Parity with servers: llama.cpp's as it runs here, and vLLM's endpoints as its source has them,
+answered by a loopback server with a real tokenizer and model. That with `transformers serve` is in
+test_openai_serve.py, which has it running.
 """
 
 from __future__ import annotations
@@ -13,74 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness_transformers.encoding import encode_row
 from harness_transformers.models import load_tokenizer
 
 from harness.engine.backends import BackendPool
-from harness.engine.prepared import check_prepared
-from harness.ports.manager import Plugins
-from harness.records import Candidate, Message, ParityCheck, TrainingRow
+from harness.records import Message, ParityCheck
 from tests.plugins.loopback import Answer, Loopback, Seen, loopback
-from tests.plugins.servers import llama_server, transformers_server
+from tests.plugins.served import ROWS, WITH_SYSTEM, check, failed, prepare
+from tests.plugins.servers import llama_server
 from tests.plugins.test_merging import build_adapter, make
 from tests.plugins.tiny import CHATML
-
-SYSTEM = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
-WITH_SYSTEM = "{% if messages[0].role != 'system' %}" + SYSTEM + "{% endif %}" + CHATML
-ROWS: tuple[tuple[tuple[tuple[str, str], ...], str], ...] = (
-    ((("system", "Be short."), ("user", "How many slow requests?")), "42"),
-    ((("user", "Name a colour of the sky."),), "blue"),
-    ((("user", "first"), ("assistant", "one"), ("user", "then, Grüße ☃ \n")), "two"),
-)
-
-
-@pytest.fixture(scope="module")
-def pool() -> Iterator[BackendPool]:
-    made = BackendPool(Plugins().load(), artifact_folder=Path)
-    yield made
-    made.close()
-
-
-def prepare(folder: Path, path: Path) -> Path:
-    """Write rows as a trainer prepares them with the tokenizer and template in `folder`."""
-    tokenizer = load_tokenizer(folder)
-    with path.open("w", encoding="utf-8") as out:
-        for index, (turns, reply) in enumerate(ROWS):
-            messages = tuple(Message(role=r, content=c) for r, c in turns)  # type: ignore[arg-type]
-            row = TrainingRow(case_id=str(index), messages=messages, completion=reply)
-            one = encode_row(tokenizer, row)
-            said = [{"role": r, "content": c} for r, c in (*turns, ("assistant", reply))]
-            plain = {"input_ids": one.input_ids, "labels": one.labels, "messages": said}
-            out.write(json.dumps(plain) + "\n")
-    return path
-
-
-def with_template(folder: Path, template: str, *, under: Path) -> Path:
-    """Return a model of the same files with another chat template."""
-    made = under / folder.name
-    made.mkdir()
-    for file in folder.iterdir():
-        if file.name != "chat_template.jinja":
-            (made / file.name).symlink_to(file)
-    (made / "chat_template.jinja").write_text(template, encoding="utf-8")
-    return made
-
-
-def check(
-    pool: BackendPool, path: Path, *, base: Path | str, url: str, model: str, **more: Any
-) -> ParityCheck:
-    return check_prepared(
-        path,
-        base=Candidate(name="base", backend=f"local:{base}", artifact=more.pop("artifact", None)),
-        runtime=Candidate(name="served", backend=f"openai:{model}", base_url=url),
-        pool=pool,
-        **more,
-    )
-
-
-def failed(found: ParityCheck) -> list[str]:
-    return [f.name for f in found.findings if f.severity == "fail"]
-
 
 # ---------------------------------------------------------------- llama.cpp's own server
 
@@ -131,42 +73,6 @@ def test_a_server_without_the_adapter_thinks_like_another_model(
     found = check(pool, path, base=other_template, url=llama, model="any", artifact=str(adapter))
     assert failed(found) == ["another-model"], found.findings
     assert "the base without the adapter" in found.findings[0].detail
-
-
-# ---------------------------------------------------------------- transformers serve
-
-
-@pytest.fixture(scope="module")
-def other_template(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return with_template(tiny_model_dir, WITH_SYSTEM, under=tmp_path_factory.mktemp("other"))
-
-
-@pytest.fixture(scope="module")
-def serve(other_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    log = tmp_path_factory.mktemp("serve") / "serve.log"
-    with transformers_server(other_template, log) as url:
-        yield f"{url}/v1#transformers"
-
-
-def test_parity_with_transformers_serve_holds_as_far_as_it_shows(
-    pool: BackendPool, serve: str, other_template: Path, tmp_path: Path
-) -> None:
-    path = prepare(other_template, tmp_path / "rows.jsonl")
-    found = check(pool, path, base=other_template, url=serve, model=other_template.name)
-    assert found.findings == ()
-    assert found.compared == ("the lengths of 3 prompts", "3 greedy replies, by words")
-    assert "shows no token ids: prompts of equal length may still differ" in found.unknown[0]
-
-
-def test_a_template_of_transformers_serve_that_was_not_trained_shows_in_lengths(
-    pool: BackendPool, serve: str, tiny_model_dir: Path, tmp_path: Path
-) -> None:
-    path = prepare(tiny_model_dir, tmp_path / "rows.jsonl")
-    found = check(
-        pool, path, base=tiny_model_dir, url=serve, model=tiny_model_dir.name, with_logits=False
-    )
-    assert failed(found) == ["count-system-prompt"]
-    assert "[2 of 3 rows]" in found.findings[0].detail
 
 
 # ---------------------------------------------------------------- vLLM, as its source has it

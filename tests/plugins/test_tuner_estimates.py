@@ -21,9 +21,24 @@ from pydantic import Field
 from harness import TuneJob, UsageError
 from tests.plugins.preferring import pair_job
 from tests.plugins.rewarded import grpo_job, rewarding_task
-from tests.plugins.tuning import small_job, tuner_of
+from tests.plugins.tuning import settle_imports, small_job, tuner_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def settled() -> None:
+    settle_imports()
+
+
+@pytest.fixture(scope="module")
+def deep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return _wide_model(tmp_path_factory.mktemp("deep") / "wide", layers=4, vocabulary=384)
+
+
+@pytest.fixture(scope="module")
+def wordy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return _wide_model(tmp_path_factory.mktemp("wordy") / "wide", layers=2, vocabulary=4096)
 
 
 def test_defaults_suit_the_size_of_the_model() -> None:
@@ -110,14 +125,13 @@ def test_an_estimate_says_what_was_chosen_and_what_it_takes(
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("more", [{}, {"method": "full"}], ids=["lora", "full"])
 def test_the_memory_of_the_layers_is_reckoned_within_a_factor(
-    tmp_path: Path, dtype: str, more: dict[str, Any]
+    deep: Path, tmp_path: Path, dtype: str, more: dict[str, Any]
 ) -> None:
     """Against what autograd really keeps for the way back, each storage once."""
     import torch
     from harness_trl.torch_lora import Loop
 
-    base = _wide_model(tmp_path / "wide")
-    job = small_job(base, tmp_path, dtype=dtype, batch_size=4, **more)
+    job = small_job(deep, tmp_path, dtype=dtype, batch_size=4, **more)
     recipe, rows = read_recipe(job), TorchLora().prepare(job)
     model = trainable_model(job, recipe)
     Loop(model, rows, recipe=recipe)  # lowers what is trained, as a training does
@@ -145,22 +159,20 @@ def test_the_memory_of_the_layers_is_reckoned_within_a_factor(
 
 @pytest.mark.parametrize("name", ["trl-sft", "trl-dpo", "trl-kto", "trl-orpo", "trl-reward"])
 def test_the_memory_of_a_step_is_reckoned_within_a_factor(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    wordy: Path, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Against the peak of torch's allocator in the two steps of the probe, and they give a time."""
-    base = _wide_model(tmp_path / "wide", layers=2, vocabulary=4096)
     made = tuner_of(name)
-    job = pair_job(base, tmp_path / "out", count=4)
+    job = pair_job(wordy, tmp_path / "out", count=4)
     _compare_with_peak(made, job, monkeypatch)
     assert not (tmp_path / "out").exists()
 
 
 def test_the_memory_of_a_step_of_grpo_is_reckoned_within_a_factor(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    wordy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    base = _wide_model(tmp_path / "wide", layers=2, vocabulary=4096)
     job = grpo_job(
-        base, tmp_path / "out", rewarding_task(tmp_path), batch_size=1, group=8, max_new_tokens=8
+        wordy, tmp_path / "out", rewarding_task(tmp_path), batch_size=1, group=8, max_new_tokens=8
     )
     _compare_with_peak(tuner_of("trl-grpo"), job, monkeypatch)
     away = replace(job, task_folder=None)
@@ -211,7 +223,7 @@ def _peak_bytes(seen: list[int]) -> Iterator[None]:
     seen.append(max(itertools.accumulate(changes)))
 
 
-def _wide_model(folder: Path, *, layers: int = 4, vocabulary: int = 384) -> Path:
+def _wide_model(folder: Path, *, layers: int, vocabulary: int) -> Path:
     """Proportions of a real one: layers of 256, with the tiny one's tokenizer."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM

@@ -27,7 +27,7 @@ from harness.errors import UsageError
 from harness.records import Artifact
 from tests.engine.small import Workshop, write_settings, write_task
 from tests.plugins.tiny_vision import build_tiny_vision_model, picture
-from tests.plugins.tuning import ignore, losses_of, single_thread, tuner_of
+from tests.plugins.tuning import ignore, losses_of, settle_imports, single_thread, tuner_of
 
 REDS = ((230, 20, 10), (180, 0, 40), (255, 60, 60))
 BLUES = ((10, 20, 230), (40, 0, 180), (60, 60, 255))
@@ -38,6 +38,7 @@ QUESTION = "Which colour?"
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    settle_imports()
     return build_tiny_vision_model(tmp_path_factory.mktemp("vision") / "tiny-llava")
 
 

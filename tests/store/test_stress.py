@@ -21,12 +21,13 @@ import sys, time
 from harness.records import LedgerEntry, Message, Reply, Request
 from harness.store.store import Store, StoredReply
 from harness.testing import make_run
-path, me, start = sys.argv[1], sys.argv[2], float(sys.argv[3])
+path, me = sys.argv[1:]
 def row(key):
     request = Request(messages=(Message(role="user", content=f"asked {key}"),))
     return StoredReply(key=key, request=request, reply=Reply(text=f"reply {key}"), backend="a:b")
-while time.time() < start:
-    time.sleep(0.001)
+print("ready", flush=True)
+sys.stdin.readline()
+start = time.time()
 """
 
 WRITER = """
@@ -62,19 +63,36 @@ with Store.open(path) as store:
 """
 
 
-def begin(code: str, *arguments: object) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", PRELUDE + code, *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def begin(code: str, path: Path, *names: object) -> list[subprocess.Popen[str]]:
+    """Start a process of each name; each has imported what it needs, and waits."""
+    return [
+        subprocess.Popen(
+            [sys.executable, "-c", PRELUDE + code, str(path), str(name)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for name in names
+    ]
+
+
+def release(children: list[subprocess.Popen[str]]) -> None:
+    """Let all of them go on at once, as soon as the last is ready."""
+    for child in children:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "ready\n"
+    for child in children:
+        assert child.stdin is not None
+        child.stdin.write("\n")
+        child.stdin.flush()
 
 
 def finish(children: list[subprocess.Popen[str]], *, timeout_s: float = 22.0) -> list[str]:
-    """Return what the children printed; none is left running, and each one ended well."""
+    """Release them and return what they printed; none is left running, and each one ended well."""
     deadline = time.monotonic() + timeout_s
     try:
+        release(children)
         ended = [
             child.communicate(timeout=max(0.1, deadline - time.monotonic())) for child in children
         ]
@@ -98,11 +116,7 @@ def is_sound(path: Path) -> bool:
 def test_eight_writers_and_two_readers_never_find_the_store_locked(tmp_path: Path) -> None:
     path = tmp_path / "h.db"
     Store.open(path).close()
-    start = time.time() + 1.0
-    printed = finish(
-        [begin(WRITER, path, n, start) for n in range(8)]
-        + [begin(READER, path, "r", start) for _ in range(2)]
-    )
+    printed = finish(begin(WRITER, path, *range(8)) + begin(READER, path, "r", "r"))
     assert max(float(slowest) for slowest in printed[:8]) < 10.0  # seconds; a lock error is at 30
     assert printed[8:] == ["3200\n", "3200\n"]
     with Store.open(path) as store:
@@ -115,7 +129,7 @@ def test_eight_writers_and_two_readers_never_find_the_store_locked(tmp_path: Pat
 def test_sixteen_processes_may_open_a_new_store_first(tmp_path: Path) -> None:
     """Turning WAL on locks the file without waiting: each of them must find a finished store."""
     path = tmp_path / "new" / "h.db"
-    finish([begin(OPENER, path, n, time.time() + 2.0) for n in range(16)])
+    finish(begin(OPENER, path, *range(16)))
     with Store.open(path) as store:
         assert set(store.known_replies([str(n) for n in range(16)])) == {str(n) for n in range(16)}
     raw = sqlite3.connect(path)
@@ -141,7 +155,8 @@ def test_a_kill_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
     Store.open(path).close()
     moments = random.Random(11)
     for life in range(6):
-        child = begin(ACKNOWLEDGED, path, life, 0)
+        [child] = begin(ACKNOWLEDGED, path, life)
+        release([child])
         assert child.stdout is not None
         first = child.stdout.readline()  # it is writing now; the next kill falls anywhere
         time.sleep(moments.uniform(0.0, 0.15))
@@ -164,15 +179,14 @@ def test_a_kill_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
             assert all(len(store.run(run.id).trials) == 3 for run in runs[-3:])
 
 
-@pytest.mark.parametrize("life_s", [0.15, 0.3, 0.45, 0.6])
+@pytest.mark.parametrize("life_s", [0.001, 0.002, 0.004, 0.008, 0.016])
 def test_a_kill_while_the_store_is_made_leaves_one_that_opens(
     tmp_path: Path, life_s: float
 ) -> None:
+    """Which takes five milliseconds or so from the moment that the process is released."""
     path = tmp_path / "h.db"
-    child = begin(OPENER, path, "first", 0)
-    deadline = time.monotonic() + 10
-    while not path.exists() and time.monotonic() < deadline:
-        time.sleep(0.002)
+    [child] = begin(OPENER, path, "first")
+    release([child])
     time.sleep(life_s)
     child.kill()
     child.communicate(timeout=10)

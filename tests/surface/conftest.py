@@ -16,6 +16,12 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
 
 @pytest.fixture
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait a hundredth of what one would wait between tries."""
+    monkeypatch.setattr("harness.engine.lanes.FIRST_WAIT_S", 0.005)
+
+
+@pytest.fixture
 def harness(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Harness:

@@ -43,9 +43,9 @@ def test_a_bug_in_an_eval_is_shown_three_times_and_its_other_cases_are_counted(
     (cli.toy.task / "eval_toy.py").write_text(BUGS)
     (cli.toy.task / "conftest.py").write_text(READS)
     (cli.toy.task / "test_plain.py").write_text(PLAIN)
-    done = cli.toy.pytest("evals/toy", "--candidate", "shots", "--junit-xml=j.xml", *workers)
-    assert done.returncode == 1
-    lines = done.stdout.splitlines()
+    done = cli.pytest("evals/toy", "--candidate", "shots", "--junit-xml=j.xml", *workers)
+    assert done.code == 1
+    lines = done.out.splitlines()
     for error, told in (("NameError", 6), ("KeyError", 3), ("ValueError", 1)):
         assert sum(f"[shots-c{i}] - {error}" in x for i in range(12) for x in lines) == told
         assert sum(x.endswith(f": {error}") for x in lines) == told  # the tracebacks
@@ -74,6 +74,6 @@ def test_asserts_of_a_fixture_elsewhere_are_alike_whatever_they_compare(cli: Cli
 @pytest.mark.parametrize("option", ["-v", "--tb=long"])
 def test_all_of_them_are_shown_where_that_is_asked_for(cli: Cli, option: str) -> None:
     (cli.toy.task / "eval_toy.py").write_text(BUGS)
-    done = cli.toy.pytest("evals/toy", "--candidate", "shots", option)
-    assert len(re.findall(r"^(?:FAILED|ERROR) .* - ", done.stdout, re.MULTILINE)) == 24
-    assert " more of " not in done.stdout
+    done = cli.pytest("evals/toy", "--candidate", "shots", option)
+    assert len(re.findall(r"^(?:FAILED|ERROR) .* - ", done.out, re.MULTILINE)) == 24
+    assert " more of " not in done.out

@@ -42,7 +42,7 @@ def moved(cli: Cli) -> Cli:
     toy.write_cases(
         [
             {"id": f"c{n}", "split": split, "inputs": {"a": n, "b": n}, "reference": str(2 * n)}
-            for n, split in enumerate(["dev"] * 60 + ["train"] * 6 + ["test"] * 40)
+            for n, split in enumerate(["dev"] * 30 + ["train"] * 6 + ["test"] * 40)
         ]
     )
     write(cli, 'profile = "quick"', after=WAIVERS)

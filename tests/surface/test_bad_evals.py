@@ -172,13 +172,11 @@ def test_half_a_surrogate_pair_reaches_table_store_and_junit_from_every_process(
         "        print(reply.text)\n"
         "        raise RuntimeError(f'crashed at {reply.text}')\n",
     )
-    done = cli.toy.pytest(
-        "evals/toy", "--candidate", "shots", "-n", "2", "-q", "--junitxml=out.xml"
-    )
-    assert done.returncode == 1, done.stdout + done.stderr
-    assert "INTERNALERROR" not in done.stdout + done.stderr
-    assert "m shots c4 right: said 12\\ud83d" in done.stdout
-    assert "1 failed, 22 passed, 1 missed" in done.stdout
+    done = cli.pytest("evals/toy", "--candidate", "shots", "-n", "2", "-q", "--junitxml=out.xml")
+    assert done.code == 1, done.out + done.err
+    assert "INTERNALERROR" not in done.out + done.err
+    assert "m shots c4 right: said 12\\ud83d" in done.out
+    assert "1 failed, 22 passed, 1 missed" in done.out
     suite = ET.parse(cli.toy.root / "out.xml").getroot().find("testsuite")
     assert suite is not None
     assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("24", "1", "0")
@@ -248,8 +246,8 @@ def test_collecting_writes_no_store_and_loads_no_backend(cli: Cli, tmp_path: Pat
     path.write_text(source + f"\nopen({str(loaded)!r}, 'a').write('loaded')\n")
     home = cli.toy.root / ".harness"
     collect = ("evals/toy", "--candidate", "plain", "--collect-only", "-q")
-    done = cli.toy.pytest(*collect)
-    assert "test_right[plain-c3]" in done.stdout
+    done = cli.pytest(*collect)
+    assert "test_right[plain-c3]" in done.out
     said = cli("eval", "toy", "--candidate", "plain", "--", "--collect-only", "-k", "right")
     assert said.code == 0, said.err
     assert "evals/toy/eval_toy.py::test_right[plain-c3]" in said.out
@@ -264,8 +262,8 @@ def test_collecting_writes_no_store_and_loads_no_backend(cli: Cli, tmp_path: Pat
     cli("eval", "toy", "--candidate", "plain", **QUICK)
     before = {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in home.rglob("*.db")}
     path.write_text(source + f"\nopen({str(loaded)!r}, 'a').write('loaded')\n")
-    done = cli.toy.pytest(*collect, "--only", "missed")
-    assert "12/37 tests collected (25 deselected)" in done.stdout
+    done = cli.pytest(*collect, "--only", "missed")
+    assert "12/37 tests collected (25 deselected)" in done.out
     assert not loaded.exists()
     assert before == {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in home.rglob("*.db")}
     assert len(cli.toy.sent) == 12

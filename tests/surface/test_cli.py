@@ -442,12 +442,6 @@ def test_the_projects_own_pytest_settings_do_no_harm(cli: Cli) -> None:
 # ---------------------------------------------------------------- a backend that is down
 
 
-@pytest.fixture
-def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wait a hundredth of what one would wait between tries."""
-    monkeypatch.setattr("harness.engine.lanes.FIRST_WAIT_S", 0.005)
-
-
 @pytest.mark.usefixtures("hurry")
 def test_a_backend_that_is_down_is_exit_4_and_what_was_answered_is_kept(cli: Cli) -> None:
     assert cli("eval", "toy", "--candidate", "plain", "--", "-k", "right and c3").code == 0
@@ -466,12 +460,13 @@ def test_a_backend_that_is_down_is_exit_4_and_what_was_answered_is_kept(cli: Cli
 
 
 @pytest.mark.usefixtures("hurry")
+@pytest.mark.usefixtures("hurry")
 def test_of_several_candidates_without_a_reply_the_cause_is_told_once(cli: Cli) -> None:
     two = ["--candidate", "plain", "--candidate", "shots"]
     said = cli("eval", "toy", *two, MODE="down", **QUICK)
     assert "F plain 12 of 12, shots 12 of 12: connection refused\n" in said.out
     assert said.out.count("connection refused") == 1
-    shown = cli.toy.pytest("evals/toy", *two[:2], MODE="down").stdout
+    shown = cli.pytest("evals/toy", *two[:2], MODE="down").out
     assert "F plain 12 of 12: connection refused\n" in shown
 
 
@@ -483,17 +478,17 @@ def test_what_the_error_will_not_name_is_told_before_it(cli: Cli) -> None:
         .replace('if mode == "stranger" and a == 4:', 'if mode == "stranger" and a in (4, 5):')
         .replace('KeyError("boom")', 'KeyError(f"boom {a // 5}")')
     )
-    said = cli.toy.harness("eval", "toy", "--candidate", "shots", MODE="stranger")
-    assert said.returncode == 4
+    said = cli("eval", "toy", "--candidate", "shots", MODE="stranger")
+    assert said.code == 4
     for cause, case in (("boom 0", "c4"), ("boom 1", "c5")):
-        assert f"F shots 1 of 12 ({case}): adder:small: KeyError: '{cause}'" in said.stdout
-    assert "error: shots: 2 of 12 trials have no reply (c4, c5): " in said.stderr
+        assert f"F shots 1 of 12 ({case}): adder:small: KeyError: '{cause}'" in said.out
+    assert "error: shots: 2 of 12 trials have no reply (c4, c5): " in said.err
     stop = "    if case.id == 'c5':\n        raise KeyboardInterrupt\n"
     evals.write_text(evals.read_text().replace("(case, reply):\n", f"(case, reply):\n{stop}", 1))
     backend.write_text(backend.read_text().replace("(4, 5)", "(4, )"))
-    said = cli.toy.harness("eval", "toy", "--candidate", "plain", MODE="stranger")
-    assert said.returncode == 130
-    assert "F plain 1 of 5 (c4): adder:small: KeyError: 'boom 0'" in said.stdout
+    said = cli("eval", "toy", "--candidate", "plain", MODE="stranger")
+    assert said.code == 130
+    assert "F plain 1 of 5 (c4): adder:small: KeyError: 'boom 0'" in said.out
 
 
 def test_json_holds_the_results_of_the_other_cases_where_one_reply_was_lost(cli: Cli) -> None:

@@ -1,19 +1,17 @@
-"""`--max-cost` and `--batch` as a user meets them: in a subprocess, and killed at a bad moment."""
+"""`--max-cost` and `--batch` as a user meets them: with workers, and killed at a bad moment."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 
 from harness.store.batches import waiting_batches
 from harness.store.store import Store
+from tests.surface.inprocess import Cli
 from tests.surface.judging import judged, with_judge
-from tests.surface.toy import Toy
+from tests.surface.toy import BACKEND, Toy, sums
 
 # Hosted: each reply costs a cent. Its batches stand in files, as a provider's outlive us; they are
 # done once the file `ready` exists.
@@ -67,10 +65,16 @@ EVAL = ("eval", "toy", "--candidate", "plain")
 
 
 @pytest.fixture
-def toy(tmp_path: Path) -> Toy:
-    made = Toy(tmp_path, dev=40)
-    (tmp_path / "site/adder.py").write_text(HOSTED)
-    return made
+def cli(cli: Cli) -> Cli:
+    """A task with 40 cases, whose model is hosted."""
+    cli.toy.write_cases(sums(["dev"] * 40 + ["train"] * 4 + ["test"] * 6))
+    (cli.toy.root / "site/adder.py").write_text(HOSTED)
+    return cli
+
+
+@pytest.fixture
+def toy(cli: Cli) -> Toy:
+    return cli.toy
 
 
 def runs_of(toy: Toy) -> list[bool]:
@@ -79,57 +83,58 @@ def runs_of(toy: Toy) -> list[bool]:
 
 
 def test_a_forecast_above_the_cap_is_exit_2_and_the_same_command_with_a_higher_one_goes_on(
-    toy: Toy,
+    cli: Cli,
 ) -> None:
-    done = toy.harness(*EVAL, "--max-cost", "0.20")
-    assert done.returncode == 2, done.stdout + done.stderr
-    assert "forecast of plain: 40 requests, about $0.40 (0.40-0.40); pilot of 10" in done.stderr
-    assert "--max-cost is $0.20" in done.stderr
-    assert "--sample 13" in done.stderr
-    assert "Traceback" not in done.stdout + done.stderr
-    assert len(toy.sent) == 10
-    done = toy.harness(*EVAL, "--max-cost", "0.40", "--json")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "replies: 30 of 30" in done.stderr
-    assert "$0.30" in done.stderr
-    assert len(toy.sent) == 40
-    assert runs_of(toy) == [True]
+    done = cli(*EVAL, "--max-cost", "0.20")
+    assert done.code == 2, done.out + done.err
+    assert "forecast of plain: 40 requests, about $0.40 (0.40-0.40); pilot of 10" in done.err
+    assert "--max-cost is $0.20" in done.err
+    assert "--sample 13" in done.err
+    assert "Traceback" not in done.out + done.err
+    assert len(cli.toy.sent) == 10
+    done = cli(*EVAL, "--max-cost", "0.40", "--json")
+    assert done.code == 0, done.out + done.err
+    assert "replies: 30 of 30" in done.err
+    assert "$0.30" in done.err
+    assert len(cli.toy.sent) == 40
+    assert runs_of(cli.toy) == [True]
 
 
 @pytest.mark.parametrize("workers", [(), ("-n", "2")])
 def test_a_cap_that_is_reached_leaves_a_partial_run_that_goes_on(
-    toy: Toy, workers: tuple[str, ...]
+    cli: Cli, workers: tuple[str, ...]
 ) -> None:
     """The first dialogues are cheap, so that only the cap itself holds them, over all workers."""
-    (toy.root / "site/adder.py").write_text(growing(12, cheap=0.005, dear=0.01))
-    (toy.task / "eval_toy.py").write_text(
+    (cli.toy.root / "site/adder.py").write_text(growing(12, cheap=0.005, dear=0.01))
+    (cli.toy.task / "eval_toy.py").write_text(
         "def test_right(ask, case):\n    assert ask().text == case.reference\n"
     )
-    done = toy.pytest("evals/toy", "--candidate", "plain", "--max-cost", "0.25", "-q", *workers)
-    assert done.returncode == 1, done.stdout + done.stderr
-    assert len(toy.sent) == 31
-    assert "not asked: the cost cap of $0.25 is reached. What" in done.stdout
-    assert "31 passed, 9 faulted" in done.stdout
-    assert runs_of(toy) == [False]
-    done = toy.pytest("evals/toy", "--candidate", "plain", "--max-cost", "0.25", "-q", *workers)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert len(toy.sent) == 40
-    assert runs_of(toy) == [False, True]
+    done = cli.pytest("evals/toy", "--candidate", "plain", "--max-cost", "0.25", "-q", *workers)
+    assert done.code == 1, done.out + done.err
+    assert len(cli.toy.sent) == 31
+    assert "not asked: the cost cap of $0.25 is reached. What" in done.out
+    assert "31 passed, 9 faulted" in done.out
+    assert runs_of(cli.toy) == [False]
+    done = cli.pytest("evals/toy", "--candidate", "plain", "--max-cost", "0.25", "-q", *workers)
+    assert done.code == 0, done.out + done.err
+    assert len(cli.toy.sent) == 40
+    assert runs_of(cli.toy) == [False, True]
 
 
 def growing(first: int, *, cheap: float, dear: float) -> str:
     """The adder, of which the first replies are cheap and all later ones dear."""
-    price = f"{cheap} if len(open(os.environ['SENT']).readlines()) <= {first} else {dear}"
+    sent = "Path(os.environ['SENT']).read_text().splitlines()"
+    price = f"{cheap} if len({sent}) <= {first} else {dear}"
     return HOSTED.replace('None if os.environ.get("MODE") == "unpriced" else 0.01', price)
 
 
-def test_workers_know_what_a_request_costs_at_most_from_each_other(toy: Toy) -> None:
+def test_workers_know_what_a_request_costs_at_most_from_each_other(cli: Cli) -> None:
     """Each found it out by a request of its own, beyond the cap: 25, and $0.31."""
-    (toy.root / "site/adder.py").write_text(growing(10, cheap=0.001, dear=0.02))
+    (cli.toy.root / "site/adder.py").write_text(growing(10, cheap=0.001, dear=0.02))
     words = ("evals/toy", "--candidate", "plain", "--max-cost", "0.3", "-q", "-n", "2")
-    done = toy.pytest(*words, "-k", "right")
-    assert done.returncode == 1, done.stdout + done.stderr
-    assert len(toy.sent) == 24  # $0.29
+    done = cli.pytest(*words, "-k", "right")
+    assert done.code == 1, done.out + done.err
+    assert len(cli.toy.sent) == 24  # $0.29
 
 
 def test_a_process_that_goes_on_after_another_one_knows_what_a_request_costs(toy: Toy) -> None:
@@ -147,98 +152,98 @@ TWO_TURNS = "def test_right(ask, case):\n    ask()\n    assert ask('1 and 2').te
 
 @pytest.mark.parametrize("workers", [(), ("-n", "2")])
 def test_dialogues_have_a_pilot_and_above_the_cap_nothing_more_is_sent(
-    toy: Toy, workers: tuple[str, ...]
+    cli: Cli, workers: tuple[str, ...]
 ) -> None:
     """40 cases of two turns, a cent each: of $0.80 all of the cap was spent."""
-    (toy.task / "eval_toy.py").write_text(TWO_TURNS)
+    (cli.toy.task / "eval_toy.py").write_text(TWO_TURNS)
     words = ("evals/toy", "--candidate", "plain", "-q", *workers, "--max-cost")
-    done = toy.pytest(*words, "0.5")
-    assert done.returncode == pytest.ExitCode.USAGE_ERROR, done.stdout + done.stderr
-    assert done.stderr.count("the forecast is $0.80 (up to $0.80), and --max-cost is $0.50") == 1
-    assert "faulted" not in done.stdout
-    before = len(toy.sent)
+    done = cli.pytest(*words, "0.5")
+    assert done.code == pytest.ExitCode.USAGE_ERROR, done.out + done.err
+    assert done.err.count("the forecast is $0.80 (up to $0.80), and --max-cost is $0.50") == 1
+    assert "faulted" not in done.out
+    before = len(cli.toy.sent)
     assert before in (20, 22)[: 1 + bool(workers)]  # another worker may be between two turns
-    assert runs_of(toy) == [False]
+    assert runs_of(cli.toy) == [False]
     # a worker may not have met yet what is recorded
-    done = toy.pytest(*words, "0.80" if workers else "0.60")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert len(toy.sent) == 80
-    done = toy.pytest(*words, "0")
-    assert done.returncode == 0, done.stdout + done.stderr
+    done = cli.pytest(*words, "0.80" if workers else "0.60")
+    assert done.code == 0, done.out + done.err
+    assert len(cli.toy.sent) == 80
+    done = cli.pytest(*words, "0")
+    assert done.code == 0, done.out + done.err
 
 
-def test_what_workers_have_under_way_is_not_counted_twice(toy: Toy) -> None:
-    (toy.task / "eval_toy.py").write_text(TWO_TURNS)
+def test_what_workers_have_under_way_is_not_counted_twice(cli: Cli) -> None:
+    (cli.toy.task / "eval_toy.py").write_text(TWO_TURNS)
     words = ("evals/toy", "--candidate", "plain", "-q", "-n", "2", "--max-cost")
-    done = toy.pytest(*words, "0.80")  # what it costs, to the cent
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert len(toy.sent) == 80
+    done = cli.pytest(*words, "0.80")  # what it costs, to the cent
+    assert done.code == 0, done.out + done.err
+    assert len(cli.toy.sent) == 80
 
 
 def test_the_forecast_of_dialogues_is_told_in_a_line_and_is_exit_2_as_of_single_replies(
-    toy: Toy,
+    cli: Cli,
 ) -> None:
-    (toy.task / "eval_toy.py").write_text(TWO_TURNS)
-    done = toy.harness(*EVAL, "--max-cost", "0.5")
-    assert done.returncode == 2, done.stdout + done.stderr
-    assert "forecast of plain: 40 cases, about $0.80 (0.80-0.80); pilot of 10 asked" in done.stderr
-    assert done.stderr.splitlines()[-1].startswith("error: the forecast is $0.80")
-    assert "Traceback" not in done.stdout + done.stderr
-    done = toy.harness(*EVAL, "--max-cost", "0.5")
-    assert done.returncode == 2, done.stdout + done.stderr
-    assert "forecast of plain: 30 cases, about $0.60" in done.stderr
-    assert len(toy.sent) == 20  # the same ten, known by now
+    (cli.toy.task / "eval_toy.py").write_text(TWO_TURNS)
+    done = cli(*EVAL, "--max-cost", "0.5")
+    assert done.code == 2, done.out + done.err
+    assert "forecast of plain: 40 cases, about $0.80 (0.80-0.80); pilot of 10 asked" in done.err
+    assert done.err.splitlines()[-1].startswith("error: the forecast is $0.80")
+    assert "Traceback" not in done.out + done.err
+    done = cli(*EVAL, "--max-cost", "0.5")
+    assert done.code == 2, done.out + done.err
+    assert "forecast of plain: 30 cases, about $0.60" in done.err
+    assert len(cli.toy.sent) == 20  # the same ten, known by now
 
 
-def test_the_first_dialogues_of_every_candidate_and_eval_come_before_the_others(toy: Toy) -> None:
-    (toy.task / "eval_toy.py").write_text(TWO_TURNS)
-    done = toy.harness(*EVAL, "--candidate", "shots", "--max-cost", "1.5")
-    assert done.returncode == 2, done.stdout + done.stderr
-    assert "forecast of plain: 40 cases, about $0.80" in done.stderr
-    assert "forecast of shots: 40 cases, about $0.80" in done.stderr
-    assert len(toy.sent) == 40
+def test_the_first_dialogues_of_every_candidate_and_eval_come_before_the_others(cli: Cli) -> None:
+    (cli.toy.task / "eval_toy.py").write_text(TWO_TURNS)
+    done = cli(*EVAL, "--candidate", "shots", "--max-cost", "1.5")
+    assert done.code == 2, done.out + done.err
+    assert "forecast of plain: 40 cases, about $0.80" in done.err
+    assert "forecast of shots: 40 cases, about $0.80" in done.err
+    assert len(cli.toy.sent) == 40
 
 
-def test_a_cap_that_the_pilot_of_dialogues_meets_tells_what_all_would_cost(toy: Toy) -> None:
-    (toy.task / "eval_toy.py").write_text(TWO_TURNS)
-    done = toy.harness(*EVAL, "--max-cost", "0.05")
-    assert len(toy.sent) == 5
+def test_a_cap_that_the_pilot_of_dialogues_meets_tells_what_all_would_cost(cli: Cli) -> None:
+    (cli.toy.task / "eval_toy.py").write_text(TWO_TURNS)
+    done = cli(*EVAL, "--max-cost", "0.05")
+    assert len(cli.toy.sent) == 5
     told = "cap of $0.05 is reached: 2 of 40 cases cost $0.04, so that all would cost about $0.80"
-    assert told in done.stdout
+    assert told in done.out
 
 
 @pytest.mark.parametrize("workers", [(), ("-n", "2")])
 def test_a_forecast_above_the_cap_stops_one_process_and_every_worker(
-    toy: Toy, workers: tuple[str, ...]
+    cli: Cli, workers: tuple[str, ...]
 ) -> None:
     words = ("evals/toy", "--candidate", "plain", "--max-cost", "0.2", "-q", "-k", "right")
-    done = toy.pytest(*words, *workers)
-    assert done.returncode == pytest.ExitCode.USAGE_ERROR
-    assert done.stderr.count("the forecast is $0.40") == 1
-    assert "fault" not in done.stdout
-    assert len(toy.sent) == 10  # what was answered is kept
-    assert runs_of(toy) == []
+    done = cli.pytest(*words, *workers)
+    assert done.code == pytest.ExitCode.USAGE_ERROR
+    assert done.err.count("the forecast is $0.40") == 1
+    assert "fault" not in done.out
+    assert len(cli.toy.sent) == 10  # what was answered is kept
+    assert runs_of(cli.toy) == []
 
 
-def test_replies_are_counted_and_what_the_cap_held_back_is_none(toy: Toy) -> None:
+def test_replies_are_counted_and_what_the_cap_held_back_is_none(cli: Cli) -> None:
     """It says that it stays here, so no pilot is asked; its replies tell a cost all the same."""
     hosted = HOSTED.replace("is_external = True", "is_external = False")
-    (toy.root / "site/adder.py").write_text(hosted)
-    done = toy.harness(*EVAL, "--max-cost", "0.20")
-    assert len(toy.sent) == 20
-    assert "replies: 20 of 40, " in done.stderr
-    assert "goes on with the rest, and counts its own cost anew" in done.stdout
-    done = toy.harness(*EVAL, "--max-cost", "0.20")  # the same command
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "replies: 20 of 20, " in done.stderr
-    assert len(toy.sent) == 40
+    (cli.toy.root / "site/adder.py").write_text(hosted)
+    done = cli(*EVAL, "--max-cost", "0.20")
+    assert len(cli.toy.sent) == 20
+    assert "replies: 20 of 40, " in done.err
+    assert "goes on with the rest, and counts its own cost anew" in done.out
+    done = cli(*EVAL, "--max-cost", "0.20")  # the same command
+    assert done.code == 0, done.out + done.err
+    assert "replies: 20 of 20, " in done.err
+    assert len(cli.toy.sent) == 40
 
 
-def test_an_unknown_price_refuses_the_cap_after_one_request(toy: Toy) -> None:
-    done = toy.pytest("evals/toy", "--candidate", "plain", "--max-cost", "1", MODE="unpriced")
-    assert done.returncode == 4
-    assert "cannot be held: what adder:small costs is not known" in done.stderr
-    assert len(toy.sent) == 1
+def test_an_unknown_price_refuses_the_cap_after_one_request(cli: Cli) -> None:
+    done = cli.pytest("evals/toy", "--candidate", "plain", "--max-cost", "1", MODE="unpriced")
+    assert done.code == 4
+    assert "cannot be held: what adder:small costs is not known" in done.err
+    assert len(cli.toy.sent) == 1
 
 
 @pytest.mark.parametrize("workers", [(), ("--", "-n", "2")])
@@ -252,7 +257,7 @@ def test_who_hangs_before_a_cost_is_known_is_asked_three_times_in_all(
     )
     (toy.root / "site/adder.py").write_text(impatient + hosted + PAUSE)
     with (toy.task / "task.toml").open("a") as file:
-        file.write("\n[backends.adder]\ntimeout_s = 0.5\n")
+        file.write("\n[backends.adder]\ntimeout_s = 0.3\n")
     done = toy.harness(*EVAL, "--max-cost", "1", *workers, MODE="hangs")
     assert done.returncode == 4, done.stdout + done.stderr
     assert len(toy.sent) == 3
@@ -266,23 +271,16 @@ def test_who_hangs_before_a_cost_is_known_is_asked_three_times_in_all(
     assert len(toy.sent) == 43
 
 
-def test_a_cap_that_is_no_number_is_refused(toy: Toy) -> None:
-    done = toy.pytest("evals/toy", "--max-cost", "lots")
-    assert done.returncode == 4
-    assert "'lots' is no sum of dollars" in done.stderr
+def test_a_cap_that_is_no_number_is_refused(cli: Cli) -> None:
+    done = cli.pytest("evals/toy", "--max-cost", "lots")
+    assert done.code == 4
+    assert "'lots' is no sum of dollars" in done.err
 
 
 def test_kill_9_while_a_batch_is_waited_for_and_the_same_command_goes_on_with_it(
     toy: Toy,
 ) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "harness", *EVAL, "--batch"],
-        cwd=toy.root,
-        env=toy.environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = toy.begin("harness", *EVAL, "--batch")
     limit = time.monotonic() + 60
     while not list(toy.root.glob("*.batch")) or not waiting(toy):
         assert process.poll() is None, process.communicate()
@@ -308,12 +306,12 @@ def waiting(toy: Toy) -> list[str]:
         return [json.dumps(row.keys) for row in waiting_batches(opened) if row.state == "open"]
 
 
-def test_who_takes_no_batches_is_named_and_nothing_is_sent(tmp_path: Path) -> None:
-    toy = Toy(tmp_path)
-    done = toy.harness(*EVAL, "--batch")
-    assert done.returncode == 2
-    assert "--batch: adder:small takes no batches" in done.stderr
-    assert toy.sent == []
+def test_who_takes_no_batches_is_named_and_nothing_is_sent(cli: Cli) -> None:
+    (cli.toy.root / "site/adder.py").write_text(BACKEND)
+    done = cli(*EVAL, "--batch")
+    assert done.code == 2
+    assert "--batch: adder:small takes no batches" in done.err
+    assert cli.toy.sent == []
 
 
 JUDGED = """
@@ -324,29 +322,29 @@ rubric = "A numeral, and nothing else."
 BY_JUDGE = "def test_right(judge):\n    assert judge('numeral').score\n"
 
 
-def test_a_judges_part_is_in_the_forecast_from_a_pilot_of_the_first_replies(toy: Toy) -> None:
-    with_judge(toy, JUDGED, evals=BY_JUDGE)
-    done = toy.harness(*EVAL, "--max-cost", "0.42")  # enough for the candidate alone
-    assert done.returncode == 2, done.stdout + done.stderr
-    assert "forecast of plain: 40 requests, about $0.40" in done.stderr
-    assert "forecast of judge numeral: 40 requests, about $0.04" in done.stderr
-    assert "the forecast is $0.44" in done.stderr
-    assert (len(toy.sent), len(judged(toy))) == (10, 10)
-    done = toy.harness(*EVAL, "--max-cost", "0.44")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert (len(toy.sent), len(judged(toy))) == (40, 40)  # recorded verdicts are asked once
-    assert "forecast of judge numeral: 30 requests, about $0.03" in done.stderr
+def test_a_judges_part_is_in_the_forecast_from_a_pilot_of_the_first_replies(cli: Cli) -> None:
+    with_judge(cli.toy, JUDGED, evals=BY_JUDGE)
+    done = cli(*EVAL, "--max-cost", "0.42")  # enough for the candidate alone
+    assert done.code == 2, done.out + done.err
+    assert "forecast of plain: 40 requests, about $0.40" in done.err
+    assert "forecast of judge numeral: 40 requests, about $0.04" in done.err
+    assert "the forecast is $0.44" in done.err
+    assert (len(cli.toy.sent), len(judged(cli.toy))) == (10, 10)
+    done = cli(*EVAL, "--max-cost", "0.44")
+    assert done.code == 0, done.out + done.err
+    assert (len(cli.toy.sent), len(judged(cli.toy))) == (40, 40)  # recorded verdicts are asked once
+    assert "forecast of judge numeral: 30 requests, about $0.03" in done.err
 
 
 def test_a_judge_with_nothing_to_judge_yet_is_told_as_unknown_and_forecast_in_its_turn(
-    toy: Toy,
+    cli: Cli,
 ) -> None:
     """The candidate is free and is not asked in a pilot: its replies come all at once."""
     free = HOSTED.replace("is_external = True", "is_external = False").replace("0.01", "None")
-    (toy.root / "site/adder.py").write_text(free)
-    with_judge(toy, JUDGED, evals=BY_JUDGE)
-    done = toy.harness(*EVAL, "--max-cost", "0.02")
-    assert done.returncode == 2, done.stdout + done.stderr
-    assert "forecast of judge numeral: 40 requests, cost unknown until" in done.stderr
-    assert "forecast of judge numeral: 40 requests, about $0.04" in done.stderr
-    assert (len(toy.sent), len(judged(toy))) == (40, 10)
+    (cli.toy.root / "site/adder.py").write_text(free)
+    with_judge(cli.toy, JUDGED, evals=BY_JUDGE)
+    done = cli(*EVAL, "--max-cost", "0.02")
+    assert done.code == 2, done.out + done.err
+    assert "forecast of judge numeral: 40 requests, cost unknown until" in done.err
+    assert "forecast of judge numeral: 40 requests, about $0.04" in done.err
+    assert (len(cli.toy.sent), len(judged(cli.toy))) == (40, 10)

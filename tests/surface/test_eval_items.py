@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from harness.surface import eval_reports
-from tests.surface.toy import Toy
+from harness.surface import eval_properties, eval_reports
+from tests.surface.inprocess import Cli
+from tests.surface.toy import Toy, sums
 
 LEAN = pytest.mark.skipif(
     pytest.version_tuple < (9, 1),
@@ -94,6 +95,7 @@ def pytest_collection(session):
 def pytest_sessionfinish(session):
     held, _ = tracemalloc.get_traced_memory()
     gc.collect()
+    tracemalloc.stop()
     (session.config.rootpath / "held").write_text(str(held))
     return (yield)
 """
@@ -256,21 +258,25 @@ def test_eval_holds_a_case_once(tmp_path: Path) -> None:
     assert (toy.root / "held").read_text() == f"{cases} of {cases}"
 
 
-def held(tmp_path: Path, *, cases: int) -> int:
+def held(cli: Cli, *, cases: int) -> int:
     """Return the bytes that a session over `cases` holds when all of them ran."""
-    toy = Toy(tmp_path / str(cases), dev=cases)
-    (toy.task / "eval_toy.py").write_text(ONE)
-    (toy.root / "conftest.py").write_text(WEIGH)
-    done = toy.pytest("evals/toy", "--candidate=reference", "-q", "-p", "no:cacheprovider")
-    assert done.returncode == 0, done.stdout + done.stderr
-    return int((toy.root / "held").read_text())
+    cli.toy.write_cases(sums(["dev"] * cases))
+    done = cli.pytest("evals/toy", "--candidate=reference", "-q", "-p", "no:cacheprovider")
+    assert done.code == 0, done.out + done.err
+    return int((cli.toy.root / "held").read_text())
 
 
 @LEAN
-def test_an_item_that_ran_holds_less_than_one_of_a_parametrised_test(tmp_path: Path) -> None:
+def test_an_item_that_ran_holds_less_than_one_of_a_parametrised_test(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A no-op item of pytest holds about 5 kB, and one of ours holds 1.9 kB with its case."""
-    few, many = (held(tmp_path, cases=cases) for cases in (1200, 2400))
-    assert (many - few) / 1200 < 2300
+    monkeypatch.setattr(eval_properties, "MANY", 100)  # so that few items show it
+    (cli.toy.task / "eval_toy.py").write_text(ONE)
+    (cli.toy.root / "conftest.py").write_text(WEIGH)
+    held(cli, cases=10)  # what is loaded once
+    few, many = (held(cli, cases=cases) for cases in (300, 900))
+    assert (many - few) / 600 < 2300
 
 
 def test_reports_of_setup_are_forgotten_unless_somebody_will_read_them(tmp_path: Path) -> None:

@@ -79,17 +79,17 @@ def test_naming_one_class_of_those_that_have_an_eval_leaves_no_whole_run(cli: Cl
         ([*named[1:], "-n", "1"], False),
         (named, True),
     ):
-        done = cli.toy.pytest(*arguments, "--candidate", "shots", PAUSE="0")
-        assert done.returncode == 0, done.stdout
-        assert (" partial" not in done.stdout) is is_whole, (arguments, done.stdout)
+        done = cli.pytest(*arguments, "--candidate", "shots", PAUSE="0")
+        assert done.code == 0, done.out
+        assert (" partial" not in done.out) is is_whole, (arguments, done.out)
 
 
 def test_naming_one_file_of_a_task_leaves_no_whole_run(cli: Cli) -> None:
     (cli.toy.task / "eval_more.py").write_text("def test_more(case, reply):\n    assert reply\n")
     named = ["evals/toy/eval_toy.py", "evals/toy/eval_more.py"]
     for arguments, is_whole in ((named[:1], False), (named, True)):
-        done = cli.toy.pytest(*arguments, "--candidate", "shots", PAUSE="0")
-        assert (" partial" not in done.stdout) is is_whole, (arguments, done.stdout)
+        done = cli.pytest(*arguments, "--candidate", "shots", PAUSE="0")
+        assert (" partial" not in done.out) is is_whole, (arguments, done.out)
 
 
 def test_what_a_part_of_an_eval_said_hides_no_miss_from_only_missed(cli: Cli) -> None:

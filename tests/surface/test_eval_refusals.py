@@ -48,10 +48,10 @@ def test_pytest_says_of_them_what_it_says_of_a_file_that_it_cannot_collect(
     cli: Cli, more: tuple[str, ...]
 ) -> None:
     write(cli, eval_toy=RIGHT, eval_more=AGAIN)
-    done = cli.toy.pytest("evals/toy", "--candidate", "shots", *more)
-    assert done.returncode == 2, done.stdout
-    assert "ERROR collecting evals/toy/eval_toy.py" in done.stdout
-    assert NAMED_TWICE.format("eval_more.py:2") in done.stdout
+    done = cli.pytest("evals/toy", "--candidate", "shots", *more)
+    assert done.code == 2, done.out
+    assert "ERROR collecting evals/toy/eval_toy.py" in done.out
+    assert NAMED_TWICE.format("eval_more.py:2") in done.out
     assert cli.toy.sent == []
 
 
@@ -96,9 +96,9 @@ def test_two_tasks_may_have_evals_of_one_name(cli: Cli) -> None:
     (other / "eval_other.py").write_text(RIGHT)
     for file in ("task.toml", "cases.jsonl"):
         (other / file).write_text((cli.toy.task / file).read_text())
-    done = cli.toy.pytest("evals", "--candidate", "reference")
-    assert done.returncode == 0, done.stdout
-    assert "24 passed" in done.stdout
+    done = cli.pytest("evals", "--candidate", "reference")
+    assert done.code == 0, done.out
+    assert "24 passed" in done.out
 
 
 # ---------------------------------------------------------------- a fixture that there is not
@@ -180,14 +180,14 @@ def test_a_fixture_that_there_is_not_refuses_what_would_ask_for_it_alone(cli: Cl
 
 def test_pytest_refuses_a_misspelt_fixture_as_an_option_that_is_wrong(cli: Cli) -> None:
     write(cli, eval_toy=MISSPELT)
-    done = cli.toy.pytest("evals/toy", "--candidate", "shots")
-    assert done.returncode == 4, done.stdout
-    assert "ERROR: evals/toy/eval_toy.py:1: test_right asks for 'replyy'" in done.stderr
+    done = cli.pytest("evals/toy", "--candidate", "shots")
+    assert done.code == 4, done.out
+    assert "ERROR: evals/toy/eval_toy.py:1: test_right asks for 'replyy'" in done.err
     assert cli.toy.sent == []
 
 
 def test_ordinary_tests_elsewhere_are_left_to_pytest(cli: Cli, tmp_path: Path) -> None:
     (cli.toy.root / "test_else.py").write_text("def test_it(no_such_thing):\n    pass\n")
-    done = cli.toy.pytest("test_else.py", "evals/toy", "--candidate", "shots")
-    assert done.returncode == 1, done.stdout
-    assert "fixture 'no_such_thing' not found" in done.stdout
+    done = cli.pytest("test_else.py", "evals/toy", "--candidate", "shots")
+    assert done.code == 1, done.out
+    assert "fixture 'no_such_thing' not found" in done.out

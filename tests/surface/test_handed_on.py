@@ -51,17 +51,11 @@ def is_alive(pid: int) -> bool:
     return state.rpartition(")")[2].split()[0] != "Z"
 
 
-def standing(toy: Toy, *command: str) -> tuple[subprocess.Popen[str], int]:
+def standing(
+    toy: Toy, *command: str, hears_hangup: bool = True
+) -> tuple[subprocess.Popen[str], int]:
     """Begin a command; return it, and the process that stands in an eval."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", *command],
-        cwd=toy.root,
-        env=toy.environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    process = toy.begin(*command, hears_hangup=hears_hangup)
     return process, who_stands(toy, lambda: process.poll() is None)
 
 

@@ -86,6 +86,7 @@ def test_after_a_lazy_answer_the_next_step_asks_the_model(cli: Cli) -> None:
     assert "  harness eval other  # adder:small on all " in asked.out
 
 
+@pytest.mark.usefixtures("hurry")
 def test_a_backend_that_is_down_leaves_the_task_and_says_how_to_go_on(cli: Cli) -> None:
     said = cli(*FROM, "--candidate", "adder:small", MODE="down")
     assert said.code == 4

@@ -136,11 +136,7 @@ def test_a_hangup_that_nobody_hears_does_not_keep_the_run_from_beginning_again(c
         "        while not Path('go').exists():\n            time.sleep(0.02)\n"
         "        os._exit(3)\n" + RIGHT
     )
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        process, _ = standing(cli.toy, *EVAL)
-    finally:
-        signal.signal(signal.SIGHUP, before)
+    process, _ = standing(cli.toy, *EVAL, hears_hangup=False)
     process.send_signal(signal.SIGHUP)
     (cli.toy.root / "go").touch()
     out, err = process.communicate(timeout=30)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.surface.inprocess import Cli
 from tests.surface.toy import Toy
 
 
@@ -37,41 +38,38 @@ def test_a_miss_is_marked_and_does_not_fail_the_run(toy: Toy) -> None:
     assert len(toy.sent) == 24
 
 
-def test_the_table_has_an_interval_for_every_score(toy: Toy) -> None:
-    out = toy.pytest("evals/toy", "--candidate", "plain", "-q").stdout
+def test_the_table_has_an_interval_for_every_score(cli: Cli) -> None:
+    out = cli.pytest("evals/toy", "--candidate", "plain", "-q").out
     row = next(line for line in out.splitlines() if line.startswith("right*"))
     assert "67 % (35–90)" in row
     assert "plain: mean_length over all trials: " in out
 
 
-def test_a_second_run_sends_nothing_and_gives_the_same_run(toy: Toy) -> None:
-    ids = []
-    for _ in range(2):
-        out = toy.harness("eval", "toy", "--candidate", "plain", "--json").stdout
-        ids.append(json.loads(out)["runs"][0]["id"])
-    assert ids[0] == ids[1]
-    assert len(toy.sent) == 12
+def test_a_second_run_sends_nothing_and_gives_the_same_run(cli: Cli) -> None:
+    once, again = (cli("eval", "toy", "--candidate", "plain", "--json").json for _ in range(2))
+    assert once["runs"][0]["id"] == again["runs"][0]["id"]
+    assert len(cli.toy.sent) == 12
 
 
-def test_lf_runs_the_missed_items_again(toy: Toy) -> None:
-    toy.pytest("evals/toy", "--candidate", "plain")
-    result = toy.pytest("evals/toy", "--candidate", "plain", "--lf", "-q")
-    assert "8 missed" in summary(result.stdout), result.stdout
-    assert "passed" not in summary(result.stdout)
+def test_lf_runs_the_missed_items_again(cli: Cli) -> None:
+    cli.pytest("evals/toy", "--candidate", "plain")
+    result = cli.pytest("evals/toy", "--candidate", "plain", "--lf", "-q")
+    assert "8 missed" in summary(result.out), result.out
+    assert "passed" not in summary(result.out)
 
 
-def test_k_selects_items_and_fetches_only_what_they_need(toy: Toy) -> None:
-    result = toy.pytest("evals/toy", "--candidate", "plain", "-k", "right and c3", "-q")
-    assert "1 missed" in summary(result.stdout)
-    assert toy.sent == ["3 + 6 ="]
+def test_k_selects_items_and_fetches_only_what_they_need(cli: Cli) -> None:
+    result = cli.pytest("evals/toy", "--candidate", "plain", "-k", "right and c3", "-q")
+    assert "1 missed" in summary(result.out)
+    assert cli.toy.sent == ["3 + 6 ="]
 
 
-def test_x_does_not_stop_at_a_miss_but_at_a_fault(toy: Toy) -> None:
-    assert "8 missed" in toy.pytest("evals/toy", "--candidate", "plain", "-x").stdout
-    (toy.task / "eval_toy.py").write_text("def test_right(case, reply):\n    1 / 0\n")
-    result = toy.pytest("evals/toy", "-x")
-    assert result.returncode == 1
-    assert "1 failed" in summary(result.stdout)
+def test_x_does_not_stop_at_a_miss_but_at_a_fault(cli: Cli) -> None:
+    assert "8 missed" in cli.pytest("evals/toy", "--candidate", "plain", "-x").out
+    (cli.toy.task / "eval_toy.py").write_text("def test_right(case, reply):\n    1 / 0\n")
+    result = cli.pytest("evals/toy", "-x")
+    assert result.code == 1
+    assert "1 failed" in summary(result.out)
 
 
 def test_pdb_opens_at_a_miss(toy: Toy) -> None:
@@ -87,20 +85,20 @@ def test_pdb_opens_at_a_miss(toy: Toy) -> None:
     assert "-> checks.equals(reply, 'another text')" in after  # the eval, not the check's own file
 
 
-def test_xdist_gives_the_same_run_and_sends_each_request_once(toy: Toy) -> None:
-    result = toy.pytest("evals/toy", "--candidate", "plain", "-n", "2")
+def test_xdist_gives_the_same_run_and_sends_each_request_once(cli: Cli) -> None:
+    result = cli.toy.pytest("evals/toy", "--candidate", "plain", "-n", "2")
     assert result.returncode == 0, result.stdout + result.stderr
     assert "8 missed" in summary(result.stdout)
-    assert len(toy.sent) == 12
-    alone = toy.harness("eval", "toy", "--candidate", "plain", "--json").stdout
-    listed = json.loads(toy.harness("runs", "--json").stdout)
-    assert [r["id"] for r in listed] == [json.loads(alone)["runs"][0]["id"]]
+    assert len(cli.toy.sent) == 12
+    alone = cli("eval", "toy", "--candidate", "plain", "--json").json
+    listed = cli("runs", "--json").json
+    assert [r["id"] for r in listed] == [alone["runs"][0]["id"]]
     assert listed[0]["is_complete"] is True
 
 
-def test_junit_totals_stay_right_and_carry_scores(toy: Toy) -> None:
-    toy.pytest("evals/toy", "--candidate", "plain", "--junit-xml=out.xml")
-    suite = ET.parse(toy.root / "out.xml").getroot().find("testsuite")
+def test_junit_totals_stay_right_and_carry_scores(cli: Cli) -> None:
+    cli.pytest("evals/toy", "--candidate", "plain", "--junit-xml=out.xml")
+    suite = ET.parse(cli.toy.root / "out.xml").getroot().find("testsuite")
     assert suite is not None
     assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("37", "0", "0")
     properties = [
@@ -113,59 +111,59 @@ def test_junit_totals_stay_right_and_carry_scores(toy: Toy) -> None:
     assert {p["task"] for p in properties} == {"toy"}  # no path of this machine
 
 
-def test_collect_only_asks_nothing(toy: Toy) -> None:
-    result = toy.pytest("evals/toy", "--candidate", "plain", "--collect-only", "-q")
-    assert "test_right[plain-c3]" in result.stdout
-    assert toy.sent == []
+def test_collect_only_asks_nothing(cli: Cli) -> None:
+    result = cli.pytest("evals/toy", "--candidate", "plain", "--collect-only", "-q")
+    assert "test_right[plain-c3]" in result.out
+    assert cli.toy.sent == []
 
 
-def test_a_case_without_reference_is_unscored_not_missed(toy: Toy) -> None:
-    rows = [json.loads(line) for line in (toy.task / "cases.jsonl").read_text().splitlines()]
+def test_a_case_without_reference_is_unscored_not_missed(cli: Cli) -> None:
+    rows = [json.loads(line) for line in (cli.toy.task / "cases.jsonl").read_text().splitlines()]
     rows[1].pop("reference")
-    toy.write_cases(rows)
-    result = toy.pytest("evals/toy", "--candidate", "shots", "-q")
-    assert "1 unscored" in summary(result.stdout), result.stdout
+    cli.toy.write_cases(rows)
+    result = cli.pytest("evals/toy", "--candidate", "shots", "-q")
+    assert "1 unscored" in summary(result.out), result.out
 
 
-def test_an_assertion_of_somebody_elses_code_is_a_fault(toy: Toy) -> None:
-    (toy.root / "site" / "library.py").write_text("def check(x):\n    assert x == 0\n")
-    (toy.task / "eval_toy.py").write_text(
+def test_an_assertion_of_somebody_elses_code_is_a_fault(cli: Cli) -> None:
+    (cli.toy.root / "site" / "library.py").write_text("def check(x):\n    assert x == 0\n")
+    (cli.toy.task / "eval_toy.py").write_text(
         "import library\ndef test_right(case, reply):\n    library.check(1)\n"
     )
-    result = toy.pytest("evals/toy", "-k", "c1-")
-    assert result.returncode in {1, 5}
-    result = toy.pytest("evals/toy", "-q")
-    assert "12 failed" in summary(result.stdout)
+    result = cli.pytest("evals/toy", "-k", "c1-")
+    assert result.code in {1, 5}
+    result = cli.pytest("evals/toy", "-q")
+    assert "12 failed" in summary(result.out)
 
 
-def test_numpy_testing_is_a_measurement(toy: Toy) -> None:
-    (toy.task / "eval_toy.py").write_text(
+def test_numpy_testing_is_a_measurement(cli: Cli) -> None:
+    (cli.toy.task / "eval_toy.py").write_text(
         "import numpy\ndef test_right(case, reply):\n"
         "    numpy.testing.assert_allclose(float(reply.text), 0, atol=4)\n"
     )
-    result = toy.pytest("evals/toy", "-q")
-    assert "10 missed" in summary(result.stdout), result.stdout
-    assert "right: Not equal to tolerance" in result.stdout  # after an empty line of numpy's
+    result = cli.pytest("evals/toy", "-q")
+    assert "10 missed" in summary(result.out), result.out
+    assert "right: Not equal to tolerance" in result.out  # after an empty line of numpy's
 
 
-def test_an_eval_may_take_a_case_or_a_reply_of_its_own_as_a_parameter(toy: Toy) -> None:
-    (toy.task / "eval_toy.py").write_text(
+def test_an_eval_may_take_a_case_or_a_reply_of_its_own_as_a_parameter(cli: Cli) -> None:
+    (cli.toy.task / "eval_toy.py").write_text(
         "import pytest\n"
         "@pytest.mark.parametrize('reply', ['mine', 'yours'])\n"
         "def test_right(case, reply):\n    assert reply in {'mine', 'yours'}\n"
         "@pytest.mark.parametrize('case', ['mine'])\n"
         "def test_case(case, reply):\n    assert (case, bool(reply.text)) == ('mine', True)\n"
     )
-    done = toy.pytest("evals/toy", "--candidate", "shots")
-    assert "36 passed" in done.stdout, done.stdout
-    assert "missed" not in summary(done.stdout)
+    done = cli.pytest("evals/toy", "--candidate", "shots")
+    assert "36 passed" in done.out, done.out
+    assert "missed" not in summary(done.out)
 
 
-def test_ordinary_tests_and_fixtures_live_beside_evals(toy: Toy) -> None:
-    (toy.task / "conftest.py").write_text(
+def test_ordinary_tests_and_fixtures_live_beside_evals(cli: Cli) -> None:
+    (cli.toy.task / "conftest.py").write_text(
         "import pytest\n@pytest.fixture(scope='session')\ndef limit():\n    return 20\n"
     )
-    (toy.task / "eval_toy.py").write_text(
+    (cli.toy.task / "eval_toy.py").write_text(
         "import pytest\n"
         "class TestAll:\n"
         "    @pytest.mark.parametrize('factor', [1, 2])\n"
@@ -173,38 +171,37 @@ def test_ordinary_tests_and_fixtures_live_beside_evals(toy: Toy) -> None:
         "        assert int(reply.text) * factor < limit\n"
         "def test_plain():\n    assert True\n"
     )
-    result = toy.pytest("evals/toy", "-q")
-    assert result.returncode == 0, result.stdout
-    assert "13 missed" in summary(result.stdout)
+    result = cli.pytest("evals/toy", "-q")
+    assert result.code == 0, result.out
+    assert "13 missed" in summary(result.out)
 
 
-def test_a_floor_fails_the_run(toy: Toy) -> None:
-    ok = toy.pytest("evals/toy", "--candidate", "plain", "--floor", "right=0.5")
-    bad = toy.pytest("evals/toy", "--candidate", "plain", "--floor", "right=0.95")
-    assert (ok.returncode, bad.returncode) == (0, 1)
-    assert "floor: right of plain" in bad.stdout
+def test_a_floor_fails_the_run(cli: Cli) -> None:
+    ok = cli.pytest("evals/toy", "--candidate", "plain", "--floor", "right=0.5")
+    bad = cli.pytest("evals/toy", "--candidate", "plain", "--floor", "right=0.95")
+    assert (ok.code, bad.code) == (0, 1)
+    assert "floor: right of plain" in bad.out
 
 
-def test_a_broken_eval_file_is_named_with_its_line(toy: Toy) -> None:
-    (toy.task / "eval_toy.py").write_text("def test_right(case, reply):\n  assert (\n")
-    result = toy.harness("eval", "toy")
-    assert result.returncode == 2
-    assert "eval_toy.py:2" in result.stderr
-    assert "Traceback" not in result.stderr
+def test_a_broken_eval_file_is_named_with_its_line(cli: Cli) -> None:
+    (cli.toy.task / "eval_toy.py").write_text("def test_right(case, reply):\n  assert (\n")
+    result = cli("eval", "toy")
+    assert result.code == 2
+    assert "eval_toy.py:2" in result.err
+    assert "Traceback" not in result.err
 
 
-def test_a_strangers_exception_in_a_backend_is_a_fault_that_names_it(toy: Toy) -> None:
-    result = toy.pytest("evals/toy", "--candidate", "plain", "-q", MODE="stranger")
-    assert result.returncode == 1
-    assert "KeyError: 'boom'" in result.stdout
-    assert "26 passed" in summary(result.stdout)
+def test_a_strangers_exception_in_a_backend_is_a_fault_that_names_it(cli: Cli) -> None:
+    result = cli.pytest("evals/toy", "--candidate", "plain", "-q", MODE="stranger")
+    assert result.code == 1
+    assert "KeyError: 'boom'" in result.out
+    assert "26 passed" in summary(result.out)
 
 
-def test_an_overflow_counts_as_failed_not_as_missing(toy: Toy) -> None:
-    toy.pytest("evals/toy", "--candidate", "shots", "-q", MODE="overflow")
-    result = toy.harness("runs", "--json")
-    run_id = json.loads(result.stdout)[0]["id"]
-    run = json.loads(toy.harness("runs", run_id, "--json").stdout)["run"]
+def test_an_overflow_counts_as_failed_not_as_missing(cli: Cli) -> None:
+    cli.pytest("evals/toy", "--candidate", "shots", "-q", MODE="overflow")
+    run_id = cli("runs", "--json").json[0]["id"]
+    run = cli("runs", run_id, "--json").json["run"]
     faults = [t["fault"] for t in run["trials"] if "fault" in t]
     assert [f["message"] for f in faults] == ["context overflow"]
     assert faults[0]["is_missing"] is False

@@ -25,14 +25,7 @@ def toy(tmp_path: Path) -> Toy:
 
 
 def begin(toy: Toy, *arguments: str, **environment: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "harness", *arguments],
-        cwd=toy.root,
-        env=toy.environment(**environment),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    return toy.begin("harness", *arguments, **environment)
 
 
 def wait_until_sent(toy: Toy, n: int, process: subprocess.Popen[str]) -> None:
@@ -50,7 +43,7 @@ def stored(toy: Toy) -> int:
 
 
 def test_kill_9_loses_at_most_what_was_in_flight_and_the_rest_alone_is_sent(toy: Toy) -> None:
-    process = begin(toy, *EVAL, PAUSE="0.4")
+    process = begin(toy, *EVAL, PAUSE="0.25")
     wait_until_sent(toy, 3 * IN_FLIGHT, process)  # so that two rounds were answered
     process.kill()
     process.communicate()
@@ -65,7 +58,7 @@ def test_kill_9_loses_at_most_what_was_in_flight_and_the_rest_alone_is_sent(toy:
 
 
 def test_ctrl_c_exits_130_says_that_it_goes_on_and_does(toy: Toy) -> None:
-    process = begin(toy, *EVAL, PAUSE="0.4")
+    process = begin(toy, *EVAL, PAUSE="0.25")
     wait_until_sent(toy, 2 * IN_FLIGHT + 1, process)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler
-from typing import Any
 
 import pytest
 
 from harness.core.scoring import case_values
 from harness.records import Run
 from harness.store.store import Store
-from tests.plugins.listening import listening
+from tests.plugins.scorer import Served, scorer_listening
 from tests.surface.inprocess import Cli, Said
 
 EVALS = """
@@ -27,37 +24,9 @@ def test_liked(case, reply):
 """
 
 
-@dataclass
-class Scorer:
-    """A scorer that counts what it is asked."""
-
-    url: str = ""
-    status: int = 200
-    asked: list[str] = field(default_factory=list)
-
-
 @pytest.fixture
-def scorer(cli: Cli) -> Iterator[Scorer]:
-    one = Scorer()
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            one.asked.append(body["output"])
-            said = b'{"pass": true}' if one.status == 200 else b'{"error": "out of memory"}'
-            self.send_response(one.status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(said)))
-            self.end_headers()
-            self.wfile.write(said)
-
-        def log_message(self, *args: Any) -> None:
-            pass
-
-    with listening(Handler) as base:
-        one.url = f"{base}/score"
+def scorer(cli: Cli) -> Iterator[Served]:
+    with scorer_listening() as one:
         write_evals(cli, one.url)
         yield one
 
@@ -77,7 +46,7 @@ def frames(said: Said) -> list[str]:
 
 @pytest.mark.parametrize("check", ["eval", "case"])
 def test_offline_a_scorer_gets_no_request_and_the_run_is_partial(
-    cli: Cli, scorer: Scorer, check: str
+    cli: Cli, scorer: Served, check: str
 ) -> None:
     if check == "case":
         lines = (cli.toy.task / "cases.jsonl").read_text().splitlines()
@@ -87,7 +56,7 @@ def test_offline_a_scorer_gets_no_request_and_the_run_is_partial(
         evals.write_text(evals.read_text().partition("def test_liked")[0])
     words = ("eval", "toy", "--candidate", "plain")
     cli(*words)
-    asked = len(scorer.asked)
+    asked = len(scorer.seen)
     assert asked == 12
     said = cli(*words, "--offline")
     assert said.code == 2
@@ -98,28 +67,28 @@ def test_offline_a_scorer_gets_no_request_and_the_run_is_partial(
     done = cli.toy.run("pytest", "evals/toy", "--candidate", "plain", "--offline", "-q", "-n", "2")
     assert done.returncode == 1
     assert "is not asked (run without --offline)" in done.stdout
-    assert len(scorer.asked) == asked
+    assert len(scorer.seen) == asked
 
 
-def test_what_scores_recorded_replies_anew_asks_no_scorer(cli: Cli, scorer: Scorer) -> None:
+def test_what_scores_recorded_replies_anew_asks_no_scorer(cli: Cli, scorer: Served) -> None:
     cli("eval", "toy", "--candidate", "plain", "--candidate", "reference")
     assert cli("compare", "toy", "--candidate", "plain", "--bless", "blessed.json").code == 0
-    scorer.asked.clear()
+    scorer.seen.clear()
     with (cli.toy.task / "eval_toy.py").open("a") as file:
         file.write("\nMORE = 1\n")
     said = cli("compare", "toy", "--candidate", "plain", "--baseline", "blessed.json")
     assert said.code == 3
     assert "Make one: harness eval toy --candidate 'plain'" in said.err
     cli("wall", "toy")
-    assert scorer.asked == []
+    assert scorer.seen == []
     assert cli("eval", "toy", "--candidate", "plain").code == 0
-    assert len(scorer.asked) == 12  # the next session of this process asks again
+    assert len(scorer.seen) == 12  # the next session of this process asks again
 
 
 def test_a_scorer_that_answers_500_is_exit_4_in_one_line_and_the_same_command_goes_on(
-    cli: Cli, scorer: Scorer
+    cli: Cli, scorer: Served
 ) -> None:
-    scorer.status = 500
+    scorer.status, scorer.answer = 500, {"error": "out of memory"}
     said = cli("eval", "toy", "--candidate", "plain")
     assert said.code == 4
     told = f"scorer webhook: HTTP 500 from {scorer.url}: out of memory"
@@ -134,7 +103,7 @@ def test_a_scorer_that_answers_500_is_exit_4_in_one_line_and_the_same_command_go
         ("harness", True)
     }
     assert sum(case_values(run, "right").values()) == 8
-    scorer.status = 200
+    scorer.status, scorer.answer = 200, {"pass": True}
     assert cli("eval", "toy", "--candidate", "plain").code == 0
     assert sum(case_values(newest(cli), "liked").values()) == 12
     assert len(cli.toy.sent) == 12
@@ -155,10 +124,10 @@ def test_a_scorer_that_is_down_stops_a_ladder_only_where_it_decides(
 
 def test_pytest_keeps_its_own_code_where_a_scorer_is_down(cli: Cli) -> None:
     write_evals(cli, "http://127.0.0.1:9/score")
-    done = cli.toy.pytest("evals/toy", "--candidate", "plain", "-q")
-    assert done.returncode == 1
-    assert "12 faulted" in done.stdout
-    assert "scorers.py" not in done.stdout
+    done = cli.pytest("evals/toy", "--candidate", "plain", "-q")
+    assert done.code == 1
+    assert "12 faulted" in done.out
+    assert "scorers.py" not in done.out
 
 
 def test_a_scorer_that_an_aggregate_asks_is_held_to_the_same(cli: Cli) -> None:

@@ -208,26 +208,26 @@ def test_the_verb_offers_what_pytest_does(cli: Cli) -> None:
 def test_every_worker_of_xdist_selects_the_same_items(cli: Cli) -> None:
     toy = cli.toy
     evaluate(cli)
-    done = toy.pytest("evals/toy", "--candidate", "plain", "--only", "missed", "-n", "2")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "8 missed" in done.stdout
-    assert "plain: 4 of 12 cases missed; newest run " in done.stdout
-    lost = toy.harness("eval", "toy", "--candidate", "shots", "--only", "missed", "--", "-n", "2")
-    assert lost.returncode == 2
-    assert "nothing is recorded of shots over dev" in lost.stderr
-    alone = toy.pytest("evals/toy", "--candidate", "shots", "--only", "missed")
-    assert alone.returncode == pytest.ExitCode.USAGE_ERROR
-    assert "nothing is recorded of shots over dev" in alone.stderr
+    done = cli.pytest("evals/toy", "--candidate", "plain", "--only", "missed", "-n", "2")
+    assert done.code == 0, done.out + done.err
+    assert "8 missed" in done.out
+    assert "plain: 4 of 12 cases missed; newest run " in done.out
+    lost = cli("eval", "toy", "--candidate", "shots", "--only", "missed", "--", "-n", "2")
+    assert lost.code == 2
+    assert "nothing is recorded of shots over dev" in lost.err
+    alone = cli.pytest("evals/toy", "--candidate", "shots", "--only", "missed")
+    assert alone.code == pytest.ExitCode.USAGE_ERROR
+    assert "nothing is recorded of shots over dev" in alone.err
     with Store.open(toy.root / ".harness/harness.db", read_only=True) as opened:
         assert [(r.cases, r.is_complete) for r in opened.runs()] == [(12, True), (4, False)]
 
 
 def test_what_the_workers_of_xdist_chose_hides_no_look(cli: Cli) -> None:
     arguments = ("--candidate", "plain", "--split", "test", "--sample", "2", "-n", "2")
-    done = cli.toy.pytest("evals/toy", *arguments)
-    assert done.returncode == 0, done.stdout + done.stderr
+    done = cli.pytest("evals/toy", *arguments)
+    assert done.code == 0, done.out + done.err
     said = "plain was seen on the sealed test split: the look is counted"
-    assert done.stdout.count(said) == 1
+    assert done.out.count(said) == 1
 
 
 # ---------------------------------------------------------------- repeats

@@ -64,7 +64,7 @@ def test_right(case, reply):
 def test_a_recursion_is_shown_in_a_few_lines(cli: Cli, more: tuple[str, ...]) -> None:
     """pytest shows twenty frames of it, where a variable differs in each."""
     (cli.toy.task / "eval_toy.py").write_text(RECURSION)
-    said = cli.toy.pytest("evals/toy", "--candidate", "shots", "--tb=short", *more).stdout
+    said = cli.pytest("evals/toy", "--candidate", "shots", "--tb=short", *more).out
     assert "test_right[shots-c5]" in said
     for line in (3, 6, 9):
         assert 1 <= said.count(f"evals/toy/eval_toy.py:{line}: ") <= 2, said

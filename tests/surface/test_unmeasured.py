@@ -67,10 +67,10 @@ def test_a_score_whose_eval_did_not_run_is_shown_nowhere(tagged: Cli) -> None:
     assert re.search(r"^even +plain +6 +– +6$", said.out, re.MULTILINE)
 
 
+@pytest.mark.usefixtures("hurry")
 def test_a_dead_server_has_faults_and_no_score(
     tagged: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("harness.engine.lanes.FIRST_WAIT_S", 0.005)
     monkeypatch.setenv("MODE", "down")
     said = tagged("eval", "toy", "--candidate", "plain", "--", "-k", "right")
     assert said.code == 4
@@ -91,10 +91,8 @@ def test_a_dead_server_has_faults_and_no_score(
     assert "plain: 0" not in text
 
 
-def test_nothing_is_compared_where_one_of_the_two_was_not_measured(
-    tagged: Cli, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("harness.engine.lanes.FIRST_WAIT_S", 0.005)
+@pytest.mark.usefixtures("hurry")
+def test_nothing_is_compared_where_one_of_the_two_was_not_measured(tagged: Cli) -> None:
     tagged("eval", "toy", "--candidate", "plain")
     assert tagged("compare", "toy", "--candidate", "plain", "--bless", "b.json").code == 0
     tagged("eval", "toy", "--candidate", "shots", MODE="down")

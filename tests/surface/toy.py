@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 LONGEST_S = 120.0
@@ -123,14 +124,20 @@ class Toy:
     def sent(self) -> list[str]:
         return self.sent_log.read_text().splitlines() if self.sent_log.exists() else []
 
+    @property
+    def temporary(self) -> Path:
+        """Where its pytest keeps `tmp_path`: elsewhere it removes, as it ends, what earlier runs of
+        this user left behind, which may be minutes of others'.
+        """
+        own = self.root / ".tmp"
+        own.mkdir(exist_ok=True)
+        return own
+
     def environment(self, **more: str) -> dict[str, str]:
         path = os.pathsep.join([str(self.root / "site"), os.environ.get("PYTHONPATH", "")])
         plain = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "COV"))}
-        # pytest removes what earlier runs of this user left behind as it ends: minutes of others'
-        own = self.root / ".tmp"
-        own.mkdir(exist_ok=True)
         ours = {"PYTHONPATH": path, "SENT": str(self.sent_log), "COLUMNS": "200"}
-        return {**plain, **ours, "PYTEST_DEBUG_TEMPROOT": str(own), **more}
+        return {**plain, **ours, "PYTEST_DEBUG_TEMPROOT": str(self.temporary), **more}
 
     def run(
         self, *command: str, stdin: str | None = None, **environment: str
@@ -157,6 +164,24 @@ class Toy:
                 process.kill()
                 raise
         return subprocess.CompletedProcess(words, process.returncode, out, err)
+
+    def begin(
+        self, *command: str, hears_hangup: bool = True, **environment: str
+    ) -> subprocess.Popen[str]:
+        """Begin a command in a session of its own, and do not wait for it. It hears a hangup even
+        where whoever started the tests did not, as with `nohup`: what is ignored is inherited.
+        """
+        hangup = signal.SIG_DFL if hears_hangup else signal.SIG_IGN
+        return subprocess.Popen(
+            [sys.executable, "-m", *command],
+            cwd=self.root,
+            env=self.environment(**environment),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            preexec_fn=partial(signal.signal, signal.SIGHUP, hangup),
+        )
 
     def pytest(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         return self.run("pytest", *arguments, **environment)
