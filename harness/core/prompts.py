@@ -20,6 +20,7 @@ from jinja2 import meta
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from harness.core.answers import called, reply_for
+from harness.core.toml_errors import line_and_words
 from harness.errors import TaskError
 from harness.records import (
     FAMILIES,
@@ -59,7 +60,8 @@ def front_matter(text: str, *, path: str) -> tuple[dict[str, Any], str, int]:
     try:
         settings = tomllib.loads(head)
     except tomllib.TOMLDecodeError as exc:
-        raise TaskError(f"{path}:1: the settings are not TOML: {exc}") from exc
+        line, what = line_and_words(exc, head)
+        raise TaskError(f"{path}:{line + 1}: the settings are not TOML: {what}") from exc
     unknown = sorted(set(settings) - _KEYS)
     if unknown:
         raise TaskError(f"{path}:1: unknown settings {unknown}. Known: {sorted(_KEYS)}.")

@@ -307,7 +307,10 @@ def cases_of(task: Task, split: Split) -> tuple[Case, ...]:
     cases = task.split(split)
     if not cases:
         counts = ", ".join(f"{s} {len(task.split(s))}" for s in SPLITS)
-        raise UsageError(f"task {task.name!r} has no case in split {split!r} (cases: {counts})")
+        files = " and ".join(map(str, task.case_files))
+        raise UsageError(
+            f"task {task.name!r} has no case in split {split!r}, of the cases in {files}: {counts}"
+        )
     return cases
 
 

@@ -53,12 +53,17 @@ class Task:
     def _splits(self) -> dict[Split, tuple[Case, ...]]:
         return {s: tuple(c for c in self.cases if c.split == s) for s in SPLITS}
 
+    @property
+    def case_files(self) -> tuple[Path, ...]:
+        """Where its cases stand."""
+        return tuple((self.folder / path).resolve() for path in _paths(self.settings.cases))
+
     @cached_property
     def evals_digest(self) -> str:
         """Identity of what scores: the Python and JSON files of the task's folder, and what of its
         project these import.
         """
-        own_cases = {(self.folder / path).resolve() for path in _paths(self.settings.cases)}
+        own_cases = set(self.case_files)
         found = [*self.folder.glob("*.py"), *self.folder.glob("*.json")]
         files = sorted(f for f in found if f.resolve() not in own_cases)
         files += [f for f in conftests(self.folder) if f.parent != self.folder]

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from harness.core.toml_errors import line_and_words
 from harness.errors import TaskError
 from harness.records import Json
 
@@ -27,14 +27,12 @@ LONGEST_ROW = 32 * 1024 * 1024
 
 def read_toml(path: Path) -> dict[str, Any]:
     """Return what a TOML file holds. Raises TaskError with file and line."""
+    text = read_text(path)
     try:
-        return tomllib.loads(read_text(path))
+        return tomllib.loads(text)
     except (ValueError, RecursionError) as exc:
-        place = re.search(r" \(at line (\d+), column (\d+)\)$", str(exc))
-        if place is None:
-            raise TaskError(f"{path}:1: not TOML: {exc}") from exc
-        what = str(exc)[: place.start()]
-        raise TaskError(f"{path}:{place[1]}: not TOML: {what} at column {place[2]}") from exc
+        line, what = line_and_words(exc, text)
+        raise TaskError(f"{path}:{line}: not TOML: {what}") from exc
 
 
 def json_lines(path: Path) -> Iterator[tuple[str, Json]]:

@@ -75,7 +75,8 @@ def test_training_sends_what_inference_sends() -> None:
     ("text", "said"),
     [
         ("+++\nfamily = 'poem'\n+++\n@user\nx", "p.md:1: unknown family 'poem'"),
-        ("+++\nfamily = \n+++\n@user\nx", "p.md:1: the settings are not TOML"),
+        ("+++\nfamily = \n+++\n@user\nx", "p.md:2: the settings are not TOML"),
+        ("+++\nshots = 2\nnote = [\n\n+++\n@user\nx", "p.md:3: the settings are not TOML"),
         ("+++\ncolour = 1\n+++\n@user\nx", "unknown settings ['colour']"),
         ("+++\nfamily = 'rag'\n@user\nx", "never closed"),
         ("hello", "p.md:1: a prompt begins with"),

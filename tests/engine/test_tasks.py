@@ -92,7 +92,7 @@ def test_keys_of_advise_that_nobody_knows_are_kept_as_they_stand(folder: Path) -
         ("[tune]\ntuner = 't'\n", "task.toml:7: tune.prompt: it is missing"),
         ("repeats = 0\n", "task.toml:7: repeats: Input should be greater than or equal to 1"),
         ("about = 'again'\n", "task.toml:7: not TOML: Cannot overwrite a value at column"),
-        ("guardrails = [\n", "task.toml:1: not TOML: Invalid value (at end of document)"),
+        ("guardrails = [\n\n", "task.toml:7: not TOML: Invalid value at the end"),
         ("deep = " + "[" * 5000 + "\n", "task.toml:1: not TOML: "),
         ("mid = 1" + "0" * 5000 + "\n", "task.toml:1: not TOML: Exceeds the limit"),
         ("target_reasons = ''\n", "task.toml:7: target_reasons: no such key"),
@@ -307,7 +307,7 @@ def test_an_id_that_stands_in_two_files_is_told_with_both(folder: Path) -> None:
     [
         ("+++\nfamily = 'x'\n+++\n@user\nhi\n", "plain.md:1: unknown family 'x'. Families: zero-"),
         ("+++\nfamly = 'x'\n+++\n@user\nhi\n", "plain.md:1: unknown settings ['famly']. Known: "),
-        ("+++\nfamily = \n+++\n@user\nhi\n", "plain.md:1: the settings are not TOML"),
+        ("+++\nfamily = \n+++\n@user\nhi\n", "plain.md:2: the settings are not TOML"),
         ("+++\nfamily = 'rag'\n@user\nhi\n", "plain.md:1: the settings opened by +++ are never"),
         (
             "hello\n",
