@@ -144,7 +144,7 @@ class LiveBackend:
                 with asked.under_way(), REINS.hold(name, limit.when) if name else nullcontext():
                     if inspect.iscoroutinefunction(function):
                         return await called()
-                    found = await self.threads.run(called)
+                    found = await self.threads.run(partial(REINS.call, called) if name else called)
                     return await found if inspect.isawaitable(found) else found
         except HarnessError:
             raise

@@ -82,6 +82,7 @@ class Life:
         """Say nothing to the others from here on, in a process that somebody forked from ours."""
         self._eval, self._requests = _Told(LONGEST), _Told(MOST)
         self._answered, self._spent = _Told(MOST), _Told(ROOM)
+        self._over = _Told(1)
 
     def enter(self, nodeid: str, phase: str, path: Path) -> None:
         """Say, until `leave`, that a phase of an eval in the file at `path` is under way."""
@@ -100,13 +101,15 @@ class Life:
 
     def ask(self, requests: Mapping[str, str]) -> None:
         """Say which requests are under way: what each is called, by its key."""
-        told = {}
-        room = MOST - 2
-        for key, name in requests.items():
-            room -= len(json.dumps({key: name}))
-            if room > 0:
-                told[key] = name
-        self._requests.write(json.dumps(told).encode() if told else b"")
+        told = json.dumps(dict(requests)) if requests else ""
+        if len(told) > MOST:
+            some, room = {}, MOST - 2
+            for key, name in requests.items():
+                room -= len(json.dumps({key: name}))
+                if room > 0:
+                    some[key] = name
+            told = json.dumps(some)
+        self._requests.write(told.encode())
 
     def asked(self) -> dict[str, str]:
         """Return the requests that are under way, or were at the end."""
@@ -116,6 +119,15 @@ class Life:
     def busy_with(self) -> tuple[bytes, bytes]:
         """Return what is under way, or was at the end: two texts, empty where nothing is."""
         return self._eval.read(), self._requests.read()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether every eval was called: what comes now is told, and must not be told twice."""
+        return bool(self._over.read())
+
+    def close(self) -> None:
+        """Say that every eval was called."""
+        self._over.write(b"1")
 
     @property
     def answered(self) -> frozenset[str]:

@@ -105,6 +105,7 @@ class Pulse:
         self._main: asyncio.Task[Any] | None = None
         self._before: Any = None
         self._is_on = False
+        self._rung_at = 0.0
         self._asked_at: float | None = None  # for a sign of life that has not come yet
         self._asked: Asked | None = None  # whose coroutine ran at the last ring
         self._since = 0.0
@@ -119,6 +120,7 @@ class Pulse:
 
     def __enter__(self) -> None:
         self._asked_at = self._main = None
+        self._rung_at = self._loop.time()
         REINS.take()
         if not _is_free():
             return
@@ -145,8 +147,11 @@ class Pulse:
             return
         now = self._loop.time()
         asked = None if _is_at_a_prompt(frame) else _ASKED.get()
+        rung_at, self._rung_at = self._rung_at, now
         if self._asked_at is None:
-            self._asked_at = now
+            # none rings within C, as while a commit waits for a lock, nor in a process that is
+            # stopped: it stood still since the last one
+            self._asked_at = now if now - rung_at < HELD_S else rung_at
             self._loop.call_soon_threadsafe(self._live)
             self._asked, self._since = asked, now
         elif asked is not self._asked:  # a thread in C may have held up both: nobody's fault yet

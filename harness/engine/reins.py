@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 HOLD_S = 10.0
 """Seconds beyond its limit after which a request that never comes back is given up."""
@@ -39,8 +40,10 @@ class Reins:
         self.stack_fd: int | None = None
         self._limits: dict[str, Callable[[], float | None]] = {}
         self._loops = 0  # so many run now
+        self._calls = 0  # so many threads are at a request, those that were given up too
         self._armed_until: float | None = None
-        self._lock = threading.Lock()
+        self._is_lent = False
+        self._lock = threading.RLock()  # an alarm may ring within
         self._over: threading.Event | None = None  # of the thread that puts it off
 
     @contextmanager
@@ -53,21 +56,43 @@ class Reins:
         finally:
             self._limits.pop(name, None)
 
+    def call(self, function: Callable[[], Any]) -> Any:
+        """Call a function in a thread, which may be left behind: it can hold the interpreter later,
+        when no loop runs any more.
+        """
+        with self._lock:
+            self._calls += 1
+        try:
+            return function()
+        finally:
+            with self._lock:
+                self._calls -= 1
+
     def take(self) -> None:
         """A loop begins to run."""
-        self._loops += 1
+        with self._lock:
+            self._loops += 1
         if self._limits:
             self._expect(self._last())
 
     def let_go(self) -> None:
         """It stands still: what it asked holds up nobody, and others may have a use for threads."""
-        self._loops -= 1
-        if self._loops or self._over is None:
-            return
         with self._lock:
-            self._over.set()
-            self._over = self._armed_until = None
+            self._loops -= 1
+        if self._over is not None:
+            self._end_if_idle(self._over)
+
+    def lend(self, in_s: float | None, stack_fd: int) -> None:
+        """Have the thread end the process in `in_s`, for somebody else; None gives it back."""
+        with self._lock:
+            self._is_lent = in_s is not None
+            self._armed_until = None
+            if in_s is not None:
+                faulthandler.dump_traceback_later(in_s, file=stack_fd, exit=True)
+                return
             faulthandler.cancel_dump_traceback_later()
+            if self._over is not None:
+                self._arm(self._last(), self._over)
 
     def _last(self) -> float:
         return max((until() or 0.0 for until in list(self._limits.values())), default=0.0)
@@ -85,21 +110,34 @@ class Reins:
             self._arm(until, self._over)
 
     def _run(self, over: threading.Event) -> None:
-        while not over.wait(TICK_S):
+        while not (over.wait(TICK_S) or self._end_if_idle(over)):
             if not any(map(self._is_late, sys._current_frames().values())):
                 self._arm(self._last(), over)
+
+    def _end_if_idle(self, over: threading.Event) -> bool:
+        with self._lock:
+            if self._loops or self._calls or over.is_set():
+                return over.is_set()
+            over.set()
+            self._over = None
+            self._disarm()
+            return True
 
     def _arm(self, until: float, over: threading.Event) -> None:
         in_s = max(until - time.monotonic(), 0.0) + max(HOLD_S, LEAST_S)
         with self._lock:
-            if over.is_set() or self.stack_fd is None:
+            if over.is_set() or self._is_lent:
                 return
-            if self._limits:
+            if self.stack_fd is not None and (self._limits or self._calls):
                 self._armed_until = until
                 faulthandler.dump_traceback_later(in_s, file=self.stack_fd, exit=True)
-            elif self._armed_until is not None:
-                self._armed_until = None
-                faulthandler.cancel_dump_traceback_later()
+            else:
+                self._disarm()
+
+    def _disarm(self) -> None:
+        if self._armed_until is not None:
+            self._armed_until = None
+            faulthandler.cancel_dump_traceback_later()
 
     def _is_late(self, frame: FrameType | None) -> bool:
         """Whether a thread stands in a coroutine that should be over by now: others may still have

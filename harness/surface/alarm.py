@@ -361,11 +361,10 @@ class Watch:
             return
         with self._lock:
             self._armed_for = self._due_at
-            if self._armed_for is None:
-                faulthandler.cancel_dump_traceback_later()
-                return
-            in_s = math.ceil(max(self._armed_for - time.monotonic(), 0.0) + HOLD_S)
-            faulthandler.dump_traceback_later(in_s, file=self._stack_fd, exit=True)
+            in_s = None
+            if self._armed_for is not None:
+                in_s = math.ceil(max(self._armed_for - time.monotonic(), 0.0) + HOLD_S)
+            REINS.lend(in_s, self._stack_fd)
 
 
 WATCH = Watch()

@@ -21,6 +21,7 @@ import pytest
 
 from harness.core.frames import under
 from harness.engine.life import life_of
+from harness.engine.reins import REINS
 from harness.errors import Miss
 from harness.surface.alarm import (
     WATCH,
@@ -281,6 +282,8 @@ class EvalCalls:
             # the controller keeps what a worker scored, and a parent goes on by itself
             if not hasattr(config, "workerinput") and self._life is None:
                 WATCH.last_will = self._end
+        else:
+            REINS.stack_fd = None  # its one thread is taken
 
     def pytest_sessionstart(self) -> None:
         """Let a crash be told by the parent, where there is one, and that of a worker of xdist."""
@@ -296,6 +299,8 @@ class EvalCalls:
     def pytest_sessionfinish(self) -> None:
         """No eval runs any more, though others were to come."""
         WATCH.pause()
+        if self._life is not None:
+            self._life.close()
 
     def pytest_unconfigure(self) -> None:
         """Give the alarm back."""

@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 
 from harness.core.words import count
 from harness.engine.life import Life, life, live
+from harness.engine.reins import REINS
 from harness.surface.orphans import adopt, began_at, end_orphans
 
 SENT = {
@@ -77,6 +78,7 @@ def begin(config: object = None) -> None:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             os.register_at_fork(after_in_child=ours.part)
             live(ours)
+            REINS.stack_fd = ours.stack_fd
             return
         if not has_terminal:
             _lead(child)

@@ -16,7 +16,7 @@ from pathlib import Path
 from harness.core.words import count, listed
 from harness.engine.life import End, Life
 from harness.engine.reins import NAMED
-from harness.surface.words import from_here
+from harness.surface.words import clean, from_here
 
 CRASHES = {
     signal.SIGSEGV,
@@ -41,22 +41,25 @@ SHOWN = 12
 NAMES = 4
 """How many requests are named of those that were under way together."""
 _MACHINERY = ("/_pytest/", "/pluggy/", "/harness/surface/", "/harness/engine/", "/harness_apps/")
-_REQUEST = re.compile(rf'  File "(\S+) .*in {NAMED}$')
+_REQUEST = re.compile(rf'  File "(\S+) (.*)", line \d+ in {NAMED}$')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thread:
-    """Where a thread stood, the innermost frame first. `request` is the key of what it was at."""
+    """Where a thread stood, the innermost frame first. `request` is the key of what it was at, and
+    `name` what that is called.
+    """
 
     frames: Sequence[str]
     is_current: bool
     request: str = ""
+    name: str = ""
 
 
 def write(text: str) -> None:
     """Say something on standard error, where there is one."""
     with suppress(OSError):
-        os.write(2, text.encode("utf-8", "backslashreplace"))
+        os.write(2, clean(text).encode("utf-8", "backslashreplace"))
 
 
 def learn(ours: Life, code: int, *, stack: str, heard: str) -> bool:
@@ -69,7 +72,8 @@ def learn(ours: Life, code: int, *, stack: str, heard: str) -> bool:
     under_way, asked = ours.under_way(), ours.asked()
     ours.leave()
     ours.ask({})
-    if heard == "stopped" and stack.startswith(TOO_LONG):  # whatever went on first
+    is_stopped = heard == "stopped" and not ours.is_over
+    if is_stopped and stack.startswith(TOO_LONG):  # whatever went on first
         what = "a request" if asked else "an eval"
         write(
             f"\nThe command was stopped (Ctrl-Z) for longer than {what} may take. The run begins "
@@ -81,6 +85,9 @@ def learn(ours: Life, code: int, *, stack: str, heard: str) -> bool:
         kept = ANSWERED if asked else KEPT
         write(f"\nA signal came, and {what} did not come back in time. {kept}\n")
         return False
+    left = _left_behind(stack, asked) if heard != "sent" else ()
+    if left:
+        return _learn_of_left_behind(ours, left, code, stack)
     if not (under_way or asked) or heard == "sent":
         write(stack)
         return False
@@ -139,6 +146,20 @@ def _learn_of_requests(ours: Life, asked: Mapping[str, str], code: int, stack: s
     return not is_known
 
 
+def _learn_of_left_behind(ours: Life, left: Sequence[Thread], code: int, stack: str) -> bool:
+    """Take note of requests that were given up, and went on beside others: nobody else is blamed.
+    They were late, so that it costs no reply not to ask them again.
+    """
+    did = _deed(code, stack) or ""
+    rest = AGAIN if not ours.is_over else "Every eval was called by then: the command ends."
+    for thread in left:
+        place = _place(thread.frames, Path.cwd()) or _file_of(thread.frames)
+        ours.lost[thread.request] = End(place=place, did=did)
+        did_so = did or "was still not back, and the process was ended"
+        _say(thread.frames, f"{thread.name}, given up before as too late, {did_so}", place, rest)
+    return not ours.is_over
+
+
 def _names(asked: Collection[str]) -> str:
     """Return `c1, c2 and c3 of BACKEND`, not all of them where they are many."""
     backends = listed(sorted({name.rpartition(" of ")[2] for name in asked}))
@@ -150,6 +171,15 @@ def _culprit(threads: Sequence[Thread], asked: Collection[str]) -> str | None:
     """Return the key of the request that crashed, or that was under way alone."""
     crashed = next((t.request for t in threads if t.is_current and t.request in asked), None)
     return crashed or (next(iter(asked)) if len(asked) == 1 else None)
+
+
+def _left_behind(stack: str, asked: Collection[str]) -> Sequence[Thread]:
+    """Return the threads at requests that nobody waits for any more: the one that crashed; or all,
+    where something held the process, as it may be each of them.
+    """
+    is_held = stack.startswith(TOO_LONG)
+    left = {t.request: t for t in _threads(stack) if t.request and (is_held or t.is_current)}
+    return [thread for key, thread in left.items() if key not in asked]
 
 
 def _say(frames: Sequence[str], said: str, place: str, rest: str) -> None:
@@ -190,11 +220,10 @@ def _threads(stack: str) -> list[Thread]:
             found[-1][1].append(line)
     threads = []
     for is_current, frames in found:
-        requests = [m[1] for m in map(_REQUEST.match, frames) if m]
+        request, name = next((m.groups() for m in map(_REQUEST.match, frames) if m), ("", ""))
         ends = (i for i, f in enumerate(frames) if any(m in f for m in _MACHINERY))
         shown = frames[: next(ends, len(frames))]
-        request = requests[0] if requests else ""
-        threads.append(Thread(frames=shown, is_current=is_current, request=request))
+        threads.append(Thread(frames=shown, is_current=is_current, request=request, name=name))
     return threads
 
 

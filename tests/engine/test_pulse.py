@@ -6,9 +6,11 @@ import asyncio
 import inspect
 import pdb
 import signal
+import sqlite3
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import closing
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -244,6 +246,23 @@ def test_who_waited_meanwhile_has_no_latency(store: Store) -> None:
 
 
 # ---------------------------------------------------------------- whose alarm it is
+
+
+def test_who_is_asked_while_a_commit_waits_is_not_late_for_it(store: Store) -> None:
+    """It waits for a lock within C, where no alarm rings, for longer than anybody may take."""
+    other = sqlite3.connect(store.path, check_same_thread=False, isolation_level=None)
+
+    async def answer(text: str) -> str:
+        if text.endswith("0"):
+            other.execute("BEGIN IMMEDIATE")
+            threading.Timer(3 * LIMIT_S, other.execute, ("ROLLBACK",)).start()
+        else:
+            await asyncio.sleep(LIMIT_S / 2)
+        return text
+
+    with closing(other):
+        found = ask_for(store, backend(answer, 4, name="odd:it"))
+    assert [o.fault for o in found.values()] == [None] * 4
 
 
 def test_one_ctrl_c_ends_it(store: Store) -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import faulthandler
+import threading
 import time
+from contextlib import suppress
+from types import CellType, FunctionType
 from typing import Any
 
 import pytest
 
+from harness.core.frames import under
 from harness.engine import reins
-from harness.engine.reins import LEAST_S, Reins
+from harness.engine.reins import LEAST_S, NAMED, Reins
 
 
 class Clock:
@@ -110,4 +114,98 @@ def test_a_loop_that_goes_on_watches_over_what_is_still_under_way(clock: Clock) 
         assert clock.set_to[-1] is None
         held.take()
         assert clock.set_to[-1] == pytest.approx(2.0 + max(reins.HOLD_S, LEAST_S), abs=0.3)
+    held.let_go()
+
+
+def test_a_call_that_was_left_behind_is_watched_when_no_loop_runs_any_more(clock: Clock) -> None:
+    """It may hold the interpreter later: then nothing else would end the process."""
+    held, over = Reins(), threading.Event()
+    held.stack_fd = 2
+    held.take()
+    with held.hold("a", until(2.0)):
+        thread = threading.Thread(target=held.call, args=(over.wait,), daemon=True)
+        thread.start()
+    held.let_go()
+    time.sleep(0.1)
+    assert clock.set_to[-1] == reins.HOLD_S
+    assert clock.set_to.count(reins.HOLD_S) > 3
+    over.set()
+    thread.join()
+    time.sleep(0.1)
+    assert clock.set_to[-1] is None
+    count = len(clock.set_to)
+    time.sleep(0.1)
+    assert len(clock.set_to) == count
+    held.take()  # and the next one begins anew
+    with held.hold("b", until(2.0)):
+        assert clock.set_to[-1] == pytest.approx(2.0 + reins.HOLD_S, abs=0.1)
+    held.let_go()
+    assert clock.set_to[-1] is None
+
+
+def test_a_clock_that_is_lent_is_left_alone_until_it_is_back(clock: Clock) -> None:
+    held, over = Reins(), threading.Event()
+    held.stack_fd = 2
+    held.take()
+    with held.hold("a", until(2.0)):
+        thread = threading.Thread(target=held.call, args=(over.wait,), daemon=True)
+        thread.start()
+    held.let_go()
+    held.lend(77.0, 2)
+    time.sleep(0.1)
+    assert clock.set_to[-1] == 77.0
+    held.lend(None, 2)
+    assert clock.set_to[-2:] == [None, reins.HOLD_S]  # at once: the next moment may be too late
+    held.lend(77.0, 2)
+    over.set()
+    thread.join()
+    time.sleep(0.1)
+    assert clock.set_to[-1] == 77.0
+    held.lend(None, 2)
+    assert clock.set_to[-1] is None
+
+
+def test_who_takes_back_its_place_to_write_is_not_ended(clock: Clock) -> None:
+    held, over = Reins(), threading.Event()
+    held.stack_fd = 2
+    held.take()
+    with held.hold("a", until(2.0)):
+        thread = threading.Thread(target=held.call, args=(over.wait,), daemon=True)
+        thread.start()
+    held.let_go()
+    held.stack_fd = None
+    time.sleep(0.1)
+    assert clock.set_to[-1] is None
+    over.set()
+    thread.join()
+
+
+@pytest.mark.parametrize(("module", "is_put_off"), [("app", False), ("pdb", True)])
+def test_a_coroutine_past_its_limit_is_not_put_off_for_but_at_a_prompt(
+    clock: Clock, module: str, is_put_off: bool
+) -> None:
+    """No loop turns for as long as it stays where it is, though other threads do."""
+    held, over = Reins(), threading.Event()
+    held.stack_fd = 2
+    stay = FunctionType(
+        (lambda: over.wait()).__code__, {"__name__": module}, closure=(CellType(over),)
+    )
+
+    async def answer() -> None:
+        stay()
+
+    def run() -> None:
+        with suppress(StopIteration):
+            under("a", answer, name=NAMED)().send(None)
+
+    held.take()
+    with held.hold("a", until(-5.0)):
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        time.sleep(0.02)
+        count = len(clock.set_to)
+        time.sleep(0.1)
+        assert (len(clock.set_to) > count) is is_put_off
+        over.set()
+        thread.join()
     held.let_go()

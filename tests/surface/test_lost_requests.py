@@ -142,6 +142,7 @@ def test_a_turn_of_a_dialogue_that_ends_its_process_is_a_fault_of_its_case(cli: 
     assert "no reply within 0.5 s" in faults(run)["c4"]["message"]
     assert [v for c, v in values(run).items() if c not in faults(run)] == [1.0] * 9
     assert max(asked(cli).values()) == 1  # one is under way at a time, so it is known at once
+    assert "given up before" not in done.stderr
 
 
 def test_what_was_spent_before_a_process_ended_counts(cli: Cli) -> None:
@@ -209,3 +210,69 @@ def test_a_signal_that_code_in_c_does_not_hear_is_told_with_what_was_under_way(c
     assert "A signal came, and " in err
     assert " of python:app:one did not come back in time. What was answered is kept." in err
     assert "Thread " not in err
+
+
+LATE = """
+def late(request):
+    a, right = begin(request.messages[-1].content)
+    while a in (2, 4, 6):
+        time.sleep(0.01)
+        if os.path.exists(f"go{a}"):
+            ctypes.string_at(0) if a == 2 else sum(itertools.repeat(0))
+    return right
+"""
+LET_GO = """
+import os, time
+def let_go(a):
+    open(f"go{a}", "w").close()
+    time.sleep(0.1)
+"""
+
+
+@pytest.mark.parametrize(("late", "at_end"), [("(2, 4)", 0), ("(6,)", 6)])
+def test_a_request_that_was_given_up_is_blamed_for_what_it_does_later_and_no_eval(
+    cli: Cli, late: str, at_end: int
+) -> None:
+    """In an eval that is innocent, and when every eval was called: nothing else has a clock."""
+    evals = (
+        f"{LET_GO}\ndef test_right(case, reply):\n"
+        '    if case.id in ("c3", "c5"):\n        let_go(case.inputs["a"] - 1)\n' + RIGHT
+    )
+    name = "python:app:late"
+    candidate = write_app(cli, "late", evals=evals)
+    with (cli.toy.task / "app.py").open("a") as app:
+        app.write(LATE.replace("(2, 4, 6)", late))
+    with (cli.toy.task / "conftest.py").open("a") as conftest:
+        conftest.write(
+            "import harness.surface.alarm\nharness.surface.alarm.HOLD_S = 0\n"
+            f"{LET_GO}\ndef pytest_unconfigure():\n    let_go({at_end})\n"
+        )
+    done = cli.toy.run("harness", "eval", "toy", "--candidate", candidate)
+    assert done.returncode == 1, done.stdout + done.stderr
+    [recorded] = cli("runs", "--json").json
+    run = cli("runs", recorded["id"], "--json").json["run"]
+    said = {c: f["message"] for c, f in faults(run).items()}
+    given_up = f"of {name}, given up before as too late,"
+    if at_end:
+        assert said == {"c6": f"{name}: no reply within 0.5 s"}
+        assert f"c6 {given_up} was still not back" in done.stderr
+    else:
+        assert set(said) == {"c2", "c4"}
+        assert f"{name} crashed its process (SIGSEGV), at evals/toy/app.py:" in said["c2"]
+        assert f"c2 {given_up} crashed its process" in done.stderr
+        assert f"c4 {given_up} was still not back" in done.stderr
+    assert "eval_toy.py" not in done.stderr
+    assert done.stdout.count("toy, dev split") == 1
+
+
+def test_pytest_own_use_of_the_clock_is_left_alone(cli: Cli) -> None:
+    evals = (
+        "from harness.engine.reins import REINS\n"
+        f"def test_right(case, reply):\n    [None].index(REINS.stack_fd)\n{RIGHT}"
+    )
+    candidate = write_app(cli, "plain", evals=evals)
+    (cli.toy.task / "app.py").write_text(APP.replace("if a ==", "if a < 0 and a =="))
+    with (cli.toy.root / "pyproject.toml").open("a") as settings:
+        settings.write("[tool.pytest.ini_options]\nfaulthandler_timeout = 20\n")
+    done = cli.toy.run("harness", "eval", "toy", "--candidate", candidate)
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -45,7 +45,8 @@ class App:
 
     def __enter__(self) -> App:
         self._stack.callback(partial(setattr, REINS, "stack_fd", REINS.stack_fd))
-        REINS.stack_fd = STDERR
+        if REINS.stack_fd is None:  # no parent reads it
+            REINS.stack_fd = STDERR
         return self
 
     def __exit__(
