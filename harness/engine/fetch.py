@@ -56,6 +56,8 @@ class Outcome:
     is_cached: bool = False
 
 
+FORECAST = "forecast of "
+"""How a note begins that tells what is still to be paid."""
 NOT_ASKED = "not asked: "
 """How the fault begins of a request that was held back; its run is partial."""
 OF_A_JUDGE = "judge "

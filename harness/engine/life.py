@@ -76,6 +76,7 @@ class Life:
         """The keys of requests one of which ended its process: each is asked alone."""
         self.former: list[int] = []
         """The ids of the processes before this one."""
+        self._is_closed = False
         self.part()
 
     def part(self) -> None:
@@ -86,6 +87,9 @@ class Life:
 
     def enter(self, nodeid: str, phase: str, path: Path) -> None:
         """Say, until `leave`, that a phase of an eval in the file at `path` is under way."""
+        if self._is_closed:  # of a session before this one
+            self._is_closed = False
+            self._over.write(b"")
         self._eval.write(f"{phase}\0{path}\0{nodeid}".encode("utf-16", "surrogatepass"))
 
     def leave(self) -> None:
@@ -127,6 +131,7 @@ class Life:
 
     def close(self) -> None:
         """Say that every eval was called."""
+        self._is_closed = True
         self._over.write(b"1")
 
     @property

@@ -20,7 +20,7 @@ from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 from harness.core.money import usd
-from harness.engine.fetch import not_asked
+from harness.engine.fetch import FORECAST, not_asked
 from harness.errors import BackendError, UsageError
 from harness.records import Fault, Reply
 
@@ -55,7 +55,7 @@ class Forecast:
 
     def line(self) -> str:
         """Return the forecast in one line."""
-        head = f"forecast of {self.who}: {self.requests} {self.what}, "
+        head = f"{FORECAST}{self.who}: {self.requests} {self.what}, "
         tail = f"; pilot of {self.asked} asked"
         if self.lower is None or self.upper is None:
             return f"{head}about {usd(self.mean)} (too few answers for a range){tail}"
@@ -233,7 +233,7 @@ class Spending:
     def unknown(self, missing: Mapping[str, int]) -> list[str]:
         """Return a line for each judge whose cost nothing tells yet."""
         return [
-            f"forecast of {who}: {count} requests, cost unknown until there are replies to judge"
+            f"{FORECAST}{who}: {count} requests, cost unknown until there are replies to judge"
             for who, count in missing.items()
             if count and not self._costs.get(who)
         ]

@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.engine.fetch import Outcome, Progress, Silence
+from harness.engine.fetch import Outcome, Progress
 from harness.engine.life import life_of
+from harness.surface.alarm import WATCH
 from harness.surface.eval_outcomes import score_name
 from harness.surface.eval_trials import EvalTrial, eval_trial_of
-from harness.surface.progress import TextProgress
+from harness.surface.progress import ForecastAlone, TextProgress
 
 if TYPE_CHECKING:
     from harness.engine.dialogue_costs import DialogueCosts
@@ -140,7 +141,8 @@ class Cap:
             return
         capture = item.config.pluginmanager.get_plugin("capturemanager")
         with capture.global_and_fixture_disabled() if capture else nullcontext():
-            told: Progress = Silence() if self._session else TextProgress(is_hidden=True)
+            alone = ForecastAlone(WATCH.error_fd)
+            told: Progress = alone if self._session else TextProgress(is_hidden=True)
             self._dialogues.stop_above(self.spending, note=told.note)
 
     def end_turn(self, outcome: Outcome) -> None:

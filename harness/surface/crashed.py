@@ -6,6 +6,7 @@ Knows no time limit, no store.
 from __future__ import annotations
 
 import signal
+from collections.abc import Generator
 from pathlib import Path
 from subprocess import TimeoutExpired
 from typing import Any
@@ -65,8 +66,7 @@ class Crashes:
         worker = getattr(report, "node", None)
         is_its_own, why = _end_of(worker, limit="`eval_timeout_s` in task.toml")
         if is_its_own and not self._under_way:
-            self._stop(report, _end_of(worker, limit="a backend's `timeout_s`")[1])
-            return
+            raise self._ended(_end_of(worker, limit="a backend's `timeout_s`")[1])
         report.longrepr = said = f"{who}: the process that ran it ended: {why}"
         found = [t for t, its in titles if its == title]
         if not is_its_own or len(found) != 1 or crashitem not in self._under_way:
@@ -86,18 +86,27 @@ class Crashes:
             report.user_properties.append(("is_dialogue", True))
         vars(report)[FOLDER] = str(folder)
 
-    def _stop(self, report: pytest.TestReport, why: str) -> None:
-        """End the session: what ended a worker before any eval ran in it was a request, and every
-        worker that comes after it sends that one again.
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtestloop(self) -> Generator[None, object, object]:
+        """Tell a worker that ended before it was given its evals: xdist cannot send them."""
+        try:
+            return (yield)
+        except OSError as exc:
+            if not str(exc).startswith("cannot send"):
+                raise
+            raise self._ended("before it was told which evals to run") from exc
+
+    def _ended(self, why: str) -> BaseException:
+        """Return what ends the session: what ended a worker before any eval ran in it was a
+        request, and every worker that comes after it sends that one again.
         """
-        report.longrepr = said = (
-            f"a worker ended while it asked for replies: {why}. What was answered is kept. Without "
-            "`-n`, the request that ends its process costs its own case alone"
+        said = (
+            f"a worker ended while it asked for replies: {why}. Its stack, where it shows one, "
+            "names the requests that were under way. What was recorded is kept. Without `-n`, the "
+            "request that ends its process costs its own case alone"
         )
         self._session.error = BackendError(said)
-        workers: Any = self._session.config.pluginmanager.get_plugin("dsession")
-        workers.shouldstop = "a worker ended while it asked for replies"
-        workers._max_worker_restart = 0  # pytest's own option, `--max-worker-restart`
+        return pytest.Session.Interrupted(said)
 
     def _is_scored(self, folder: Path, name: str, trial: TrialId) -> bool:
         seen = self._session.scores.of(folder)

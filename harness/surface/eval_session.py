@@ -23,14 +23,14 @@ from harness.engine.views import TrialView
 from harness.errors import HarnessError, UsageError
 from harness.records import Request, Run
 from harness.store.store import Store
-from harness.surface.alarm import unlimited
+from harness.surface.alarm import WATCH, unlimited
 from harness.surface.caps import Cap
 from harness.surface.eval_items import Plan
 from harness.surface.eval_scores import SessionScores, Wanted
 from harness.surface.eval_trials import EvalTrial, eval_trial_of, is_dialogue
 from harness.surface.judge_evals import judges_needed
 from harness.surface.open_project import OpenProject
-from harness.surface.progress import TextProgress
+from harness.surface.progress import ForecastAlone, TextProgress
 from harness.surface.tables import check_floors
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ class EvalSession:
         if is_first and is_alone and self._arrive(asked, store=store):
             return
         with unlimited(), TextProgress() as shown:
-            progress = Silence() if is_worker else shown
+            progress = ForecastAlone(WATCH.error_fd) if is_worker else shown
             with _first_come(store, progress), self._cap.shared(store.path) as spending:
                 others = [one for judging, some in judged for one in judging.others(some)]
                 asked += [(e, e.asks(trials)) for e, trials in others]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
+from contextlib import suppress
 from types import TracebackType
 from typing import TextIO
 
+from harness.engine.fetch import FORECAST, Silence
 from harness.surface.words import one_line, seconds
 
 EVERY_S = 15.0
@@ -94,6 +97,21 @@ class TextProgress:
         else:
             self._stream.write(f"{line}\n")
         self._stream.flush()
+
+
+class ForecastAlone(Silence):
+    """The Progress of one worker of several: it tells what the run will cost, on standard error
+    (`fd`, None where there is none), and leaves the rest to the controller.
+    """
+
+    def __init__(self, fd: int | None) -> None:
+        self._fd = fd
+
+    def note(self, text: str) -> None:
+        """Write a forecast."""
+        if self._fd is not None and text.startswith(FORECAST):
+            with suppress(OSError):  # nobody reads it any more
+                os.write(self._fd, f"{text}\n".encode("utf-8", "backslashreplace"))
 
 
 def _usd(value: float) -> str:

@@ -177,6 +177,8 @@ def test_what_workers_have_under_way_is_not_counted_twice(cli: Cli) -> None:
     words = ("evals/toy", "--candidate", "plain", "-q", "-n", "2", "--max-cost")
     done = cli.pytest(*words, "0.80")  # what it costs, to the cent
     assert done.code == 0, done.out + done.err
+    told = done.out + done.err
+    assert "forecast of plain: 40 cases, about $0.80 (0.80-0.80); pilot of 1" in told
     assert len(cli.toy.sent) == 80
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
 import time
@@ -57,6 +58,7 @@ def one(request):
         sum(itertools.repeat(0))
     return right
 """
+HOLD = "sum(itertools.repeat(0))"
 SOON = "import harness.engine.reins\nharness.engine.reins.HOLD_S = 0\n"
 """What never comes back is given up as soon as its limit is over."""
 AGAIN = "the run began again without it"
@@ -177,14 +179,33 @@ def test_where_no_parent_waits_the_process_ends_and_names_what_was_under_way(cli
     assert "c4 of python:app:one was under way: where the process ends here" in done.stderr
 
 
-def test_a_ladder_hears_the_limit_too(cli: Cli) -> None:
-    candidate = write_app(cli, "one")
+def test_a_ladder_goes_on_without_it_too(cli: Cli) -> None:
+    write_app(cli, "one")
     task = cli.toy.task / "task.toml"
     task.write_text(task.read_text().replace("adder:small", "python:app:one"))
     (cli.toy.root / "site/sitecustomize.py").write_text(SOON)
-    done = cli.toy.run("harness", "ladder", "toy", "--only-files", "--candidate", candidate)
-    assert done.returncode == 1, done.stdout + done.stderr
-    assert "c4 of python:app:one was under way: where the process ends here" in done.stderr
+    done = cli.toy.run("harness", "ladder", "toy", "--only-files")
+    assert done.returncode == 0, done.stdout + done.stderr
+    runs = [cli("runs", r["id"], "--json").json["run"] for r in cli("runs", "--json").json]
+    asking = [run for run in runs if run["candidate"]["backend"] == "python:app:one"]
+    assert len(asking) == 2
+    assert all(run["is_complete"] and list(faults(run)) == ["c4"] for run in asking)
+
+
+def test_a_gate_says_nothing_for_a_candidate_that_exits_and_looks_once(cli: Cli) -> None:
+    """Its exit code 0 was taken for SHIP."""
+    write_app(cli, "one")
+    cli.toy.seal(test=40)
+    app = cli.toy.task / "app.py"
+    app.write_text(app.read_text().replace("a == 4", "a == 30").replace(HOLD, "os._exit(0)"))
+    task = cli.toy.task / "task.toml"
+    task.write_text(task.read_text().replace("adder:small", "python:app:one"))
+    gate = ("harness", "gate", "toy", "--candidate", "shots", "--baseline", "plain", "--json")
+    done = cli.toy.run(*gate)
+    assert json.loads(done.stdout)["verdict"]["answer"] != "SHIP"
+    assert done.returncode in {1, 3}, done.stdout + done.stderr
+    assert "c30 of python:app:one ended its process with exit code 0" in done.stderr
+    assert json.loads(done.stdout)["verdict"]["look"] == 1
 
 
 def test_who_is_killed_from_outside_while_it_asks_ends_the_command(cli: Cli) -> None:

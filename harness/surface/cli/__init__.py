@@ -40,6 +40,10 @@ VERBS = {
 """Every verb with its summary, in the order of the loop; a test holds them to the docstrings."""
 
 
+CALL_EVALS = {"eval", "ladder", "wall", "gate"}
+"""Verbs that ask for replies and call evals, and that find what they did where they begin again."""
+
+
 class LazyGroup(click.Group):
     """A group whose commands are imported when they are called, not when help is shown."""
 
@@ -90,7 +94,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its code."""
     if arguments is None:
         arguments = sys.argv[1:]
-        if _verb(arguments) == "eval" and sys.platform == "linux":
+        if _verb(arguments) in CALL_EVALS and sys.platform == "linux":
             from harness.surface import parent
 
             parent.begin()
