@@ -370,7 +370,8 @@ def test_a_split_without_cases_is_told_with_those_that_have_some(cli: Cli) -> No
     cli.toy.write_cases([r for r in rows(cli) if r["split"] == "dev"])
     said = cli("eval", "toy", "--split", "test")
     assert said.code == 2
-    assert "no case in split 'test', of the cases in evals/toy/cases.jsonl: train 0, dev 12" in said.err
+    said_of = "of the cases in evals/toy/cases.jsonl: train 0, dev 12, test 0"
+    assert f"no case in split 'test', {said_of}" in said.err
     assert "ERROR" not in said.out
 
 
